@@ -1,0 +1,61 @@
+// Package config holds baton's settings, their defaults and their checks; it knows nothing of what is done with them.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is everything that can be set. Nothing set is a working system on one machine.
+type Config struct {
+	Domain    string    `yaml:"domain"`    // host part of addresses-of-record; "" = any address of this machine
+	Data      string    `yaml:"data"`      // directory of the embedded store, certificate and control socket
+	Listen    Listen    `yaml:"listen"`
+	Advertise Advertise `yaml:"advertise"`
+	Media     Media     `yaml:"media"`
+	Codes     Codes     `yaml:"codes"`
+	Call      Call      `yaml:"call"`
+	Log       Log       `yaml:"log"`
+}
+
+// Listen holds the SIP listeners as host:port; an empty host is every address (IPv4 and IPv6), "off" is no listener.
+type Listen struct {
+	UDP string `yaml:"udp"` // :5060
+	TCP string `yaml:"tcp"` // :5060
+	TLS string `yaml:"tls"` // :5061
+}
+
+// Advertise is what a node behind NAT writes into Contact and SDP for peers outside its local networks.
+type Advertise struct {
+	SIP   string         `yaml:"sip"`   // host or address, "" = the address of the route to the peer
+	Media string         `yaml:"media"` // address
+	Local []netip.Prefix `yaml:"local"` // networks that reach the node without NAT; private ranges by default
+}
+
+// Media is the relay's section.
+type Media struct {
+	Address string    `yaml:"address"` // bind and announce this address only; "" = by the route to each device
+	Ports   PortRange `yaml:"ports"`   // 20000-29999, RTP on even ports, RTCP on the next
+}
+
+// PortRange is an inclusive range of UDP ports, written first-last.
+type PortRange struct{ First, Last uint16 }
+
+// Codes are the star codes that a phone dials.
+type Codes struct {
+	Pull string `yaml:"pull"` // *40: bring my live call to this device
+	Push string `yaml:"push"` // *41: send it to my other devices, *41N to device N
+}
+
+// Call is the B2BUA's section.
+type Call struct {
+	Ring     time.Duration `yaml:"ring"`      // 30s: how long a user's devices ring
+	Vanished time.Duration `yaml:"vanished"`  // 15s without RTP and RTCP before a phone is asked whether it is there
+	HoldPing time.Duration `yaml:"hold_ping"` // 60s: OPTIONS to a phone on hold
+}
+
+// Log says how much and in which form the node tells of itself.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error
+	Format string `yaml:"format"` // text, json
+}
