@@ -3,13 +3,15 @@ package config
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 )
 
 // Config is everything that can be set. Nothing set is a working system on one machine.
 type Config struct {
-	Domain    string    `yaml:"domain"`    // host part of addresses-of-record; "" = any address of this machine
-	Data      string    `yaml:"data"`      // directory of the embedded store, certificate and control socket
+	Domain    string    `yaml:"domain"` // host part of addresses-of-record; "" = any address of this machine
+	Data      string    `yaml:"data"`   // directory of the embedded store, certificate and control socket
 	Listen    Listen    `yaml:"listen"`
 	Advertise Advertise `yaml:"advertise"`
 	Media     Media     `yaml:"media"`
@@ -58,4 +60,48 @@ type Call struct {
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error
 	Format string `yaml:"format"` // text, json
+}
+
+// Default is a working system on one machine.
+func Default() Config {
+	return Config{
+		Data:      DefaultData(),
+		Listen:    Listen{UDP: ":5060", TCP: ":5060", TLS: ":5061"},
+		Advertise: Advertise{Local: privateNetworks()},
+		Media:     Media{Ports: PortRange{First: 20000, Last: 29999}},
+		Codes:     Codes{Pull: "*40", Push: "*41"},
+		Call:      Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second},
+		Log:       Log{Level: "info", Format: "text"},
+	}
+}
+
+// DefaultData is the data directory when none is named: /var/lib/baton for root, else baton under XDG_DATA_HOME
+// (~/.local/share when that is not set).
+func DefaultData() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/baton"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "baton")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "share", "baton")
+	}
+	return "baton-data"
+}
+
+// privateNetworks are the ranges that reach a node without NAT: loopback, private (RFC 1918, 4193), shared (RFC
+// 6598) and link-local ones.
+func privateNetworks() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.0/8"),
+		netip.MustParsePrefix("10.0.0.0/8"),
+		netip.MustParsePrefix("172.16.0.0/12"),
+		netip.MustParsePrefix("192.168.0.0/16"),
+		netip.MustParsePrefix("100.64.0.0/10"),
+		netip.MustParsePrefix("169.254.0.0/16"),
+		netip.MustParsePrefix("::1/128"),
+		netip.MustParsePrefix("fc00::/7"),
+		netip.MustParsePrefix("fe80::/10"),
+	}
 }

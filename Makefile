@@ -1,0 +1,41 @@
+# baton: make run starts a working system; make test tries all of it.
+GO ?= go
+SOURCES = $(shell find . -name '*.go' -not -path './.git/*')
+TOOL = $(GO) tool -modfile=tools.mod
+
+.PHONY: run build unit test bench fmt lint clean setup
+
+run: build
+	./baton serve --demo --data ./data
+
+build: baton
+
+baton: go.mod go.sum $(SOURCES)
+	CGO_ENABLED=0 $(GO) build -o baton ./cmd/baton
+
+unit:
+	$(GO) vet ./...
+	$(GO) test $$($(GO) list ./... | grep -v /test/ ) ./test/house
+
+test: setup build
+	$(GO) vet ./...
+	$(GO) test -race $$($(GO) list ./... | grep -v /test/ ) ./test/house
+	$(GO) test -timeout 20m ./test/...
+
+setup:
+	.ci/setup
+
+bench: setup build
+	$(GO) test ./test/bench -run . -v -timeout 60m -count 1 -args -bench
+
+fmt:
+	$(TOOL) gofumpt -w .
+
+lint:
+	@out=$$($(TOOL) gofumpt -l .); [ -z "$$out" ] || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) test -count 1 ./test/house
+
+clean:
+	rm -f baton

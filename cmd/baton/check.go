@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"baton/config"
+)
+
+// defaultFile is read when no --config is given and it is there.
+const defaultFile = "baton.yaml"
+
+// settings reads the named file; without a name, baton.yaml of this directory if there is one, else the defaults.
+func settings(name string) (config.Config, string, error) {
+	if name == "" {
+		if _, err := os.Stat(defaultFile); err != nil {
+			return config.Default(), "", nil
+		}
+		name = defaultFile
+	}
+	c, err := config.Load(name)
+	return c, name, err
+}
+
+func checkCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Check a configuration without starting",
+		Long:  "check reads the configuration (baton.yaml unless FILE or --config names another) and says everything that is wrong with it.",
+		Example: `  baton check
+  baton check /etc/baton/baton.yaml`,
+		Args: atMost(1, "at most one file"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				file = args[0]
+			}
+			_, name, err := settings(file)
+			if err != nil {
+				return err
+			}
+			if name == "" {
+				fmt.Fprintln(cmd.OutOrStdout(), "no baton.yaml here: the defaults are used, and they are good")
+				return nil
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is good\n", name)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file")
+	return cmd
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintf(cmd.OutOrStdout(), "baton %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		},
+	}
+}
+
+// version is the module's version, else the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return s.Value[:12]
+		}
+	}
+	return "devel"
+}

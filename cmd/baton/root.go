@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"baton/config"
+)
+
+// flags are what every command understands.
+type flags struct {
+	data string
+}
+
+// dir is the data directory: --data, else BATON_DATA, else what the configuration says, else the default.
+func (f *flags) dir(configured string) string {
+	if f.data != "" {
+		return f.data
+	}
+	if dir := os.Getenv("BATON_DATA"); dir != "" {
+		return dir
+	}
+	if configured != "" {
+		return configured
+	}
+	return config.DefaultData()
+}
+
+// root is the command with everything under it.
+func root() *cobra.Command {
+	f := &flags{}
+	cmd := &cobra.Command{
+		Use:   "baton",
+		Short: "Your call follows you: a SIP registrar and B2BUA that moves live calls between devices",
+		Long: `baton registers the phones of its users, connects their calls, and moves a live call from one
+device to another while the other side hears nothing of it.
+
+It does not connect emergency calls.`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
+	cmd.PersistentFlags().StringVar(&f.data, "data", "", "data directory (else BATON_DATA, else "+config.DefaultData()+")")
+	cmd.AddCommand(checkCommand(), versionCommand())
+	return cmd
+}

@@ -1,0 +1,202 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// field is one thing that can be set: how its text becomes a value, and in words what is wanted.
+type field struct {
+	set  func(c *Config, values []string) error
+	want string
+	list bool
+}
+
+// fields holds every field by its dotted name; what is not here cannot be set.
+var fields = map[string]field{
+	"domain":          one(func(c *Config) *string { return &c.Domain }, host, "a host name or address, as in example.org"),
+	"data":            one(func(c *Config) *string { return &c.Data }, text, "a directory"),
+	"listen.udp":      one(func(c *Config) *string { return &c.Listen.UDP }, listener, `host:port, :port, or off`),
+	"listen.tcp":      one(func(c *Config) *string { return &c.Listen.TCP }, listener, `host:port, :port, or off`),
+	"listen.tls":      one(func(c *Config) *string { return &c.Listen.TLS }, listener, `host:port, :port, or off`),
+	"advertise.sip":   one(func(c *Config) *string { return &c.Advertise.SIP }, host, "a host name or address"),
+	"advertise.media": one(func(c *Config) *string { return &c.Advertise.Media }, address, "an IP address"),
+	"advertise.local": {set: setLocal, want: "networks as in [10.0.0.0/8, 192.168.0.0/16]", list: true},
+	"media.address":   one(func(c *Config) *string { return &c.Media.Address }, address, "an IP address of this machine"),
+	"media.ports":     one(func(c *Config) *PortRange { return &c.Media.Ports }, ports, "a range as in 20000-29999"),
+	"codes.pull":      one(func(c *Config) *string { return &c.Codes.Pull }, code, `a star code as in "*40"`),
+	"codes.push":      one(func(c *Config) *string { return &c.Codes.Push }, code, `a star code as in "*41"`),
+	"call.ring":       one(func(c *Config) *time.Duration { return &c.Call.Ring }, between(time.Second, time.Hour), "1s to 1h"),
+	"call.vanished":   one(func(c *Config) *time.Duration { return &c.Call.Vanished }, between(time.Second, time.Hour), "1s to 1h"),
+	"call.hold_ping":  one(func(c *Config) *time.Duration { return &c.Call.HoldPing }, between(time.Second, time.Hour), "1s to 1h"),
+	"log.level":       one(func(c *Config) *string { return &c.Log.Level }, among("debug", "info", "warn", "error"), "debug, info, warn or error"),
+	"log.format":      one(func(c *Config) *string { return &c.Log.Format }, among("text", "json"), "text or json"),
+}
+
+// one makes a field with a single value.
+func one[T any](where func(*Config) *T, read func(string) (T, error), want string) field {
+	return field{want: want, set: func(c *Config, values []string) error {
+		v, err := read(values[0])
+		if err == nil {
+			*where(c) = v
+		}
+		return err
+	}}
+}
+
+// isSection says whether name has fields under it.
+func isSection(name string) bool {
+	for f := range fields {
+		if strings.HasPrefix(f, name+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// suggest names the fields that can stand where an unknown one was written.
+func suggest(name string) string {
+	section := name[:strings.LastIndex(name, ".")+1]
+	var here []string
+	for f := range fields {
+		if rest, ok := strings.CutPrefix(f, section); ok {
+			top, _, _ := strings.Cut(rest, ".")
+			here = append(here, top)
+		}
+	}
+	slices.Sort(here)
+	return "; here stand: " + strings.Join(slices.Compact(here), ", ")
+}
+
+func text(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("it is empty")
+	}
+	return s, nil
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+
+// host is a name or an address without port (RFC 3261 §25.1, host).
+func host(s string) (string, error) {
+	if _, err := netip.ParseAddr(s); err == nil || s == "" {
+		return s, nil
+	}
+	if !hostName.MatchString(s) || len(s) > 253 {
+		return "", fmt.Errorf("%q is no host", s)
+	}
+	return s, nil
+}
+
+func address(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.IsUnspecified() || a.IsMulticast() {
+		return "", fmt.Errorf("%q is no address that a phone can be told", s)
+	}
+	return a.String(), nil
+}
+
+// listener is host:port with an address or nothing as host.
+func listener(s string) (string, error) {
+	if s == "off" {
+		return s, nil
+	}
+	h, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", fmt.Errorf("%q is no host:port", s)
+	}
+	if _, err := netip.ParseAddr(h); err != nil && h != "" && !hostName.MatchString(h) {
+		return "", fmt.Errorf("%q is no host", h)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("%q is no port", port)
+	}
+	return s, nil
+}
+
+// ports reads first-last.
+func ports(s string) (PortRange, error) {
+	var r PortRange
+	if err := r.UnmarshalText([]byte(s)); err != nil {
+		return PortRange{}, err
+	}
+	return r, nil
+}
+
+// UnmarshalText reads first-last; the range must hold at least one pair (an even port and the next).
+func (r *PortRange) UnmarshalText(b []byte) error {
+	low, high, found := strings.Cut(string(b), "-")
+	first, err1 := strconv.ParseUint(strings.TrimSpace(low), 10, 16)
+	last, err2 := strconv.ParseUint(strings.TrimSpace(high), 10, 16)
+	switch {
+	case !found || err1 != nil || err2 != nil:
+		return fmt.Errorf("%q is no range of ports", b)
+	case first < 1024:
+		return fmt.Errorf("%q begins below 1024", b)
+	case last < first || last-first+1 < 2+first%2:
+		return fmt.Errorf("%q holds no pair of ports (an even one and the next)", b)
+	}
+	r.First, r.Last = uint16(first), uint16(last)
+	return nil
+}
+
+// MarshalText is first-last.
+func (r PortRange) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// String is first-last.
+func (r PortRange) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
+
+var starCode = regexp.MustCompile(`^[*#0-9]{2,8}$`)
+
+func code(s string) (string, error) {
+	if !starCode.MatchString(s) {
+		return "", fmt.Errorf("%q cannot be dialled", s)
+	}
+	return s, nil
+}
+
+func between(low, high time.Duration) func(string) (time.Duration, error) {
+	return func(s string) (time.Duration, error) {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return 0, fmt.Errorf("%q is no duration (30s, 2m)", s)
+		}
+		if d < low || d > high {
+			return 0, fmt.Errorf("%s is out of range", s)
+		}
+		return d, nil
+	}
+}
+
+func among(words ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", fmt.Errorf("%q is not known", s)
+		}
+		return s, nil
+	}
+}
+
+// setLocal replaces the networks that need no advertised address; an empty list means none.
+func setLocal(c *Config, values []string) error {
+	nets := make([]netip.Prefix, 0, len(values))
+	for _, v := range values {
+		p, err := netip.ParsePrefix(v)
+		if err != nil {
+			return fmt.Errorf("%q is no network", v)
+		}
+		nets = append(nets, p.Masked())
+	}
+	c.Advertise.Local = nets
+	return nil
+}

@@ -1,0 +1,2 @@
+// Package house holds the order of baton's packages: who may import whom.
+package house
