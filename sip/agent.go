@@ -3,7 +3,6 @@
 package sip
 
 import (
-	"context"
 	"crypto/tls"
 	"log/slog"
 
