@@ -1,0 +1,161 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaults(t *testing.T) {
+	for _, doc := range []string{"", "\n", "# only a comment\n", "---\n", "listen:\n", "media:\n  ports:\n"} {
+		c, err := Parse("baton.yaml", []byte(doc))
+		if err != nil {
+			t.Errorf("%q: %v", doc, err)
+		}
+		if !reflect.DeepEqual(c, Default()) {
+			t.Errorf("%q: %+v is not the default", doc, c)
+		}
+	}
+}
+
+func TestEveryField(t *testing.T) {
+	c, err := Parse("baton.yaml", []byte(`
+domain: example.org
+data: /srv/baton
+listen:
+  udp: 10.0.0.1:5070
+  tcp: "[::1]:5070"
+  tls: off
+advertise:
+  sip: sip.example.org
+  media: 203.0.113.7
+  local: [10.0.0.0/8, fd00::/8]
+media: {address: 10.0.0.1, ports: 30000-30999}
+codes:
+  pull: "*50"
+  push: '*51'
+call:
+  ring: 45s
+  vanished: 20s
+  hold_ping: 2m
+log:
+  level: debug
+  format: json
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Domain: "example.org", Data: "/srv/baton",
+		Listen: Listen{UDP: "10.0.0.1:5070", TCP: "[::1]:5070", TLS: "off"},
+		Advertise: Advertise{
+			SIP: "sip.example.org", Media: "203.0.113.7",
+			Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+		},
+		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}},
+		Codes: Codes{Pull: "*50", Push: "*51"},
+		Call:  Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute},
+		Log:   Log{Level: "debug", Format: "json"},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+// TestErrors wants each error at its line, with field and value.
+func TestErrors(t *testing.T) {
+	tests := []struct {
+		doc  string
+		want []string // beginning of each line
+	}{
+		{"domian: x\n", []string{`baton.yaml:1: domian: unknown field; here stand: advertise, call, codes,`}},
+		{"listen:\n  upd: :5060\n", []string{`baton.yaml:2: listen.upd: unknown field; here stand: tcp, tls, udp`}},
+		{"log:\n  level: loud\n  format: xml\n", []string{`baton.yaml:2: log.level: "loud" is not known; want debug,`, `baton.yaml:3: log.format: "xml" is not`}},
+		{"media:\n  ports: 20000\n", []string{`baton.yaml:2: media.ports: "20000" is no range`}},
+		{"media:\n  ports: 80-90\n", []string{`baton.yaml:2: media.ports: "80-90" begins below 1024`}},
+		{"media:\n  ports: 30001-30002\n", []string{`baton.yaml:2: media.ports: "30001-30002" holds no pair`}},
+		{"media:\n  ports: 30000-70000\n", []string{`baton.yaml:2: media.ports: "30000-70000" is no range`}},
+		{"media:\n  ports: [20000, 30000]\n", []string{`baton.yaml:2: media.ports: "[20000, 30000]" is not a range`}},
+		{"media:\n  address: 0.0.0.0\n", []string{`baton.yaml:2: media.address: "0.0.0.0" is no address`}},
+		{"call:\n  ring: 30\n", []string{`baton.yaml:2: call.ring: "30" is no duration (30s, 2m); want 1s to 1h`}},
+		{"call:\n  ring: 2h\n", []string{`baton.yaml:2: call.ring: 2h is out of range`}},
+		{"call: 30s\n", []string{`baton.yaml:1: call: "30s" is not a list of fields`}},
+		{"domain: {a: b}\n", []string{`baton.yaml:1: domain: "{a: b}" is not a host name`}},
+		{"domain: under_score\n", []string{`baton.yaml:1: domain: "under_score" is no host`}},
+		{"listen:\n  tcp: 5060\n", []string{`baton.yaml:2: listen.tcp: "5060" is no host:port`}},
+		{"listen:\n  tcp: :70000\n", []string{`baton.yaml:2: listen.tcp: "70000" is no port`}},
+		{"listen:\n  tcp: :5061\n", []string{`baton.yaml:2: listen.tls: ":5061" is also listen.tcp`}},
+		{"listen: {udp: off, tcp: off, tls: off}\n", []string{`baton.yaml:1: listen: every listener is off`}},
+		{"advertise:\n  local: [10.0.0.1]\n", []string{`baton.yaml:2: advertise.local: "10.0.0.1" is no network`}},
+		{"codes:\n  pull: \"*4\"\n", []string{`baton.yaml:2: codes: pull "*4" and push "*41" begin alike`}},
+		{"codes:\n  push: pull\n", []string{`baton.yaml:2: codes.push: "pull" cannot be dialled`}},
+		{"domain: a\n\ndomain: b\n", []string{`baton.yaml:3: `}},
+		{"domain: a\n---\ndomain: b\n", []string{`baton.yaml:3: a second YAML document`}},
+		{"- a\n", []string{`baton.yaml:1: "- a" is not a list of fields`}},
+		{"log:\n\tlevel: info\n", []string{`baton.yaml:2: `}},
+		{"log: [\n", []string{`baton.yaml:1: `}},
+		// Several at once, in the order of the lines.
+		{"x: 1\nmedia:\n  ports: no\ncall:\n  ring: never\n  huh: 1\n", []string{
+			`baton.yaml:1: x: unknown`, `baton.yaml:3: media.ports: "no"`, `baton.yaml:5: call.ring: "never"`, `baton.yaml:6: call.huh: unknown`,
+		}},
+	}
+	for _, tt := range tests {
+		_, err := Parse("baton.yaml", []byte(tt.doc))
+		var errs Errors
+		if !errors.As(err, &errs) {
+			t.Errorf("%q: error %v, want %q", tt.doc, err, tt.want)
+			continue
+		}
+		lines := strings.Split(err.Error(), "\n")
+		if len(lines) != len(tt.want) {
+			t.Errorf("%q: %d errors, want %d:\n%v", tt.doc, len(lines), len(tt.want), err)
+			continue
+		}
+		for i, want := range tt.want {
+			if !strings.HasPrefix(lines[i], want) {
+				t.Errorf("%q: error %q, want %q…", tt.doc, lines[i], want)
+			}
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Load(filepath.Join(dir, "none.yaml")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+	if _, err := Load(dir); err == nil {
+		t.Error("a directory was read as a configuration")
+	}
+	name := filepath.Join(dir, "b.yaml")
+	if err := os.WriteFile(name, []byte("log: {level: warn}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Load(name); err != nil || c.Log.Level != "warn" {
+		t.Errorf("level %q, error %v", c.Log.Level, err)
+	}
+}
+
+// FuzzParse wants no document to break the reading, and every error to have one line.
+func FuzzParse(f *testing.F) {
+	for _, doc := range []string{"", "a: b", "listen:\n  udp: :5060\n", "media: {ports: 1-2}", "&a b: *a", "? x\n: y", "domain: !!str x", "<<: {a: b}", "call: |\n  x\n"} {
+		f.Add([]byte(doc))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		_, err := Parse("f", doc)
+		var errs Errors
+		if err != nil && !errors.As(err, &errs) {
+			t.Fatalf("%T is not Errors: %v", err, err)
+		}
+		for _, e := range errs {
+			if e.Line < 0 || e.Text == "" {
+				t.Fatalf("empty error %+v", e)
+			}
+		}
+	})
+}
