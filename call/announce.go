@@ -1,0 +1,78 @@
+package call
+
+import (
+	"time"
+
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+)
+
+// notice is what a caller is told by a tone: in a 183 for three seconds before a refusal, or for a second in an answered
+// call that nothing else becomes of.
+type notice struct {
+	tone media.Tone
+	code int
+	why  string
+}
+
+const (
+	toneBeforeRefusal = 3 * time.Second
+	toneAfterAnswer   = time.Second
+)
+
+// announce tells a caller something by tone; it is a call with one seat that is neither shown nor logged.
+func (b *B2BUA) announce(x *sip.Exchange, caller registrar.User, offer *media.Description, n notice) error {
+	if offer == nil && n.code != 200 {
+		return refusal(n.code, n.why)
+	}
+	c := b.newCall(b.ctx)
+	c.quiet = true
+	c.seats = []*Seat{newSeat(caller)}
+	l, err := c.take(x, c.seats[0], offer)
+	if err != nil {
+		return err
+	}
+	c.seats[0].holder = l
+	c.listen(l, func() { c.cancelled(l) })
+	c.post(func() {
+		if err := c.tell(l, offer, n); err != nil {
+			_ = x.Respond(b.reply(err))
+			c.closeLeg(l)
+			c.end(n.why)
+		}
+	})
+	if !b.start(c) {
+		l.stream.Close()
+		return refusal(503, "baton is stopping")
+	}
+	return nil
+}
+
+func (c *Call) tell(l *Leg, offer *media.Description, n notice) error {
+	if offer == nil {
+		l.local = media.NewOffer(l.origin, media.Known(), l.stream.Endpoint(), media.SendOnly)
+	} else {
+		local, err := media.NewAnswer(l.origin, *offer, media.Known(), l.stream.Endpoint(), media.SendOnly)
+		if err != nil {
+			return refusal(n.code, n.why)
+		}
+		if err := l.settle(local, *offer); err != nil {
+			return refusal(488, err.Error())
+		}
+	}
+	l.hear(source{tone: n.tone})
+	body := sip.Body{Type: sdpType, Data: l.local.Marshal()}
+	if n.code != 200 {
+		c.after(toneBeforeRefusal, func() { c.refuse(l, n.code, n.why) })
+		return l.exchange.Respond(sip.Reply{Code: 183, Headers: []sip.Header{warning(n.why)}, Body: body})
+	}
+	if err := l.exchange.Respond(sip.Reply{Code: 200, Headers: []sip.Header{warning(n.why)}, Body: body}); err != nil {
+		return err
+	}
+	l.answered = true
+	c.setState(l, legUp)
+	c.attach(l)
+	c.after(toneAfterAnswer, func() { c.end(n.why) })
+	return nil
+}

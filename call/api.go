@@ -1,0 +1,264 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"baton/registrar"
+)
+
+// summary is what the rest of the node may know of a call without asking its agent.
+type summary struct {
+	state State
+	quiet bool
+	seats []seatSummary
+}
+
+type seatSummary struct {
+	user, device string
+	held         bool // its phone has the call on hold
+}
+
+// publish renews the summary.
+func (c *Call) publish() {
+	s := &summary{state: c.state, quiet: c.quiet}
+	for _, seat := range c.seats {
+		t := seatSummary{user: seat.user.Name}
+		if seat.holder != nil {
+			t.device, t.held = seat.holder.device.Key, seat.holder.held
+		}
+		s.seats = append(s.seats, t)
+	}
+	c.public.Store(s)
+}
+
+// seatOf finds the position of the user's seat, -1 = none.
+func (s *summary) seatOf(user string) (position int, held bool) {
+	for i, t := range s.seats {
+		if t.user == user {
+			return i, t.held
+		}
+	}
+	return -1, false
+}
+
+func (s *summary) has(user string) bool {
+	return slices.ContainsFunc(s.seats, func(t seatSummary) bool { return t.user == user })
+}
+
+// describePatience bounds the wait for a call's agent, which never waits for the network itself.
+const describePatience = 2 * time.Second
+
+// Calls shows the live calls, oldest first; user "" is everybody's.
+func (b *B2BUA) Calls(user string) []Info {
+	ctx, cancel := context.WithTimeout(b.ctx, describePatience)
+	defer cancel()
+	b.mu.Lock()
+	calls := b.list()
+	b.mu.Unlock()
+	infos := []Info{}
+	for _, c := range calls {
+		if s := c.public.Load(); s == nil || s.quiet || (user != "" && !s.has(user)) {
+			continue
+		}
+		if info, err := c.describe(ctx); err == nil {
+			infos = append(infos, info)
+		}
+	}
+	return infos
+}
+
+// Call shows one call; its id may be abbreviated.
+func (b *B2BUA) Call(id string) (Info, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, describePatience)
+	defer cancel()
+	c, err := b.find(id)
+	if err != nil {
+		return Info{}, err
+	}
+	return c.describe(ctx)
+}
+
+// describe has the call's agent describe it.
+func (c *Call) describe(ctx context.Context) (Info, error) {
+	return inAgent(ctx, c, c.info)
+}
+
+// inAgent runs f in the call's agent and brings its result back.
+func inAgent[T any](ctx context.Context, c *Call, f func() T) (T, error) {
+	result := make(chan T, 1)
+	var none T
+	if !c.post(func() { result <- f() }) {
+		return none, ErrNoCall
+	}
+	select {
+	case r := <-result:
+		return r, nil
+	case <-c.done:
+		return none, ErrNoCall
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+func (c *Call) info() Info {
+	i := Info{ID: c.id, State: string(c.state), Started: c.started, Unsafe: c.store.unsafe, Moves: slices.Clone(c.history), Seats: []SeatInfo{}}
+	if !c.up.IsZero() {
+		up := c.up
+		i.Up = &up
+	}
+	if i.Moves == nil {
+		i.Moves = []MoveInfo{}
+	}
+	for _, s := range c.seats {
+		si := SeatInfo{User: s.user.Name, Number: s.number, Name: s.name, Empty: s.holder == nil, Legs: []LegInfo{}}
+		for _, l := range c.legsOf(s) {
+			si.Legs = append(si.Legs, l.info())
+		}
+		i.Seats = append(i.Seats, si)
+	}
+	return i
+}
+
+func (l *Leg) info() LegInfo {
+	i := LegInfo{
+		ID: l.id, Device: l.device.Name, Index: l.device.Index, State: string(l.state), Held: l.held,
+		Remote: l.dialog.Flow.Transport + ":" + l.dialog.Flow.Remote.String(), Codecs: []string{}, Stats: l.stream.Stats(),
+	}
+	for _, k := range l.agreed.Send {
+		i.Codecs = append(i.Codecs, k.Name)
+	}
+	return i
+}
+
+// End hangs a call up.
+func (b *B2BUA) End(ctx context.Context, id, who string) error {
+	c, err := b.find(id)
+	if err != nil {
+		return err
+	}
+	_, err = inAgent(ctx, c, func() struct{} {
+		c.end("ended by " + who)
+		return struct{}{}
+	})
+	return err
+}
+
+// MoveRequest asks for a move: of the call named, or of the user's newest talking one.
+type MoveRequest struct {
+	Call   string `json:"call,omitempty"` // id, may be abbreviated
+	User   string `json:"user,omitempty"` // instead of Call
+	Seat   string `json:"seat,omitempty"` // user whose leg moves; needed where the device does not tell
+	Device string `json:"device"`         // name, index, +sip.instance URN or contact
+	Who    string `json:"who"`            // for the log
+	How    string `json:"how"`            // for the log: cli, api
+}
+
+// Move moves a seat to a named device and returns the figures when both sides are settled, or why it could not be.
+func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
+	c, err := b.moveCall(r)
+	if err != nil {
+		return MoveReport{}, err
+	}
+	type outcome struct {
+		report MoveReport
+		err    error
+	}
+	told := make(chan outcome, 1)
+	tell := func(report MoveReport, err error) { told <- outcome{report, err} }
+	if !c.post(func() { c.requested(r, tell) }) {
+		return MoveReport{}, ErrNoCall
+	}
+	select {
+	case o := <-told:
+		return o.report, o.err
+	case <-c.done:
+		return MoveReport{}, ErrNoCall
+	case <-ctx.Done():
+		return MoveReport{}, ctx.Err()
+	}
+}
+
+func (b *B2BUA) moveCall(r MoveRequest) (*Call, error) {
+	if r.Call != "" {
+		return b.find(r.Call)
+	}
+	user, ok := b.Registrar.User(r.User)
+	if !ok {
+		return nil, fmt.Errorf("there is no user %q", r.User)
+	}
+	c, _ := b.choose(user.Name, 0)
+	if c == nil {
+		return nil, fmt.Errorf("%w: %s is in no call", ErrNoCall, user.Name)
+	}
+	return c, nil
+}
+
+// requested starts a move that a person or program asked for.
+func (c *Call) requested(r MoveRequest, tell func(MoveReport, error)) {
+	seat, device, err := c.seatFor(r)
+	if err != nil {
+		tell(MoveReport{}, err)
+		return
+	}
+	if seat.holder != nil && seat.holder.device.Key == device.Key { // already there: nothing changes
+		tell(MoveReport{Call: c.id, User: seat.user.Name, From: device.Name, To: device.Name}, nil)
+		return
+	}
+	m := &move{
+		c: c, seat: seat, into: seat, from: seat.holder, only: &device, how: r.How, who: r.Who, began: time.Now(), reported: tell,
+	}
+	if !device.Here() {
+		tell(MoveReport{}, refusal(480, away(device)))
+		return
+	}
+	if err := c.addMove(m); err != nil {
+		tell(MoveReport{}, err)
+		return
+	}
+	c.beginMove(m)
+}
+
+// seatFor finds the seat whose user has the device.
+func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
+	want := r.Seat
+	if want == "" {
+		want = r.User
+	}
+	if want != "" {
+		user, ok := c.b.Registrar.User(want)
+		if !ok {
+			return nil, registrar.Device{}, fmt.Errorf("there is no user %q", want)
+		}
+		want = user.Name
+	}
+	var (
+		seat   *Seat
+		device registrar.Device
+		errs   []error
+	)
+	for _, s := range c.seats {
+		if want != "" && s.user.Name != want {
+			continue
+		}
+		d, err := c.b.Registrar.Find(s.user.Name, r.Device)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case seat != nil && seat.user.Name != s.user.Name:
+			return nil, d, fmt.Errorf("both %s and %s have a device %q: say whose with --seat", seat.user.Name, s.user.Name, r.Device)
+		case seat == nil || (seat.holder != nil && seat.holder.device.Key == d.Key):
+			seat, device = s, d
+		}
+	}
+	if seat != nil {
+		return seat, device, nil
+	}
+	if len(errs) == 0 {
+		return nil, device, fmt.Errorf("%s is not in this call", want)
+	}
+	return nil, device, errors.Join(errs...)
+}

@@ -1,0 +1,208 @@
+// Package call is the back-to-back user agent: it connects seats, moves their legs between devices and ends them. It
+// reads no sockets: SIP goes through package sip, audio through package media.
+package call
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"baton/config"
+	"baton/journal"
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+)
+
+// Options is what a B2BUA works with.
+type Options struct {
+	Config    config.Call
+	Codes     config.Codes
+	Domain    string // host part shown to phones; "" = the address of the route to each
+	Node      string
+	Agent     *sip.Agent
+	Engine    *media.Engine
+	Registrar *registrar.Registrar
+	Store     Store
+	Journal   journal.Journal
+	Log       *slog.Logger
+}
+
+// B2BUA owns all calls of a node.
+type B2BUA struct {
+	Options
+
+	stop context.CancelFunc
+	ctx  context.Context // exchanges' context: outlives Run's by the time that BYEs take
+
+	mu       sync.Mutex // guards what follows
+	calls    map[string]*Call
+	dialogs  map[sip.DialogID]dialogOwner
+	draining bool
+	running  sync.WaitGroup
+}
+
+type dialogOwner struct {
+	call *Call
+	leg  *Leg
+	user string
+}
+
+// New makes a B2BUA; Run must be called for calls to be ended with the node.
+func New(o Options) *B2BUA {
+	b := &B2BUA{Options: o, calls: map[string]*Call{}, dialogs: map[sip.DialogID]dialogOwner{}}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	return b
+}
+
+// drainPatience is how long a stopping node waits for its phones to answer their BYEs.
+const drainPatience = 5 * time.Second
+
+// Run closes the log of calls that an earlier run left, then blocks until ctx ends, refuses new calls with 503 and hangs
+// up the others, within five seconds. The agent and the engine must run longer than it.
+func (b *B2BUA) Run(ctx context.Context) error {
+	defer b.stop()
+	if err := b.closeLeftovers(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	b.drain()
+	return nil
+}
+
+func (b *B2BUA) drain() {
+	b.mu.Lock()
+	b.draining = true
+	calls := b.list()
+	b.mu.Unlock()
+	for _, c := range calls {
+		c.post(func() { c.end("baton was stopped") })
+	}
+	patience := time.AfterFunc(drainPatience, b.stop)
+	defer patience.Stop()
+	b.running.Wait()
+}
+
+// closeLeftovers writes the end of calls that died with an earlier run of this node and deletes their records.
+func (b *B2BUA) closeLeftovers() error {
+	stored, err := b.Store.Calls()
+	if err != nil {
+		return fmt.Errorf("read the records of earlier calls: %w", err)
+	}
+	for _, s := range stored {
+		b.closeLeftover(s)
+	}
+	return nil
+}
+
+func (b *B2BUA) closeLeftover(s Stored) {
+	r, err := decodeRecord(s.Blob)
+	if err != nil {
+		b.Log.Warn("record of an earlier call cannot be read", "call", s.ID, "err", err)
+	} else {
+		e := journal.Entry{Time: r.Saved, Kind: journal.CallEnded, Call: r.ID, Text: "the node was killed", Duration: r.lasted()}
+		if len(r.Seats) > 0 {
+			e.User = r.Seats[0].User
+		}
+		if len(r.Seats) > 1 {
+			e.Peer = r.Seats[1].User
+		}
+		b.Journal.Append(e)
+	}
+	b.Store.End(s.ID, s.Epoch, func(err error) {
+		if err != nil {
+			b.Log.Warn("delete the record of an earlier call", "call", s.ID, "err", err)
+		}
+	})
+}
+
+// start makes c one of the node's calls and gives it its goroutine. False while draining.
+func (b *B2BUA) start(c *Call) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.draining {
+		return false
+	}
+	b.calls[c.id] = c
+	b.running.Add(1)
+	go func() {
+		defer b.running.Done()
+		c.run()
+	}()
+	return true
+}
+
+func (b *B2BUA) forget(c *Call) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.calls, c.id)
+}
+
+// index lets an INVITE with Replaces find the leg.
+func (b *B2BUA) index(c *Call, l *Leg) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dialogs[l.dialog.ID()] = dialogOwner{c, l, l.seat.user.Name}
+}
+
+func (b *B2BUA) unindex(l *Leg) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.dialogs, l.dialog.ID())
+}
+
+// list returns the calls, oldest first. mu is held.
+func (b *B2BUA) list() []*Call {
+	calls := make([]*Call, 0, len(b.calls))
+	for _, c := range b.calls {
+		calls = append(calls, c)
+	}
+	sort.Slice(calls, func(i, j int) bool { return calls[i].started.Before(calls[j].started) })
+	return calls
+}
+
+// ErrNoCall says that no live call fits what was asked for.
+var ErrNoCall = errors.New("no such live call")
+
+// find resolves a call id that may be abbreviated.
+func (b *B2BUA) find(id string) (*Call, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var found []*Call
+	for _, c := range b.list() {
+		if c.id == id {
+			return c, nil
+		}
+		if id != "" && strings.HasPrefix(c.id, id) {
+			found = append(found, c)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("%w: %q (list them with \"baton calls\")", ErrNoCall, id)
+	case 1:
+		return found[0], nil
+	}
+	return nil, fmt.Errorf("%w: %q fits %d calls, give more of the id", ErrNoCall, id, len(found))
+}
+
+// newID makes the 8 letters and digits that name a call or leg.
+func newID() string {
+	var b [5]byte
+	_, _ = rand.Read(b[:])
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}
+
+// Debug counts what a node holds, so that a leak shows.
+func (b *B2BUA) Debug() (calls, dialogs int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.calls), len(b.dialogs)
+}

@@ -1,0 +1,128 @@
+package call
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// patience is how long an act waits for the store before it is done anyway and the call is marked unsafe (DESIGN §8).
+const patience = 50 * time.Millisecond
+
+// committer holds the writes of one call. One write is in flight; what is committed meanwhile goes with the next.
+//
+//	commit ──▶ write ──done──▶ acts of that version, in order
+//	             └─ 50 ms ───▶ acts anyway, unsafe
+//
+// Owned by the call's run.
+type committer struct {
+	version uint64 // of the newest snapshot wanted
+	writing uint64 // version in flight, 0 = none
+	acts    []act
+	unsafe  bool
+	retry   time.Duration
+}
+
+type act struct {
+	version uint64
+	do      func()
+}
+
+// commit writes the call's record and then runs the act; the agent goes on receiving meanwhile. An act looks at the
+// state again: what came in between wins.
+func (c *Call) commit(then func()) {
+	c.store.version++
+	version := c.store.version
+	c.store.acts = append(c.store.acts, act{version, then})
+	c.after(patience, func() { c.runOverdue(version) })
+	c.write()
+}
+
+// touch has the record written soon, with nothing waiting for it.
+func (c *Call) touch() {
+	if c.touched || c.state == StateEnded {
+		return
+	}
+	c.touched = true
+	c.after(time.Second, func() {
+		c.touched = false
+		c.store.version++
+		c.write()
+	})
+}
+
+// write puts the newest snapshot unless a write is in flight or it is stored already.
+func (c *Call) write() {
+	if c.store.writing != 0 || c.state == StateEnded || c.abandoned {
+		return
+	}
+	blob, err := json.Marshal(c.record())
+	if err != nil {
+		c.log.Error("encode the call's record", "err", err)
+		c.runActs(c.store.version)
+		return
+	}
+	version := c.store.version
+	c.store.writing = version
+	c.hold()
+	c.b.Store.Put(Stored{ID: c.id, Epoch: c.epoch, Version: version, Blob: blob}, func(err error) {
+		c.post(func() { c.written(version, err) })
+		c.release()
+	})
+}
+
+// written takes the store's answer to the write of version.
+func (c *Call) written(version uint64, err error) {
+	c.store.writing = 0
+	switch {
+	case errors.Is(err, ErrStale):
+		c.abandon()
+		return
+	case err != nil:
+		c.unsafe("write the call's record", err)
+		c.runActs(version)
+		c.store.retry = min(max(2*c.store.retry, time.Second), 30*time.Second)
+		c.after(c.store.retry, c.write)
+		return
+	}
+	c.store.unsafe, c.store.retry = false, 0
+	c.runActs(version)
+	if c.store.version > version {
+		c.write()
+	}
+}
+
+// runOverdue runs the acts up to version that the store has kept waiting too long.
+func (c *Call) runOverdue(version uint64) {
+	if len(c.store.acts) > 0 && c.store.acts[0].version <= version {
+		c.unsafe("the store is slow", nil)
+		c.runActs(version)
+	}
+}
+
+func (c *Call) unsafe(why string, err error) {
+	if !c.store.unsafe {
+		c.log.Warn("call is not safe in the store", "why", why, "err", err)
+	}
+	c.store.unsafe = true
+}
+
+// runActs runs the acts whose snapshot is stored, in order.
+func (c *Call) runActs(version uint64) {
+	for len(c.store.acts) > 0 && c.store.acts[0].version <= version && !c.abandoned {
+		do := c.store.acts[0].do
+		c.store.acts = c.store.acts[1:]
+		do()
+	}
+}
+
+// abandon falls silent about a call that another node owns: no BYE, no RTP (DESIGN §8).
+func (c *Call) abandon() {
+	c.log.Warn("call is owned by another node now")
+	c.abandoned = true
+	c.store.acts = nil
+	for _, l := range c.legs {
+		c.closeLeg(l)
+	}
+	c.finish()
+}

@@ -1,0 +1,223 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+)
+
+// dial rings a growing set of devices of one user: a device that registers meanwhile joins, the first 2xx wins and the
+// others are told that the call was completed elsewhere. Owned by its call's run.
+type dial struct {
+	// set once
+	c       *Call
+	seat    *Seat
+	show    *Seat // whose name and number the devices are shown
+	codecs  []media.Codec
+	exclude string            // key of the device that asked
+	only    *registrar.Device // the one device to ring, nil = all of the user's
+	auto    bool              // ask for a ring-less answer
+
+	ringing  func(*Leg, *sip.Response)  // each provisional response
+	answered func(*Leg, *sip.Response)  // the first 2xx
+	failed   func(code int, why string) // nobody is left to ring
+
+	legs    []*Leg
+	rung    map[string]bool // device keys that were tried
+	best    failure
+	over    bool
+	unwatch func()
+	timer   *time.Timer
+	began   time.Time
+}
+
+// failure is the answer that tells most about why nobody took the call.
+type failure struct {
+	code int
+	why  string
+}
+
+// begin rings who is there. It reports through failed when nobody can be rung.
+func (d *dial) begin() {
+	d.rung, d.began = map[string]bool{}, time.Now()
+	d.best = failure{480, fmt.Sprintf("no device of %s is here", d.seat.user.Name)}
+	d.unwatch = d.c.b.Registrar.Watch(d.seat.user.Name, func(dev registrar.Device) {
+		d.c.post(func() { d.join(dev) })
+	})
+	d.timer = d.c.after(d.c.b.Config.Ring, func() { d.giveUp(failure{480, "no answer"}) })
+	for _, dev := range d.c.b.Registrar.Lookup(d.seat.user.Name) {
+		d.join(dev)
+	}
+	d.check()
+}
+
+// join rings one more device.
+func (d *dial) join(dev registrar.Device) {
+	if d.over || !dev.Here() || dev.Key == d.exclude || d.rung[dev.Key] || (d.only != nil && d.only.Key != dev.Key) {
+		return
+	}
+	d.rung[dev.Key] = true
+	l, err := d.c.newLeg(d.seat, dev, dev.Binding.Flow)
+	if err != nil {
+		d.c.log.Error("ring", "device", dev.Name, "err", err)
+		d.best = failure{503, err.Error()}
+		return
+	}
+	d.legs = append(d.legs, l)
+	d.c.setState(l, legDialing)
+	d.send(l)
+}
+
+// send starts the INVITE to the leg's device.
+func (d *dial) send(l *Leg) {
+	c, flow := d.c, l.device.Binding.Flow
+	us, them := c.identity(d.show, flow), c.identity(d.seat, flow)
+	l.dialog = sip.NewDialog(us, them, l.device.Binding.Target(), l.device.Binding.Path, flow, c.epoch)
+	l.local = media.NewOffer(l.origin, d.codecs, l.stream.Endpoint(), media.SendRecv)
+	headers := identityHeaders(us)
+	if d.auto && wantsRingless(l.device) {
+		headers = append(headers, ringless(us.URI)...)
+	}
+	l.invite = l.dialog.NewRequest("INVITE", sip.Body{Type: sdpType, Data: l.local.Marshal()}, headers...)
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	l.cancel = cancel
+	c.exchange(func() {
+		resp, err := c.b.Agent.Invite(ctx, l.invite, func(r *sip.Response) {
+			c.post(func() { d.provisional(l, r) })
+		})
+		c.post(func() { d.final(l, resp, err) })
+	})
+}
+
+func (d *dial) provisional(l *Leg, r *sip.Response) {
+	if l.state != legDialing && l.state != legRinging || r.Code() == 100 {
+		return
+	}
+	if l.state == legDialing {
+		d.c.setState(l, legRinging)
+		l.rangAt = time.Now()
+	}
+	if !d.over {
+		d.ringing(l, r)
+	}
+}
+
+// final takes the end of one device's INVITE.
+func (d *dial) final(l *Leg, resp *sip.Response, err error) {
+	c := d.c
+	if err == nil {
+		l.dialog.Confirm(resp)
+		l.answer = time.Now()
+		if d.over || l.state == legCancelled { // it crossed our CANCEL
+			c.setState(l, legAnswered)
+			_ = c.b.Agent.Ack(l.dialog, l.invite, sip.Body{})
+			c.hangUp(l)
+			return
+		}
+		d.win(l, resp)
+		return
+	}
+	wasCancelled := l.state == legCancelled
+	c.closeLeg(l)
+	if d.over || wasCancelled {
+		return
+	}
+	d.lose(l, err)
+}
+
+// win stops the others and hands the leg over.
+func (d *dial) win(l *Leg, resp *sip.Response) {
+	d.c.setState(l, legAnswered)
+	d.c.attach(l)
+	d.stop(elsewhere)
+	d.answered(l, resp)
+}
+
+// lose weighs one device's refusal: 600 and 603 stop all, the others only that device (DESIGN §11).
+func (d *dial) lose(l *Leg, err error) {
+	f := failureOf(err)
+	d.c.log.Info("device did not take the call", "leg", l.id, "user", d.seat.user.Name, "device", l.device.Name, "err", err)
+	switch {
+	case errors.Is(err, sip.ErrFlowGone):
+		d.c.b.Registrar.Unreachable(d.seat.user.Name, l.device.Key, "its connection is gone")
+		delete(d.rung, l.device.Key) // it may come back over a new flow
+	case f.code == 600 || f.code == 603:
+		d.giveUp(f)
+		return
+	}
+	if rank(f.code) > rank(d.best.code) {
+		d.best = f
+	}
+	d.check()
+}
+
+// check gives up when nobody rings any more.
+func (d *dial) check() {
+	if d.over {
+		return
+	}
+	for _, l := range d.legs {
+		if l.state == legDialing || l.state == legRinging {
+			return
+		}
+	}
+	d.giveUp(d.best)
+}
+
+func (d *dial) giveUp(f failure) {
+	if d.over {
+		return
+	}
+	d.stop(nil)
+	d.failed(f.code, f.why)
+}
+
+// stop cancels what still rings; why goes to the phones as Reason.
+func (d *dial) stop(why *sip.CancelReason) {
+	if d.over {
+		return
+	}
+	d.over = true
+	d.unwatch()
+	d.c.stop(d.timer)
+	for _, l := range d.legs {
+		if l.state == legDialing || l.state == legRinging {
+			d.c.setState(l, legCancelled)
+			if why != nil {
+				l.cancel(why)
+			} else {
+				l.cancel(nil)
+			}
+		}
+	}
+}
+
+// failureOf reads what became of an INVITE.
+func failureOf(err error) failure {
+	var status *sip.StatusError
+	if errors.As(err, &status) {
+		return failure{status.Code, status.Error()}
+	}
+	if errors.Is(err, sip.ErrTimeout) {
+		return failure{408, "the device did not answer its INVITE"}
+	}
+	return failure{480, err.Error()}
+}
+
+// rank orders failures by what a caller wants to know of several devices.
+func rank(code int) int {
+	switch {
+	case code == 486:
+		return 3
+	case code == 488 || code == 606:
+		return 2
+	case code == 503:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,71 @@
+package call
+
+import (
+	"maps"
+	"strconv"
+	"time"
+
+	"baton/journal"
+)
+
+// report completes the figures of a switch and tells them, once.
+func (c *Call) report(m *move) {
+	for i, k := range c.reports {
+		if k != m {
+			continue
+		}
+		c.reports = append(c.reports[:i], c.reports[i+1:]...)
+		r := m.figures(c.id)
+		c.history = append(c.history, m.info("", &r))
+		c.note(journal.CallMoved, journal.Entry{
+			User: m.seat.user.Name, From: r.From, Device: r.To, Peer: m.far.seat.user.Name, Text: m.how, Data: r.data(),
+		})
+		if m.reported != nil {
+			m.reported(r, nil)
+		}
+		return
+	}
+}
+
+// figures measures a move at the streams of both sides.
+func (m *move) figures(call string) MoveReport {
+	far := m.far.stream.Splice()
+	both := m.switched // both directions on the new device: the later of the two
+	for _, t := range []time.Time{far.At, m.to.stream.FirstSent()} {
+		if t.After(both) {
+			both = t
+		}
+	}
+	r := MoveReport{
+		Call: call, User: m.into.user.Name, From: m.from.device.Name, To: m.to.device.Name,
+		RingMS: ms(m.rang), SwitchMS: ms(both.Sub(m.began) - m.rang), AnswerToMedia: ms(both.Sub(m.to.answer)),
+		HeldMS: ms(m.heldFor), OverlapMS: ms(m.switched.Sub(m.overlap)),
+		Far: Gap{GapMS: ms(far.Gap), Lost: far.Lost},
+	}
+	r.Near = Gap{GapMS: ms(m.near()), Lost: 0}
+	return r
+}
+
+// near is how long neither of the user's devices got the far side's media: none in an overlap.
+func (m *move) near() time.Duration {
+	first := m.to.stream.FirstSent()
+	if !m.left || first.Before(m.overlap) {
+		return 0
+	}
+	return first.Sub(m.overlap)
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// data is the report for the log, as text by name.
+func (r MoveReport) data() map[string]string {
+	f := func(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }
+	d := map[string]string{
+		"switch_ms": f(r.SwitchMS), "ring_ms": f(r.RingMS), "answer_to_media_ms": f(r.AnswerToMedia),
+		"held_ms": f(r.HeldMS), "overlap_ms": f(r.OverlapMS),
+	}
+	maps.Copy(d, map[string]string{
+		"gap_ms": f(r.Far.GapMS), "lost": strconv.Itoa(r.Far.Lost), "near_lost": strconv.Itoa(r.Near.Lost),
+	})
+	return d
+}

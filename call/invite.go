@@ -1,0 +1,316 @@
+package call
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"time"
+
+	"baton/journal"
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+)
+
+// Invite takes an INVITE outside of a dialog from an authenticated user. It runs on the dispatcher's queue and does not
+// block.
+func (b *B2BUA) Invite(x *sip.Exchange) {
+	caller, ok := b.Registrar.User(x.User())
+	if !ok {
+		_ = x.Respond(sip.Reply{Code: 403})
+		return
+	}
+	if err := b.invite(x, caller); err != nil {
+		b.Log.Info("call refused", "user", caller.Name, "to", x.RequestURI().User, "err", err)
+		_ = x.Respond(b.reply(err))
+	}
+}
+
+func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
+	offer, err := offerOf(x.Body())
+	if err != nil {
+		return err
+	}
+	if v := x.Header("Replaces"); v != "" {
+		return b.inviteReplaces(x, caller, offer, v)
+	}
+	target, err := b.route(x.RequestURI(), caller)
+	if err != nil {
+		return err
+	}
+	if target.Code == codePull || (target.User.Name == caller.Name && target.Device == nil && target.Code == codeNone) {
+		return b.pull(x, caller, offer, target.N)
+	}
+	if target.Code != codeNone {
+		return refusal(404, "this code is for the transfer key of a phone in a call")
+	}
+	return b.place(x, caller, offer, target)
+}
+
+// offerOf reads the SDP of an INVITE; nil is an INVITE without offer.
+func offerOf(body sip.Body) (*media.Description, error) {
+	if len(body.Data) == 0 {
+		return nil, nil
+	}
+	if kind, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(body.Type)), ";"); strings.TrimSpace(kind) != sdpType {
+		return nil, refusal(415, "only "+sdpType+" is understood")
+	}
+	d, err := media.ParseSDP(body.Data)
+	if err != nil {
+		return nil, refusal(400, "SDP: "+err.Error())
+	}
+	if err := usable(d); err != nil {
+		return nil, refusal(488, "SDP: "+err.Error())
+	}
+	return &d, nil
+}
+
+// usable says why an offer could not be answered at all: no audio, no codec that has a name, SRTP only.
+func usable(d media.Description) error {
+	line, _, ok := d.Audio()
+	if !ok {
+		return media.ErrNoAudio
+	}
+	_, err := media.NewAnswer(media.Origin{}, d, media.WithG711(line.Codecs), netip.AddrPort{}, media.SendRecv)
+	return err
+}
+
+// device is the caller's device that sent x; one that is not registered is known by its address alone.
+func (b *B2BUA) device(x *sip.Exchange, user string) registrar.Device {
+	contact, _ := x.Contact()
+	if d, ok := b.Registrar.DeviceOf(user, x.Flow(), contact); ok {
+		return d
+	}
+	return registrar.Device{User: user, Name: "unregistered", UserAgent: x.UserAgent(), Key: "flow:" + x.Flow().Remote.String()}
+}
+
+// take makes the leg of a device that called us.
+func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, error) {
+	l, err := c.newLeg(s, c.b.device(x, s.user.Name), x.Flow())
+	if err != nil {
+		return nil, refusal(503, err.Error())
+	}
+	l.state = legIncoming
+	l.exchange, l.dialog = x, x.Dialog(c.epoch)
+	if offer != nil {
+		l.remote = *offer
+	}
+	return l, nil
+}
+
+// listen has what becomes of the INVITE told to the agent.
+func (c *Call) listen(l *Leg, cancelled func()) {
+	l.exchange.Watch(sip.Watch{
+		Cancelled: func() { c.post(cancelled) },
+		Acked:     func(b sip.Body) { c.post(func() { c.onAck(l, b) }) },
+		Unacked:   func() { c.post(func() { c.onNoAck(l) }) },
+	})
+}
+
+// place starts a call from caller to target.
+func (b *B2BUA) place(x *sip.Exchange, caller registrar.User, offer *media.Description, target Target) error {
+	c := b.newCall(b.ctx)
+	from, to := newSeat(caller), newSeat(target.User)
+	c.seats = []*Seat{from, to}
+	l, err := c.take(x, from, offer)
+	if err != nil {
+		return err
+	}
+	from.holder = l
+	c.listen(l, func() { c.cancelled(l) })
+	c.post(func() {
+		c.note(journal.CallStarted, journal.Entry{Device: l.device.Name})
+		c.ring(l, target)
+	})
+	if !b.start(c) {
+		l.stream.Close()
+		return refusal(503, "baton is stopping")
+	}
+	return nil
+}
+
+// ring starts to dial the target's devices for the caller's leg.
+func (c *Call) ring(l *Leg, target Target) {
+	if l.state != legIncoming {
+		return
+	}
+	codecs := media.Known()
+	if line, _, ok := l.remote.Audio(); ok {
+		codecs = media.WithG711(line.Codecs)
+	}
+	c.dial = &dial{
+		c: c, seat: c.seats[1], show: c.seats[0], codecs: codecs, exclude: l.device.Key, only: target.Device,
+		ringing:  func(k *Leg, r *sip.Response) { c.onRinging(l, k, r) },
+		answered: func(k *Leg, r *sip.Response) { c.onAnswer(l, k, r) },
+		failed:   func(code int, why string) { c.refuse(l, code, why) },
+	}
+	c.dial.begin()
+}
+
+// onRinging passes a provisional answer on: early media while one device rings, else 180.
+func (c *Call) onRinging(caller, callee *Leg, r *sip.Response) {
+	if c.early == nil && len(c.dial.legs) == 1 && len(r.Body().Data) > 0 && len(caller.remote.Lines) > 0 {
+		if c.earlyMedia(caller, callee, r) == nil {
+			return
+		}
+	}
+	if c.early != nil && len(c.dial.legs) > 1 {
+		c.early = nil // a second target: whose sound it is would be a guess
+		caller.hear(source{tone: media.ToneRing})
+	}
+	if c.early == nil {
+		_ = caller.exchange.Respond(sip.Reply{Code: 180})
+	}
+}
+
+// earlyMedia connects the caller to what the one ringing device already plays.
+func (c *Call) earlyMedia(caller, callee *Leg, r *sip.Response) error {
+	answer, err := media.ParseSDP(r.Body().Data)
+	if err != nil {
+		return err
+	}
+	if err := callee.settle(callee.local, answer); err != nil {
+		return err
+	}
+	local, err := media.NewAnswer(caller.origin, caller.remote, callee.agreed.Send, caller.stream.Endpoint(), media.SendRecv)
+	if err != nil {
+		return err
+	}
+	if err := caller.settle(local, caller.remote); err != nil {
+		return err
+	}
+	c.early = callee
+	callee.feed([]*Leg{caller})
+	caller.feed([]*Leg{callee})
+	caller.hear(source{leg: callee})
+	callee.hear(source{leg: caller})
+	return caller.exchange.Respond(sip.Reply{Code: 183, Body: sip.Body{Type: sdpType, Data: local.Marshal()}})
+}
+
+// onAnswer joins caller and callee: both answers leave after the record is written.
+func (c *Call) onAnswer(caller, callee *Leg, r *sip.Response) {
+	c.dial = nil
+	c.seats[1].holder = callee
+	if err := c.settleBoth(caller, callee, r); err != nil {
+		c.log.Info("answer cannot be used", "leg", callee.id, "device", callee.device.Name, "err", err)
+		_ = c.b.Agent.Ack(callee.dialog, callee.invite, sip.Body{})
+		c.refuse(caller, 488, err.Error())
+		return
+	}
+	c.changeState(StateUp)
+	c.setState(callee, legUp)
+	c.wire()
+	c.commit(func() { c.connect(caller, callee) })
+}
+
+// settleBoth takes the callee's answer and makes the caller's.
+func (c *Call) settleBoth(caller, callee *Leg, r *sip.Response) error {
+	answer, err := media.ParseSDP(r.Body().Data)
+	if len(r.Body().Data) == 0 && c.early == callee {
+		answer, err = callee.remote, nil // the 183 carried it (RFC 3261 §13.2.1)
+	}
+	if err != nil {
+		return err
+	}
+	if err := callee.settle(callee.local, answer); err != nil {
+		return err
+	}
+	if len(caller.remote.Lines) == 0 { // no offer: ours goes out in the 200
+		caller.local = media.NewOffer(caller.origin, callee.agreed.Send, caller.stream.Endpoint(), media.SendRecv)
+		return nil
+	}
+	if len(caller.local.Lines) > 0 { // the 200 repeats the 183's SDP
+		return understands(callee, caller)
+	}
+	local, err := media.NewAnswer(caller.origin, caller.remote, callee.agreed.Send, caller.stream.Endpoint(), media.SendRecv)
+	if err != nil {
+		return err
+	}
+	return caller.settle(local, caller.remote)
+}
+
+// connect sends the ACK and the 200. A CANCEL that came meanwhile has won: then the callee gets its BYE.
+func (c *Call) connect(caller, callee *Leg) {
+	if callee.state == legUp {
+		if err := c.b.Agent.Ack(callee.dialog, callee.invite, sip.Body{}); err != nil {
+			c.log.Warn("ack", "leg", callee.id, "device", callee.device.Name, "err", err)
+		}
+	}
+	if c.state != StateUp || caller.state != legIncoming {
+		return
+	}
+	if err := c.accept(caller); err != nil {
+		return // cancelled: the Watch tells
+	}
+	c.note(journal.CallAnswered, journal.Entry{Device: callee.device.Name})
+}
+
+// accept sends the 200 with the leg's SDP.
+func (c *Call) accept(l *Leg) error {
+	id := c.identity(c.other(l.seat), l.dialog.Flow)
+	err := l.exchange.Respond(sip.Reply{
+		Code: 200, Headers: identityHeaders(id), Body: sip.Body{Type: sdpType, Data: l.local.Marshal()},
+	})
+	if err != nil {
+		return err
+	}
+	l.answered, l.answer = true, time.Now()
+	c.setState(l, legUp)
+	c.attach(l)
+	return nil
+}
+
+// cancelled ends a call whose caller has hung up before the answer; the agent has answered the INVITE with 487.
+func (c *Call) cancelled(l *Leg) {
+	if l.state == legIncoming {
+		c.closeLeg(l)
+	}
+	c.end("cancelled by " + l.seat.user.Name)
+}
+
+// refuse gives the caller the final answer of a call that nobody took.
+func (c *Call) refuse(l *Leg, code int, why string) {
+	if code == 408 || code < 400 || code == 401 || code == 407 || code == 487 {
+		code = 480
+	}
+	if l.state == legIncoming {
+		_ = l.exchange.Respond(sip.Reply{Code: code, Headers: []sip.Header{warning(why)}})
+		c.closeLeg(l)
+	}
+	c.end(why)
+}
+
+// onAck takes the ACK of our 2xx, with the answer to our offer if the INVITE had none.
+func (c *Call) onAck(l *Leg, body sip.Body) {
+	l.acked = true
+	if l.byeLater {
+		l.byeLater = false
+		c.bye(l)
+		return
+	}
+	if len(body.Data) == 0 || !l.alive() {
+		return
+	}
+	answer, err := media.ParseSDP(body.Data)
+	if err == nil {
+		err = l.settle(l.local, answer)
+	}
+	if err != nil {
+		c.lost(l, err)
+		return
+	}
+	c.wire()
+	c.touch()
+}
+
+// onNoAck hangs up a phone that never acknowledged our 2xx (RFC 3261 §13.3.1.4).
+func (c *Call) onNoAck(l *Leg) {
+	l.acked = true
+	if l.byeLater {
+		c.bye(l)
+		return
+	}
+	if l.alive() {
+		c.lost(l, errors.New("it never acknowledged our 200"))
+	}
+}

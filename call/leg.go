@@ -1,0 +1,253 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+)
+
+// legState is where a leg is in its life.
+//
+//	dialing ──180──▶ ringing ──2xx──▶ answered ──ACK──▶ up ──BYE──▶ closing ──▶ closed
+//	   └────────cancel──┴────▶ cancelled ──final──────────────────────────────▶ closed
+//	incoming ──our 2xx────────────────────────────────▶ up
+//	   └──our refusal, their CANCEL───────────────────────────────────────────▶ closed
+type legState string
+
+const (
+	legDialing   legState = "dialing"
+	legRinging   legState = "ringing"
+	legCancelled legState = "cancelled"
+	legIncoming  legState = "incoming"
+	legAnswered  legState = "answered"
+	legUp        legState = "up"
+	legClosing   legState = "closing"
+	legClosed    legState = "closed"
+)
+
+// Leg is one SIP dialog with its media to one device. Owned by its call's run.
+type Leg struct {
+	id     string
+	seat   *Seat
+	device registrar.Device // as it was when the leg began
+	state  legState
+	dialog sip.Dialog
+	stream *media.Stream
+	origin media.Origin
+	local  media.Description // our last SDP
+	remote media.Description // the peer's last SDP
+	agreed media.Agreement
+	began  time.Time
+
+	// we called it
+	invite sip.Outgoing
+	cancel context.CancelCauseFunc
+	rangAt time.Time // first 180
+	answer time.Time // 2xx, theirs or ours
+
+	// it called us
+	exchange *sip.Exchange
+	acked    bool
+	answered bool // we have sent a 2xx to its INVITE
+	byeLater bool // a BYE waits for the ACK (RFC 3261 §15)
+
+	held   bool // the phone does not want to hear us
+	heldAt time.Time
+	heard  bool // a packet came since the last offer/answer
+	hears  source
+	feeds  []*Leg
+	refer  *referral
+	refers int       // REFERs taken in this dialog
+	asking bool      // an OPTIONS of ours is under way
+	offers bool      // a re-INVITE of ours is under way
+	asked  time.Time // last proof that its signalling is alive
+}
+
+func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {
+	l := &Leg{id: newID(), seat: s, device: d, began: time.Now()}
+	l.origin = media.Origin{User: "baton", ID: uint64(time.Now().UnixMilli()), Version: 1}
+	stream, err := c.b.Engine.Open(media.StreamOptions{
+		Peer:    flow.Remote.Addr(),
+		OnHeard: func(time.Time) { c.post(func() { c.onHeard(l) }) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open media for %s: %w", d.Name, err)
+	}
+	l.stream = stream
+	c.legs = append(c.legs, l)
+	return l, nil
+}
+
+// setState is the only place where a leg's state changes.
+func (c *Call) setState(l *Leg, to legState) {
+	c.log.Debug("leg state", "leg", l.id, "device", l.device.Name, "from", l.state, "to", to)
+	l.state = to
+}
+
+// alive says that the leg has a dialog and is not on its way out.
+func (l *Leg) alive() bool { return l.state == legUp || l.state == legAnswered }
+
+// attach has the dialog's requests come to this leg.
+func (c *Call) attach(l *Leg) {
+	c.b.index(c, l)
+	c.b.Agent.Attach(l.dialog, l.seat.user.Name, func(x *sip.Exchange) {
+		c.post(func() { c.inDialog(l, x) })
+	})
+}
+
+// settle takes the result of an offer and answer into the leg and its stream.
+func (l *Leg) settle(local, remote media.Description) error {
+	agreed, err := media.Agree(local, remote)
+	if err != nil {
+		return err
+	}
+	l.local, l.remote, l.agreed = local, remote, agreed
+	l.heard = false
+	l.setHeld(remote.Held())
+	l.stream.Apply(agreed)
+	return nil
+}
+
+func (l *Leg) setHeld(held bool) {
+	if held && !l.held {
+		l.heldAt = time.Now()
+	}
+	l.held = held
+}
+
+// drop is the one way to end a leg, whatever state it is in.
+func (c *Call) drop(l *Leg) {
+	switch l.state {
+	case legDialing, legRinging:
+		c.setState(l, legCancelled)
+		l.cancel(nil)
+	case legIncoming:
+		_ = l.exchange.Respond(sip.Reply{Code: 480})
+		c.closeLeg(l)
+	case legAnswered, legUp:
+		c.hangUp(l)
+	}
+}
+
+// hangUp commits that the leg is closing and sends its BYE.
+func (c *Call) hangUp(l *Leg) {
+	c.setState(l, legClosing)
+	if l.seat.holder == l {
+		l.seat.holder = nil
+	}
+	c.commit(func() { c.bye(l) })
+}
+
+// bye sends BYE, after the ACK of our 2xx if that is still to come. Media runs until it is answered.
+func (c *Call) bye(l *Leg) {
+	if l.state != legClosing {
+		return
+	}
+	if l.answered && !l.acked {
+		l.byeLater = true
+		return
+	}
+	c.repoint(l)
+	out := l.dialog.NewRequest("BYE", sip.Body{})
+	c.exchange(func() {
+		ctx, cancel := context.WithTimeout(c.ctx, byePatience)
+		defer cancel()
+		_, err := c.b.Agent.Do(ctx, out)
+		c.post(func() {
+			if err != nil {
+				c.log.Debug("bye", "leg", l.id, "device", l.device.Name, "err", err)
+			}
+			c.closeLeg(l)
+		})
+	})
+}
+
+// byePatience bounds the wait for the answer to a BYE: the dialog is over for us either way.
+const byePatience = 8 * time.Second
+
+// closeLeg frees what the leg holds.
+func (c *Call) closeLeg(l *Leg) {
+	if l.state == legClosed {
+		return
+	}
+	c.setState(l, legClosed)
+	c.b.Agent.Detach(l.dialog.ID())
+	c.b.unindex(l)
+	if l.cancel != nil {
+		l.cancel(nil)
+	}
+	if l.seat.holder == l {
+		l.seat.holder = nil
+	}
+	for i, k := range c.legs {
+		if k == l {
+			c.legs = append(c.legs[:i], c.legs[i+1:]...)
+			break
+		}
+	}
+	c.wire()
+	l.stream.Close()
+	c.finishIfEmpty()
+}
+
+// repoint sends a leg's next requests over the flow that its device has now, when the old one is gone.
+func (c *Call) repoint(l *Leg) bool {
+	if c.b.Agent.Alive(l.dialog.Flow) {
+		return false
+	}
+	for _, d := range c.b.Registrar.Lookup(l.seat.user.Name) {
+		if d.Key == l.device.Key && d.Binding.Flow != l.dialog.Flow {
+			l.dialog.Flow = d.Binding.Flow
+			c.attach(l)
+			return true
+		}
+	}
+	return false
+}
+
+// inUse is the codec that the leg's phone sends, or sends first of those agreed.
+func inUse(l *Leg) (media.Codec, bool) {
+	if codec, ok := l.stream.InUse(); ok && codec.Name != "telephone-event" {
+		return codec, true
+	}
+	for _, codec := range l.agreed.Send {
+		if codec.Name != "telephone-event" {
+			return codec, true
+		}
+	}
+	return media.Codec{}, false
+}
+
+// offered lists the codecs to offer to a new device so that far understands it, the one in use first.
+func offered(far *Leg) []media.Codec {
+	codecs := far.agreed.Send
+	if used, ok := inUse(far); ok {
+		first := []media.Codec{}
+		rest := []media.Codec{}
+		for _, k := range codecs {
+			if k.Name == used.Name && k.Rate == used.Rate {
+				first = append(first, k)
+			} else {
+				rest = append(rest, k)
+			}
+		}
+		codecs = append(first, rest...)
+	}
+	return media.WithG711(codecs)
+}
+
+var errCodec = errors.New("no codec in common")
+
+// understands checks that a leg that has just agreed can play what far sends and far can play what it sends.
+func understands(l, far *Leg) error {
+	used, ok := inUse(far)
+	if ok && !media.Carries(l.agreed.Send, used) {
+		return fmt.Errorf("%w: the call uses %s", errCodec, used.Name)
+	}
+	return nil
+}

@@ -1,0 +1,265 @@
+package call
+
+import (
+	"fmt"
+	"time"
+
+	"baton/journal"
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+)
+
+// move replaces the leg that holds a seat (DESIGN §6). Make before break: the old leg talks until the new one has been
+// answered and heard.
+//
+//	dialing ──2xx──▶ answered ──one packet heard──▶ switched ──figures──▶ reported
+//	   └─4xx, timeout, hang-up─┴──▶ failed: the old leg is as it was
+//
+// commit A stands before the ACK (or our 200), commit B before the old leg's BYE. Owned by its call's run.
+type move struct {
+	// set once
+	c      *Call
+	seat   *Seat             // whose leg is replaced
+	into   *Seat             // = seat, or another user's new seat: a transfer
+	from   *Leg              // the old leg
+	only   *registrar.Device // the one device wanted, nil = all
+	codeTo string            // what was dialled, for the log
+	how    string            // refer, pull, replaces, cli, recall
+	who    string
+	began  time.Time
+
+	finished func(code int, why string)    // told once, at the switch or the failure
+	reported func(r MoveReport, err error) // told once, with the figures
+
+	dial     *dial
+	to       *Leg // the new leg, from its answer on
+	device   string
+	left     bool // the old phone has hung up meanwhile
+	silence  *time.Timer
+	switched time.Time
+	rang     time.Duration
+	heldFor  time.Duration
+	overlap  time.Time
+	far      *Leg
+	before   media.Stats // of the far leg when the new one was answered
+}
+
+// unheard is how long an answered device may stay silent before its signalling decides.
+const unheard = time.Second
+
+// settled is when the figures of a switch are complete: 500 ms after it, and a little.
+const settled = 650 * time.Millisecond
+
+func (m *move) exclude() string {
+	if m.from == nil || m.how == "recall" {
+		return ""
+	}
+	return m.from.device.Key
+}
+
+// addMove makes m the move of its seat, or says why it cannot be.
+func (c *Call) addMove(m *move) error {
+	far := c.other(m.seat)
+	switch {
+	case c.state != StateUp:
+		return refusal(480, "the call is not up")
+	case c.moveOf(m.seat) != nil:
+		return refusal(491, "a move of this seat is in progress")
+	case m.from == nil || m.from.state == legClosing || m.from.state == legClosed:
+		return refusal(481, "the seat is not held by a device")
+	case far == nil || far.holder == nil:
+		return refusal(480, "nobody is on the other side")
+	}
+	m.far = far.holder
+	if m.only != nil {
+		m.device = m.only.Name
+	} else {
+		m.device = "the devices of " + m.into.user.Name
+	}
+	c.moves = append(c.moves, m)
+	return nil
+}
+
+// beginMove rings the new device or devices.
+func (c *Call) beginMove(m *move) {
+	m.dial = &dial{
+		c: c, seat: m.into, show: m.far.seat, codecs: offered(m.far), exclude: m.exclude(), only: m.only,
+		auto:     m.only != nil && m.into == m.seat,
+		ringing:  func(*Leg, *sip.Response) {},
+		answered: func(l *Leg, r *sip.Response) { c.moveAnswered(m, l, r) },
+		failed:   func(code int, why string) { c.failMove(m, why, code) },
+	}
+	c.wire()
+	m.dial.begin()
+}
+
+// moveAnswered takes the new device's 2xx.
+func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
+	m.device = l.device.Name
+	answer, err := media.ParseSDP(r.Body().Data)
+	if err == nil {
+		err = l.settle(l.local, answer)
+	}
+	if err == nil {
+		err = understands(l, m.far)
+	}
+	if err != nil {
+		_ = c.b.Agent.Ack(l.dialog, l.invite, sip.Body{})
+		m.to = l
+		c.failMove(m, fmt.Sprintf("%s: %v", l.device.Name, err), 488)
+		return
+	}
+	if !l.rangAt.IsZero() {
+		m.rang = l.answer.Sub(l.rangAt)
+	}
+	c.joinNew(m, l, func() bool {
+		if err := c.b.Agent.Ack(l.dialog, l.invite, sip.Body{}); err != nil {
+			c.log.Warn("ack", "leg", l.id, "device", l.device.Name, "err", err)
+		}
+		c.setState(l, legUp)
+		return true
+	})
+}
+
+// joinNew connects the new leg beside the old one: it hears the far side at once and is waited for to be heard. The
+// act answers it, after commit A.
+func (c *Call) joinNew(m *move, l *Leg, act func() bool) {
+	m.to, m.overlap, m.before = l, time.Now(), m.far.stream.Stats()
+	c.wire()
+	c.commit(func() {
+		if c.moveOf(m.seat) != m || l.state == legClosed || !act() {
+			return
+		}
+		m.silence = c.after(unheard, func() { c.onSilence(m) })
+		c.trySwitch(m)
+	})
+}
+
+// onHeard takes the news that a leg's phone was heard for the first time since its offer and answer.
+func (c *Call) onHeard(l *Leg) {
+	l.heard = true
+	for _, m := range c.moves {
+		if m.to == l {
+			c.trySwitch(m)
+			return
+		}
+	}
+}
+
+func (c *Call) trySwitch(m *move) {
+	if m.to.heard && m.to.state == legUp {
+		c.switchOver(m)
+	}
+}
+
+// onSilence decides about a device that has answered but is not heard: with live signalling it is muted.
+func (c *Call) onSilence(m *move) {
+	c.ask(m.to, func(err error) {
+		if c.moveOf(m.seat) != m {
+			return
+		}
+		if err != nil {
+			c.failMove(m, fmt.Sprintf("%s answered and was not heard: %v", m.device, err), 480)
+			return
+		}
+		c.switchOver(m)
+	})
+}
+
+// switchOver gives the seat to the new leg; the old one is released when that is committed.
+func (c *Call) switchOver(m *move) {
+	c.stop(m.silence)
+	m.switched = time.Now()
+	c.removeMove(m)
+	old := m.from
+	if old.held {
+		m.heldFor = m.switched.Sub(old.heldAt)
+	}
+	m.seat.holder, m.into.holder = nil, m.to
+	for i, s := range c.seats {
+		if s == m.seat {
+			c.seats[i] = m.into
+		}
+	}
+	if old.alive() {
+		c.setState(old, legClosing)
+	}
+	c.wire()
+	c.commit(func() { c.releaseOld(m, old) })
+	c.reports = append(c.reports, m)
+	c.after(settled, func() { c.report(m) })
+}
+
+// releaseOld ends the old leg. A phone that has transferred sends its own BYE as a rule, and is given a second for it.
+func (c *Call) releaseOld(m *move, old *Leg) {
+	if m.finished != nil {
+		m.finished(200, "")
+	}
+	if old.state != legClosing {
+		return
+	}
+	if m.how == "refer" {
+		c.after(byeOfReferrer, func() { c.bye(old) })
+		return
+	}
+	c.bye(old)
+}
+
+// failMove rolls back: the old leg goes on as if nothing had been. If its phone has hung up meanwhile it is rung back.
+func (c *Call) failMove(m *move, why string, code int) {
+	c.stop(m.silence)
+	c.removeMove(m)
+	if m.dial != nil {
+		m.dial.stop(nil)
+	}
+	if m.to != nil && m.to.state != legClosed {
+		c.drop(m.to)
+	}
+	m.to = nil
+	if code < 400 {
+		code = 480
+	}
+	c.log.Info("move failed", "user", m.seat.user.Name, "to", m.device, "how", m.how, "why", why)
+	c.history = append(c.history, m.info(why, nil))
+	c.note(journal.CallMoveFailed, journal.Entry{User: m.seat.user.Name, Peer: m.into.user.Name, Device: m.device, Text: why})
+	c.wire()
+	if m.finished != nil {
+		m.finished(code, why)
+	}
+	if m.reported != nil {
+		m.reported(MoveReport{}, refusal(code, why))
+	}
+	if m.left && c.state == StateUp {
+		c.recall(m, why)
+	}
+}
+
+// recall rings the phone that hung up while its call was to be moved and that nobody took.
+func (c *Call) recall(m *move, why string) {
+	if m.how == "recall" {
+		c.end("nobody took the call: " + why)
+		return
+	}
+	back := m.from.device
+	r := &move{c: c, seat: m.seat, into: m.seat, from: m.from, only: &back, how: "recall", who: "baton", began: time.Now(), left: true}
+	r.far, r.device = m.far, back.Name
+	c.moves = append(c.moves, r)
+	c.beginMove(r)
+}
+
+func (c *Call) removeMove(m *move) {
+	for i, k := range c.moves {
+		if k == m {
+			c.moves = append(c.moves[:i], c.moves[i+1:]...)
+			return
+		}
+	}
+}
+
+func (m *move) info(failure string, r *MoveReport) MoveInfo {
+	return MoveInfo{
+		At: m.began, User: m.seat.user.Name, From: m.from.device.Name, To: m.device, How: m.how, Who: m.who,
+		Error: failure, Report: r,
+	}
+}

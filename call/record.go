@@ -1,0 +1,105 @@
+package call
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"baton/media"
+	"baton/sip"
+)
+
+// Stored is a call's record as the store keeps it: the blob is opaque to it.
+type Stored struct {
+	ID      string
+	Epoch   uint64 // how often the call has changed its node
+	Version uint64 // rises with every write
+	Blob    []byte // a Record as JSON
+}
+
+// Store keeps the records of live calls. Put and End are asynchronous and keep their order; done is called exactly once,
+// with ErrStale when a higher epoch is stored (the call is someone else's).
+type Store interface {
+	Put(s Stored, done func(error))
+	End(id string, epoch uint64, done func(error))
+	Calls() ([]Stored, error)
+}
+
+// ErrStale says that a write carried an epoch lower than the stored one.
+var ErrStale = errors.New("call record is owned under a higher epoch")
+
+// Record is all that is needed to go on with a call: whoever holds it can (DESIGN §8). It is a plain value.
+type Record struct {
+	ID      string       `json:"id"`
+	Domain  string       `json:"domain"`
+	Epoch   uint64       `json:"epoch"`
+	State   State        `json:"state"`
+	Started time.Time    `json:"started"`
+	Up      time.Time    `json:"up,omitzero"`
+	Saved   time.Time    `json:"saved"`
+	Seats   []SeatRecord `json:"seats"`
+	Closing []sip.Dialog `json:"closing,omitempty"` // dialogs that still need their BYE
+}
+
+// SeatRecord is a user's place; it has two legs in mid-move, the holder first.
+type SeatRecord struct {
+	User   string      `json:"user"`
+	Number string      `json:"number"`
+	Name   string      `json:"name,omitempty"`
+	Legs   []LegRecord `json:"legs,omitempty"`
+}
+
+// LegRecord is a dialog with its media.
+type LegRecord struct {
+	ID     string            `json:"id"`
+	Device string            `json:"device"` // device key
+	State  legState          `json:"state"`
+	Dialog sip.Dialog        `json:"dialog"`
+	Local  media.Description `json:"local"`
+	Remote media.Description `json:"remote"`
+	Agreed media.Agreement   `json:"agreed"`
+	Held   bool              `json:"held,omitempty"`
+	Refer  *referral         `json:"refer,omitempty"` // the phone's subscription to its REFER
+}
+
+// record makes the value of this moment.
+func (c *Call) record() Record {
+	r := Record{
+		ID: c.id, Domain: c.b.Domain, Epoch: c.epoch, State: c.state,
+		Started: c.started, Up: c.up, Saved: time.Now(),
+	}
+	for _, s := range c.seats {
+		sr := SeatRecord{User: s.user.Name, Number: s.number, Name: s.name}
+		for _, l := range c.legsOf(s) {
+			sr.Legs = append(sr.Legs, l.record())
+		}
+		r.Seats = append(r.Seats, sr)
+	}
+	for _, l := range c.legs {
+		if l.state == legClosing {
+			r.Closing = append(r.Closing, l.dialog)
+		}
+	}
+	return r
+}
+
+func (l *Leg) record() LegRecord {
+	return LegRecord{
+		ID: l.id, Device: l.device.Key, State: l.state, Dialog: l.dialog,
+		Local: l.local, Remote: l.remote, Agreed: l.agreed, Held: l.held, Refer: l.refer,
+	}
+}
+
+// lasted is how long the call had been up when it was last saved.
+func (r Record) lasted() time.Duration {
+	if r.Up.IsZero() {
+		return 0
+	}
+	return r.Saved.Sub(r.Up)
+}
+
+func decodeRecord(blob []byte) (Record, error) {
+	var r Record
+	err := json.Unmarshal(blob, &r)
+	return r, err
+}

@@ -1,0 +1,112 @@
+package call
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"baton/registrar"
+	"baton/sip"
+)
+
+// code is what a star code asks for.
+type code uint8
+
+const (
+	codeNone code = iota
+	codePull      // bring my live call here
+	codePush      // send it to my other devices
+)
+
+// Target is what a request URI means.
+type Target struct {
+	Code   code
+	N      int               // of *40N and *41N, 0 = none
+	User   registrar.User    // for Code none
+	Device *registrar.Device // one device of User, nil = all
+}
+
+// route turns a request or Refer-To URI into a Target; nothing else does. The error is a *Refusal.
+func (b *B2BUA) route(u sip.URI, caller registrar.User) (Target, error) {
+	if u.Scheme != "tel" && !b.Agent.Own(u.Host) {
+		return Target{}, refusal(404, "this server does not know the host "+strconv.Quote(u.Host))
+	}
+	dialled := u.User
+	if t, ok := b.routeCode(dialled); ok {
+		return t, nil
+	}
+	if user, ok := b.Registrar.User(dialled); ok {
+		return Target{User: user}, nil
+	}
+	if name, ref, ok := strings.Cut(dialled, "*"); ok && name != "" {
+		return b.routeDevice(name, ref)
+	}
+	return Target{}, refusal(404, "there is no user "+strconv.Quote(dialled))
+}
+
+// routeCode reads *40, *40N, *41 and *41N.
+func (b *B2BUA) routeCode(dialled string) (Target, bool) {
+	for _, k := range []struct {
+		code code
+		text string
+	}{{codePull, b.Codes.Pull}, {codePush, b.Codes.Push}} {
+		rest, ok := strings.CutPrefix(dialled, k.text)
+		if !ok || k.text == "" {
+			continue
+		}
+		if rest == "" {
+			return Target{Code: k.code}, true
+		}
+		if n, err := strconv.Atoi(rest); err == nil && n > 0 {
+			return Target{Code: k.code, N: n}, true
+		}
+	}
+	return Target{}, false
+}
+
+// routeDevice reads 101*2: one device of a user.
+func (b *B2BUA) routeDevice(name, ref string) (Target, error) {
+	user, ok := b.Registrar.User(name)
+	if !ok {
+		return Target{}, refusal(404, "there is no user "+strconv.Quote(name))
+	}
+	d, err := b.Registrar.Find(user.Name, ref)
+	if err != nil {
+		return Target{}, refusal(404, err.Error())
+	}
+	return Target{User: user, Device: &d}, nil
+}
+
+// refusal is an error with the status that a phone is told.
+func refusal(code int, why string) error {
+	return &Refusal{code, why}
+}
+
+// Refusal is an error with a SIP status and the words for people.
+type Refusal struct {
+	Code int
+	Why  string
+}
+
+func (r *Refusal) Error() string { return r.Why }
+
+// reply is the answer that says what was refused and why; a Warning carries the words (RFC 3261 §20.43).
+func (b *B2BUA) reply(err error) sip.Reply {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		r = &Refusal{500, "internal error"}
+		b.Log.Error("request failed", "err", err)
+	}
+	return sip.Reply{Code: r.Code, Headers: []sip.Header{warning(r.Why)}}
+}
+
+func warning(text string) sip.Header {
+	text = strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return ' '
+		}
+		return c
+	}, text)
+	text = strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)
+	return sip.Header{Name: "Warning", Value: `399 baton "` + text + `"`}
+}

@@ -1,0 +1,156 @@
+package call
+
+import (
+	"slices"
+
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+)
+
+// Seat is a user's place in a call. It outlives devices: its holder can be replaced.
+type Seat struct {
+	user   registrar.User
+	number string // as the others are shown it
+	name   string
+	holder *Leg // nil: nobody yet, or left
+}
+
+func newSeat(u registrar.User) *Seat {
+	number := u.Name
+	if len(u.Numbers) > 0 {
+		number = u.Numbers[0]
+	}
+	return &Seat{user: u, number: number, name: u.Display}
+}
+
+// identity is the seat's user as shown to a device at the end of flow.
+func (c *Call) identity(s *Seat, flow sip.Flow) sip.NameAddr {
+	name := s.name
+	if name == "" {
+		name = s.user.Name
+	}
+	uri := c.b.Agent.ContactURI(flow, s.number)
+	uri.Params = nil
+	if c.b.Domain != "" {
+		uri.Host, uri.Port = c.b.Domain, 0
+	}
+	return sip.NameAddr{Name: name, URI: uri}
+}
+
+// other is the seat on the other side of s. (Two today; more when rooms come.)
+func (c *Call) other(s *Seat) *Seat {
+	for _, o := range c.seats {
+		if o != s {
+			return o
+		}
+	}
+	return nil
+}
+
+// moveOf is the move that is under way at s.
+func (c *Call) moveOf(s *Seat) *move {
+	for _, m := range c.moves {
+		if m.seat == s {
+			return m
+		}
+	}
+	return nil
+}
+
+// legsOf lists the legs of s that are not on their way out, the holder first.
+func (c *Call) legsOf(s *Seat) []*Leg {
+	var legs []*Leg
+	if s.holder != nil {
+		legs = append(legs, s.holder)
+	}
+	for _, l := range c.legs {
+		if l.seat == s && l != s.holder && l.state != legClosing {
+			legs = append(legs, l)
+		}
+	}
+	return legs
+}
+
+// listeners are the legs of s that the others' media goes to: its holder and, in a move, the leg that has answered.
+func (c *Call) listeners(s *Seat) []*Leg {
+	var legs []*Leg
+	if s.holder != nil {
+		legs = append(legs, s.holder)
+	}
+	if m := c.moveOf(s); m != nil && m.to != nil {
+		legs = append(legs, m.to)
+	}
+	return legs
+}
+
+// wire sets every stream's source and sinks to what the seats say. It can be called at any time and touches only what
+// has changed.
+func (c *Call) wire() {
+	if c.state != StateUp {
+		return
+	}
+	for _, s := range c.seats {
+		other := c.other(s)
+		if other == nil {
+			continue
+		}
+		sinks := c.listeners(other)
+		for _, l := range c.listeners(s) {
+			l.feed(sinks)
+			l.hear(c.source(other))
+		}
+	}
+}
+
+// source is what is heard of seat s: its holder's media or a tone.
+func (c *Call) source(s *Seat) source {
+	l := s.holder
+	switch {
+	case l == nil && c.ringingElsewhere(s):
+		return source{tone: media.ToneRing}
+	case l == nil:
+		return source{tone: media.ToneAway}
+	case l.held:
+		return source{tone: media.ToneHold}
+	}
+	return source{leg: l}
+}
+
+// ringingElsewhere says that the seat is being transferred to another user, whose phone rings.
+func (c *Call) ringingElsewhere(s *Seat) bool {
+	m := c.moveOf(s)
+	return m != nil && m.into != s
+}
+
+// source is what a leg sends to its phone: another leg's media or a tone.
+type source struct {
+	leg  *Leg
+	tone media.Tone
+}
+
+func (l *Leg) hear(s source) {
+	if l.stream == nil || l.hears == s {
+		return
+	}
+	l.hears = s
+	if s.leg != nil && s.leg.stream != nil {
+		l.stream.Follow(s.leg.stream)
+		return
+	}
+	l.stream.Play(s.tone)
+}
+
+func (l *Leg) feed(sinks []*Leg) {
+	if l.stream == nil || slices.Equal(l.feeds, sinks) {
+		return
+	}
+	l.feeds = slices.Clone(sinks)
+	streams := make([]*media.Stream, 0, len(sinks))
+	for _, k := range sinks {
+		if k.stream != nil {
+			streams = append(streams, k.stream)
+		}
+	}
+	l.stream.Feed(streams...)
+}

@@ -1,0 +1,152 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"baton/media"
+	"baton/sip"
+)
+
+// lookEvery is how often a call looks at its legs.
+const lookEvery = 5 * time.Second
+
+// askPatience bounds the wait for a phone's answer to "are you there".
+const askPatience = 10 * time.Second
+
+// watchLegs looks after phones that vanish (DESIGN §11): one that is silent, RTP and RTCP, is asked by OPTIONS, one on
+// hold every minute. A muted, held or silent phone that answers is there.
+func (c *Call) watchLegs() {
+	c.after(lookEvery, func() {
+		if c.state != StateUp {
+			return
+		}
+		for _, s := range c.seats {
+			if l := s.holder; l != nil && l.state == legUp && c.due(l) {
+				c.check(l)
+			}
+		}
+		c.touch()
+		c.watchLegs()
+	})
+}
+
+// due says that the leg's phone should be asked whether it is there.
+func (c *Call) due(l *Leg) bool {
+	patience := c.b.Config.Vanished
+	if l.held {
+		patience = c.b.Config.HoldPing
+	}
+	last := l.answer
+	for _, t := range []time.Time{l.stream.LastHeard(), l.asked} {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return !l.asking && !l.offers && time.Since(last) > patience
+}
+
+// check asks the phone; one whose connection was replaced gets a re-INVITE over the new one, so that both sides agree
+// on the path again.
+func (c *Call) check(l *Leg) {
+	if c.repoint(l) {
+		c.reinvite(l)
+		return
+	}
+	c.ask(l, func(err error) {
+		if err != nil && l.alive() {
+			c.lost(l, err)
+		}
+	})
+}
+
+// ask sends OPTIONS in the leg's dialog; any answer but 408 and 481 proves that its signalling is alive.
+func (c *Call) ask(l *Leg, then func(error)) {
+	l.asking = true
+	out := l.dialog.NewRequest("OPTIONS", sip.Body{})
+	c.exchange(func() {
+		ctx, cancel := context.WithTimeout(c.ctx, askPatience)
+		defer cancel()
+		_, err := c.b.Agent.Do(ctx, out)
+		c.post(func() {
+			l.asking = false
+			if err = deadly(err); err == nil {
+				l.asked = time.Now()
+			}
+			then(err)
+		})
+	})
+}
+
+// deadly keeps only the errors that mean that the phone or its dialog is gone (RFC 5057).
+func deadly(err error) error {
+	var status *sip.StatusError
+	if errors.As(err, &status) && status.Code != 408 && status.Code != 481 {
+		return nil
+	}
+	return err
+}
+
+// lost is what becomes of a leg whose phone is gone. (Its seat will wait for it one day; today the call ends.)
+func (c *Call) lost(l *Leg, err error) {
+	why := fmt.Sprintf("%s of %s is gone: %v", l.device.Name, l.seat.user.Name, err)
+	m := c.moveOf(l.seat)
+	switch {
+	case m != nil && m.to == l:
+		c.failMove(m, why, 480)
+	case m != nil && m.from == l:
+		m.left = true
+		c.drop(l)
+		c.wire()
+	case l.seat.holder == l:
+		c.drop(l)
+		c.end(why)
+	default:
+		c.drop(l)
+	}
+}
+
+// reinvite offers the leg's present SDP again. Glare is waited out as RFC 3261 §14.1 says.
+func (c *Call) reinvite(l *Leg) {
+	if l.offers || l.state != legUp {
+		return
+	}
+	l.offers = true
+	out := l.dialog.NewRequest("INVITE", sip.Body{Type: sdpType, Data: l.local.Marshal()})
+	c.exchange(func() {
+		resp, err := c.b.Agent.Invite(c.ctx, out, func(*sip.Response) {})
+		c.post(func() { c.reinvited(l, out, resp, err) })
+	})
+}
+
+func (c *Call) reinvited(l *Leg, out sip.Outgoing, resp *sip.Response, err error) {
+	l.offers = false
+	var status *sip.StatusError
+	switch {
+	case err == nil:
+		l.dialog.Refresh(resp)
+		_ = c.b.Agent.Ack(l.dialog, out, sip.Body{})
+		l.asked = time.Now()
+		if answer, perr := media.ParseSDP(resp.Body().Data); perr == nil && l.alive() {
+			if serr := l.settle(l.local, answer); serr != nil {
+				c.log.Warn("answer to our re-INVITE cannot be used", "leg", l.id, "err", serr)
+			}
+		}
+		c.wire()
+	case errors.As(err, &status) && status.Code == 491 && l.state == legUp:
+		c.after(c.glareDelay(l), func() { c.reinvite(l) })
+	case deadly(err) != nil && l.alive():
+		c.lost(l, err)
+	}
+}
+
+// glareDelay is how long to wait after a 491: 2.1–4 s for the owner of the Call-ID, 0–2 s for the other side.
+func (c *Call) glareDelay(l *Leg) time.Duration {
+	if l.exchange == nil {
+		return 2100*time.Millisecond + time.Duration(rand.N(190))*10*time.Millisecond
+	}
+	return time.Duration(rand.N(200)) * 10 * time.Millisecond
+}
