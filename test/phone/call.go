@@ -1,0 +1,334 @@
+package phone
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// State is how far a call has come.
+type State string
+
+// The states of a call. An outgoing call is Calling until its final answer, an incoming one Alerting until it is answered.
+const (
+	Calling  State = "calling"
+	Alerting State = "alerting"
+	Up       State = "up"
+	Ended    State = "ended"
+)
+
+// Call is one dialog of the phone with its sound.
+type Call struct {
+	// set once
+	phone    *Phone
+	outgoing bool
+	callID   string
+	localTag string
+	media    *Media
+	up       chan struct{} // closed when it is answered
+	ended    chan struct{}
+
+	// guarded by phone.mu
+	state     State
+	remoteTag string
+	local     string // From or To value of our side, without tag
+	remote    string
+	target    string
+	routes    []string
+	localSeq  uint32
+	remoteSeq uint32
+	sdp       offer // what we said last
+	peer      Description
+	invite    *Message // the INVITE that began it; the outgoing one with credentials
+	inviteOn  *link
+	final     *Message // final answer to our INVITE
+	why       string   // "local", "remote", "cancelled", "rejected", "vanished"
+	last      *Message // the BYE, CANCEL or final answer that ended it
+	times     Times
+	acked     chan struct{} // closed at the ACK of our answer
+	ackSeen   bool
+	holding   bool
+	refers    []*Referral
+	progress  []int
+	cancelled bool
+}
+
+// Times are the moments of a call as the phone saw them.
+type Times struct {
+	Sent     time.Time // the INVITE that was not challenged any more
+	Ringing  time.Time // first provisional answer above 100
+	Answered time.Time // 2xx received or sent
+	Ended    time.Time
+}
+
+// DialOptions changes what an INVITE says.
+type DialOptions struct {
+	NoSDP   bool   // no offer: it comes in the 200, the answer goes in the ACK
+	SDP     []byte // sent in place of the phone's own offer
+	Codecs  []Codec
+	Headers []Header // added, or in place of those of the same name
+}
+
+func (p *Phone) newCall(outgoing bool) (*Call, error) {
+	m, err := openMedia(p.cfg.Addr, uint16(lastSource.Add(1)%65535+1), p.cfg.Phase)
+	if err != nil {
+		return nil, err
+	}
+	m.quiet = p.cfg.Quiet
+	c := &Call{
+		phone: p, outgoing: outgoing, localTag: token(6), media: m, state: Calling,
+		up: make(chan struct{}), ended: make(chan struct{}), acked: make(chan struct{}),
+	}
+	c.sdp = offer{session: rand.Uint64() >> 2, version: 1, addr: m.Addr(), codecs: p.cfg.Codecs, direction: "sendrecv"}
+	return c, nil
+}
+
+// Dial calls a URI, or a user of the phone's own domain, and returns at once.
+func (p *Phone) Dial(to string, o ...DialOptions) (*Call, error) {
+	var opt DialOptions
+	if len(o) > 0 {
+		opt = o[0]
+	}
+	if !strings.Contains(to, ":") {
+		to = "sip:" + to + "@" + p.cfg.host()
+	}
+	c, err := p.newCall(true)
+	if err != nil {
+		return nil, err
+	}
+	if opt.Codecs != nil {
+		c.sdp.codecs = opt.Codecs
+	}
+	over, err := p.dialLink(to)
+	if err != nil {
+		c.media.close()
+		return nil, fmt.Errorf("dial %s: %w", to, err)
+	}
+	c.callID, c.local, c.remote, c.target, c.localSeq = token(12), p.fromHeader(), "<"+to+">", to, 1
+	req := p.request0("INVITE", to, to, c.callID, c.localTag, 1, over)
+	req.Add("Contact", p.contactHeader())
+	req.Add("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, UPDATE, INFO")
+	req.Add("Supported", "replaces")
+	c.fillBody(req, opt)
+	for _, h := range opt.Headers {
+		req.Set(h.Name, h.Value)
+	}
+	p.mu.Lock()
+	p.calls[c.callID] = c
+	p.mu.Unlock()
+	go c.runInvite(req, over)
+	return c, nil
+}
+
+// dialLink is the way of a new call: by the server, if the phone has one.
+func (p *Phone) dialLink(uri string) (*link, error) {
+	if p.cfg.Server.IsValid() {
+		return p.linkTo(p.cfg.Server)
+	}
+	return p.route(uri, nil)
+}
+
+func (c *Call) fillBody(req *Message, opt DialOptions) {
+	switch {
+	case opt.SDP != nil:
+		req.Body = opt.SDP
+	case !opt.NoSDP:
+		req.Body = c.sdp.bytes()
+	default:
+		return
+	}
+	req.Add("Content-Type", "application/sdp")
+}
+
+func (c *Call) runInvite(req *Message, over *link) {
+	res, err := c.phone.exchange(req, over, c.nextSeq, c.onProvisional, func(sent *Message) {
+		c.phone.mu.Lock()
+		c.invite, c.inviteOn, c.times.Sent = sent, over, time.Now()
+		c.phone.mu.Unlock()
+	})
+	if err != nil {
+		c.media.close()
+		c.end(err.Error(), nil)
+		return
+	}
+	c.phone.mu.Lock()
+	c.final = res
+	c.phone.mu.Unlock()
+	if res.Code >= 300 {
+		c.media.close()
+		c.end("rejected", res)
+		return
+	}
+	c.answered(res)
+}
+
+func (c *Call) nextSeq() uint32 {
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	c.localSeq++
+	return c.localSeq
+}
+
+func (c *Call) onProvisional(res *Message) {
+	c.phone.mu.Lock()
+	c.progress = append(c.progress, res.Code)
+	if res.Code > 100 && c.times.Ringing.IsZero() {
+		c.times.Ringing = time.Now()
+	}
+	c.phone.mu.Unlock()
+	if len(res.Body) > 0 {
+		c.learn(res.Body, false)
+	}
+}
+
+// answered takes the 2xx of our INVITE: the dialog is confirmed and the ACK goes out (RFC 3261 §13.2.2.4).
+func (c *Call) answered(res *Message) {
+	p := c.phone
+	p.mu.Lock()
+	c.confirm(res)
+	c.times.Answered = time.Now()
+	offered := len(c.invite.Body) > 0
+	p.mu.Unlock()
+	var body []byte
+	if len(res.Body) > 0 {
+		c.learn(res.Body, !offered)
+		if !offered {
+			body = c.sdp.bytes()
+		}
+	}
+	c.ack(res, body)
+	p.mu.Lock()
+	if c.state == Calling {
+		c.state = Up
+		close(c.up)
+	}
+	late := c.cancelled
+	p.mu.Unlock()
+	if late { // the 2xx crossed our CANCEL, §15
+		go c.Hangup()
+	}
+}
+
+func (c *Call) confirm(res *Message) {
+	c.remoteTag = Param(res.Get("To"), "tag")
+	if contact := res.Get("Contact"); contact != "" {
+		c.target = AddrURI(contact)
+	}
+	if rr := res.All("Record-Route"); len(rr) > 0 {
+		c.routes = nil
+		for i := len(rr) - 1; i >= 0; i-- {
+			c.routes = append(c.routes, rr[i])
+		}
+	}
+}
+
+func (c *Call) ack(res *Message, body []byte) {
+	n, _ := res.CSeq()
+	ack, to, err := c.build("ACK", n)
+	if err != nil {
+		return
+	}
+	if body != nil {
+		ack.Body = body
+		ack.Add("Content-Type", "application/sdp")
+	}
+	c.phone.remember(res.key(), ack, to)
+	c.phone.send(ack, to)
+}
+
+// learn takes the peer's SDP: an answer to ours, or an offer to which ours becomes the answer. False if it does not fit.
+func (c *Call) learn(body []byte, isOffer bool) bool {
+	d, err := ParseSDP(body)
+	if err != nil {
+		return false
+	}
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	both := common(d.Codecs, c.phone.cfg.Codecs)
+	if !talks(both) {
+		return false
+	}
+	c.peer = d
+	if isOffer {
+		c.sdp.codecs, c.sdp.direction = both, answerDirection(d)
+		c.sdp.version++
+	}
+	c.apply(both)
+	return true
+}
+
+// apply sets the sound to what both sides have said.
+func (c *Call) apply(both []Codec) {
+	var voice Codec
+	var eventPT uint8 = 101
+	for i := len(both) - 1; i >= 0; i-- {
+		if both[i].event() {
+			eventPT = both[i].PT
+		} else {
+			voice = both[i]
+		}
+	}
+	theirs, ours := c.peer.Direction, c.sdp.direction
+	sending := (ours == "sendrecv" || ours == "sendonly") && (theirs == "sendrecv" || theirs == "recvonly")
+	c.media.agree(c.peer.Addr, voice, append(both, c.sdp.codecs...), eventPT, sending && !c.holding && c.state != Ended)
+}
+
+// answerDirection is what to answer to an offer's direction (RFC 3264 §6.1).
+func answerDirection(d Description) string {
+	switch d.Direction {
+	case "sendonly":
+		return "recvonly"
+	case "recvonly":
+		return "sendonly"
+	case "inactive":
+		return "inactive"
+	}
+	if d.Addr.Addr().IsUnspecified() { // RFC 2543's hold
+		return "recvonly"
+	}
+	return "sendrecv"
+}
+
+// build makes a request of the dialog (RFC 3261 §12.2.1.1) and finds its way.
+func (c *Call) build(method string, seq uint32) (*Message, *link, error) {
+	p := c.phone
+	p.mu.Lock()
+	target, routes := c.target, append([]string(nil), c.routes...)
+	local, remote, tag := c.local, c.remote, c.remoteTag
+	p.mu.Unlock()
+	to, err := p.route(target, routes)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", method, err)
+	}
+	req := &Message{Method: method, URI: target}
+	req.Add("Via", p.via(to))
+	for _, r := range routes {
+		req.Add("Route", r)
+	}
+	req.Add("Max-Forwards", "70")
+	req.Add("From", local+";tag="+c.localTag)
+	req.Add("To", remote+";tag="+tag)
+	req.Add("Call-ID", c.callID)
+	req.Add("CSeq", fmt.Sprintf("%d %s", seq, method))
+	req.Add("User-Agent", p.cfg.UserAgent)
+	if method == "INVITE" || method == "REFER" || method == "UPDATE" {
+		req.Add("Contact", p.contactHeader())
+	}
+	return req, to, nil
+}
+
+// end notes how the call ended; the first word holds.
+func (c *Call) end(why string, last *Message) {
+	p := c.phone
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.state == Ended {
+		return
+	}
+	c.state, c.why, c.last, c.times.Ended = Ended, why, last, time.Now()
+	close(c.ended)
+	if p.calls[c.callID] == c {
+		delete(p.calls, c.callID)
+	}
+}

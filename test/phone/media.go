@@ -1,0 +1,339 @@
+package phone
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Packet is one RTP packet as it was heard.
+type Packet struct {
+	At      time.Time // the kernel's stamp of its arrival
+	From    netip.AddrPort
+	Seq     uint16
+	TS      uint32
+	SSRC    uint32
+	PT      uint8
+	Marker  bool
+	Size    int       // of the payload
+	Source  uint16    // who spoke: the source number of the phone that sent the frame, 0 for a tone or a voice
+	Counter uint32    // the frame's number at its source
+	Sent    time.Time // when its source sent it
+	Exact   bool      // the payload's head came through unchanged
+	Event   *Event    // a telephone-event, RFC 4733
+}
+
+// SenderReport is what an RTCP sender report said (RFC 3550 §6.4.1).
+type SenderReport struct {
+	At      time.Time
+	SSRC    uint32
+	NTP     time.Time
+	TS      uint32
+	Packets uint32
+}
+
+// Media is the sound of one call: it sends numbered frames on the clock and records what it hears.
+type Media struct {
+	// set once
+	conn, rtcp *net.UDPConn
+	source     uint16
+	phase      time.Duration
+	ssrc       uint32
+	tsBase     uint32
+	quiet      bool // no recording: for runs with many calls
+
+	// owned by ticker under its lock
+	frame int64
+
+	mu      sync.Mutex
+	cond    *sync.Cond
+	remote  netip.AddrPort
+	codec   Codec // sent
+	recv    map[uint8]Codec
+	eventPT uint8
+	sending bool
+	muted   bool
+	fresh   bool // the next packet begins a talk spurt
+	seq     uint16
+	counter uint32
+	sent    map[uint32]time.Time
+	event   *eventOut
+	heard   []Packet
+	reports []SenderReport
+	closed  bool
+
+	readers sync.WaitGroup
+}
+
+// openMedia takes an even port and the next one for RTCP at ip.
+func openMedia(ip netip.Addr, source uint16, phase time.Duration) (*Media, error) {
+	for range 200 {
+		port := uint16(10000 + 2*rand.IntN(4900))
+		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, port)))
+		if err != nil {
+			continue
+		}
+		rtcp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, port+1)))
+		if err != nil {
+			conn.Close()
+			continue
+		}
+		return newMedia(conn, rtcp, source, phase)
+	}
+	return nil, fmt.Errorf("no free pair of RTP ports at %s", ip)
+}
+
+func newMedia(conn, rtcp *net.UDPConn, source uint16, phase time.Duration) (*Media, error) {
+	m := &Media{
+		conn: conn, rtcp: rtcp, source: source, phase: phase,
+		ssrc: rand.Uint32(), tsBase: rand.Uint32(), seq: uint16(rand.Uint32()),
+		recv: map[uint8]Codec{}, sent: map[uint32]time.Time{}, codec: PCMU, fresh: true,
+	}
+	m.cond = sync.NewCond(&m.mu)
+	if err := stamp(conn); err != nil {
+		conn.Close()
+		rtcp.Close()
+		return nil, err
+	}
+	m.readers.Add(2)
+	go m.read()
+	go m.readRTCP()
+	return m, nil
+}
+
+// stamp asks the kernel for the time of each packet's arrival.
+func stamp(conn *net.UDPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+		unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<20)
+	})
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
+// Addr is where the phone hears RTP.
+func (m *Media) Addr() netip.AddrPort { return m.conn.LocalAddr().(*net.UDPAddr).AddrPort() }
+
+// Source is the number that its frames bear.
+func (m *Media) Source() uint16 { return m.source }
+
+// agree sets where to, with which codec and whether the phone sends, and what it understands.
+func (m *Media) agree(remote netip.AddrPort, send Codec, recv []Codec, eventPT uint8, sending bool) {
+	m.mu.Lock()
+	m.remote, m.codec, m.eventPT = remote, send, eventPT
+	for _, c := range recv {
+		m.recv[c.PT] = c
+	}
+	was := m.sending
+	m.sending = sending && remote.IsValid() && !remote.Addr().IsUnspecified() && remote.Port() != 0
+	start := m.sending && !was
+	stop := was && !m.sending
+	m.fresh = m.fresh || start
+	m.mu.Unlock()
+	if start {
+		ticker.add(m)
+	}
+	if stop {
+		ticker.remove(m)
+	}
+}
+
+// Mute makes the phone send nothing, or talk again.
+func (m *Media) Mute(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.muted = on
+	m.fresh = m.fresh || !on
+}
+
+// SendAs makes the phone send another codec than the first that was agreed.
+func (m *Media) SendAs(c Codec) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.codec = c
+}
+
+func (m *Media) nextAt() time.Time { return grid.Add(m.phase + time.Duration(m.frame)*Frame) }
+
+// sendFrame sends the packet of the present frame; the timestamp goes by the clock, whatever was left out.
+func (m *Media) sendFrame() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.muted {
+		return
+	}
+	var buf [12 + frameSize]byte
+	if n := m.sendEvent(buf[:]); n > 0 {
+		m.conn.WriteToUDPAddrPort(buf[:n], m.remote)
+		return
+	}
+	m.counter++
+	now := time.Now()
+	m.header(buf[:], m.codec.PT, m.fresh, m.tsNow(m.codec.Rate))
+	frame{source: m.source, counter: m.counter, sent: now.UnixNano()}.write(buf[12:], lawOf(m.codec))
+	if !m.quiet {
+		m.sent[m.counter] = now
+	}
+	m.fresh = false
+	m.conn.WriteToUDPAddrPort(buf[:], m.remote)
+}
+
+func (m *Media) tsNow(rate int) uint32 {
+	return m.tsBase + uint32(m.frame*int64(rate)/int64(time.Second/Frame))
+}
+
+func (m *Media) header(b []byte, pt uint8, marker bool, ts uint32) {
+	b[0], b[1] = 0x80, pt
+	if marker {
+		b[1] |= 0x80
+	}
+	binary.BigEndian.PutUint16(b[2:], m.seq)
+	binary.BigEndian.PutUint32(b[4:], ts)
+	binary.BigEndian.PutUint32(b[8:], m.ssrc)
+	m.seq++
+}
+
+func (m *Media) read() {
+	defer m.readers.Done()
+	buf, oob := make([]byte, 2048), make([]byte, 128)
+	for {
+		n, on, _, from, err := m.conn.ReadMsgUDPAddrPort(buf, oob)
+		if err != nil {
+			return
+		}
+		m.record(buf[:n], stampOf(oob[:on]), netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
+	}
+}
+
+// stampOf reads the kernel's time out of the control message.
+func stampOf(oob []byte) time.Time {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	for i := range msgs {
+		if err == nil && msgs[i].Header.Type == unix.SO_TIMESTAMPNS && len(msgs[i].Data) >= 16 {
+			return time.Unix(int64(binary.NativeEndian.Uint64(msgs[i].Data)), int64(binary.NativeEndian.Uint64(msgs[i].Data[8:])))
+		}
+	}
+	return time.Now()
+}
+
+func (m *Media) record(b []byte, at time.Time, from netip.AddrPort) {
+	if len(b) < 12 || b[0]>>6 != 2 {
+		return
+	}
+	p := Packet{
+		At: at, From: from, Marker: b[1]&0x80 != 0, PT: b[1] & 0x7f, Seq: binary.BigEndian.Uint16(b[2:]),
+		TS: binary.BigEndian.Uint32(b[4:]), SSRC: binary.BigEndian.Uint32(b[8:]), Size: len(b) - 12,
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	codec := m.recv[p.PT]
+	if codec.event() {
+		p.Event = readEvent(b[12:])
+	} else if f, exact, ok := readFrame(b[12:], expandOf(codec)); ok {
+		p.Source, p.Counter, p.Sent, p.Exact = f.source, f.counter, time.Unix(0, f.sent), exact
+	}
+	if m.quiet && len(m.heard) > 0 {
+		m.heard[0] = p
+	} else {
+		m.heard = append(m.heard, p)
+	}
+	m.cond.Broadcast()
+}
+
+func (m *Media) readRTCP() {
+	defer m.readers.Done()
+	buf := make([]byte, 2048)
+	for {
+		n, _, err := m.rtcp.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		if n < 28 || buf[1] != 200 {
+			continue
+		}
+		m.mu.Lock()
+		m.reports = append(m.reports, SenderReport{
+			At: time.Now(), SSRC: binary.BigEndian.Uint32(buf[4:]), NTP: ntpTime(binary.BigEndian.Uint64(buf[8:])),
+			TS: binary.BigEndian.Uint32(buf[16:]), Packets: binary.BigEndian.Uint32(buf[20:]),
+		})
+		m.mu.Unlock()
+	}
+}
+
+func ntpTime(v uint64) time.Time {
+	const to1970 = 2208988800
+	return time.Unix(int64(v>>32)-to1970, int64(v&0xffffffff*1e9>>32))
+}
+
+// Heard is everything heard so far, in the order of arrival.
+func (m *Media) Heard() []Packet {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]Packet(nil), m.heard...)
+}
+
+// Reports are the sender reports received so far.
+func (m *Media) Reports() []SenderReport {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]SenderReport(nil), m.reports...)
+}
+
+// Sent tells when each numbered frame was sent.
+func (m *Media) Sent() map[uint32]time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make(map[uint32]time.Time, len(m.sent))
+	for n, at := range m.sent {
+		all[n] = at
+	}
+	return all
+}
+
+// Await waits for a packet that arrived after since and that want says yes to.
+func (m *Media) Await(since time.Time, limit time.Duration, want func(Packet) bool) (Packet, bool) {
+	deadline := time.Now().Add(limit)
+	timer := time.AfterFunc(limit, func() { m.mu.Lock(); m.cond.Broadcast(); m.mu.Unlock() })
+	defer timer.Stop()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := 0; ; {
+		if m.quiet {
+			i = 0
+		}
+		for ; i < len(m.heard); i++ {
+			if p := m.heard[i]; p.At.After(since) && want(p) {
+				return p, true
+			}
+		}
+		if !time.Now().Before(deadline) || m.closed {
+			return Packet{}, false
+		}
+		m.cond.Wait()
+	}
+}
+
+// close stops sending and listening at once.
+func (m *Media) close() {
+	ticker.remove(m)
+	m.conn.Close()
+	m.rtcp.Close()
+	m.readers.Wait()
+	m.mu.Lock()
+	m.closed, m.sending = true, false
+	m.cond.Broadcast()
+	m.mu.Unlock()
+}

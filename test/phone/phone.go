@@ -1,0 +1,227 @@
+// Package phone is a SIP phone made for tests: scripted, precise and suspicious. It shares no code with baton, numbers every
+// frame that it sends, and records every SIP message and every RTP packet that reaches it, with the time.
+package phone
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config is what a person would type into the phone, and how the phone is built.
+type Config struct {
+	User      string         // user part of its address: a name or a number
+	Login     string         // digest username, User if empty
+	Password  string         //
+	Display   string         // name shown to the other side
+	Server    netip.AddrPort // registrar and outbound proxy; zero for a phone that calls others directly
+	Domain    string         // host of addresses-of-record, Server's address if empty
+	Transport string         // "udp" (if empty), "tcp", "tls"
+
+	Addr        netip.Addr // its own address, for SIP and RTP
+	Port        uint16     // its SIP port, 0 = any
+	Listen      bool       // tcp, tls: take connections at Port too
+	UserAgent   string
+	Instance    string // +sip.instance URN without brackets, "" = none
+	ContactUser string // User if empty
+	Codecs      []Codec
+	Phase       time.Duration // when in the 20 ms its frames are sent
+	Quiet       bool          // remember no packets: for runs with very many calls
+}
+
+func (c Config) login() string {
+	if c.Login != "" {
+		return c.Login
+	}
+	return c.User
+}
+
+func (c Config) host() string {
+	if c.Domain != "" {
+		return c.Domain
+	}
+	return hostOf(c.Server.Addr())
+}
+
+// Behaviour says what the phone does when it is called. The zero value rings until the test does something.
+type Behaviour struct {
+	Silent   bool          // answers nothing to an INVITE, as one that has just vanished
+	Reject   int           // refuses with this status, after After
+	Answer   bool          // answers, after After
+	After    time.Duration //
+	Early    bool          // 183 with SDP and sound in place of 180
+	HangUp   bool          // hangs up as soon as the ACK of its answer has come
+	Ringless bool          // answers at once where the caller's headers ask for it (RFC 5373, Call-Info, Alert-Info)
+	Talk     bool          // says Allow-Events: talk in its 180 and answers at NOTIFY talk
+	Refuse   int           // status for re-INVITEs, 0 = accept
+}
+
+// AutoAnswer is a phone that is picked up at once.
+var AutoAnswer = Behaviour{Answer: true}
+
+// Logged is a SIP message that the phone sent or received.
+type Logged struct {
+	*Message
+	At   time.Time
+	Out  bool
+	Peer netip.AddrPort
+}
+
+// Phone is one device with its sockets. All methods may be called from any goroutine.
+type Phone struct {
+	// set once
+	cfg      Config
+	udp      *link
+	listener interface{ Close() error }
+	readers  sync.WaitGroup
+	regID    string
+
+	mu       sync.Mutex
+	behave   Behaviour
+	log      []Logged
+	waiting  map[string]chan *Message // client transactions
+	acks     map[string]*sentAck      // ACKs of final answers, for repeats
+	answered map[string]*Message      // last answers of server transactions
+	links    map[string]*link         // open connections by remote address
+	calls    map[string]*Call
+	incoming chan *Call
+	regSeq   uint32
+	closed   bool
+	stop     chan struct{}
+}
+
+type sentAck struct {
+	msg *Message
+	to  *link
+}
+
+var lastSource atomic.Uint32
+
+// New opens the phone's sockets; it says nothing yet.
+func New(cfg Config) (*Phone, error) {
+	if cfg.Transport == "" {
+		cfg.Transport = "udp"
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = "testphone/1.0"
+	}
+	if cfg.ContactUser == "" {
+		cfg.ContactUser = cfg.User
+	}
+	if cfg.Codecs == nil {
+		cfg.Codecs = []Codec{PCMU, DTMF}
+	}
+	p := &Phone{
+		cfg: cfg, regID: token(12), waiting: map[string]chan *Message{}, acks: map[string]*sentAck{},
+		answered: map[string]*Message{}, links: map[string]*link{}, calls: map[string]*Call{},
+		incoming: make(chan *Call, 256), stop: make(chan struct{}),
+	}
+	if err := p.open(); err != nil {
+		return nil, fmt.Errorf("open phone of %s: %w", cfg.User, err)
+	}
+	return p, nil
+}
+
+// Behave sets what the phone does when it is called from now on.
+func (p *Phone) Behave(b Behaviour) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.behave = b
+}
+
+// Incoming gives each call that reaches the phone, once it has seen its INVITE.
+func (p *Phone) Incoming() <-chan *Call { return p.incoming }
+
+// Ringing waits for the next incoming call.
+func (p *Phone) Ringing(limit time.Duration) (*Call, error) {
+	select {
+	case c := <-p.incoming:
+		return c, nil
+	case <-time.After(limit):
+		return nil, fmt.Errorf("%s: nobody called within %s", p.cfg.UserAgent, limit)
+	}
+}
+
+// Config is what the phone was made with.
+func (p *Phone) Config() Config { return p.cfg }
+
+// URI is the address-of-record that others call.
+func (p *Phone) URI() string { return "sip:" + p.cfg.User + "@" + p.cfg.host() }
+
+// Contact is the phone's own address as it tells it to others: a URI.
+func (p *Phone) Contact() string {
+	uri := "sip:" + p.cfg.ContactUser + "@" + p.localAddr().String()
+	if p.cfg.Transport != "udp" {
+		uri += ";transport=" + p.cfg.Transport
+	}
+	return uri
+}
+
+// Log is every SIP message so far, in order.
+func (p *Phone) Log() []Logged {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]Logged(nil), p.log...)
+}
+
+// Received are the messages that came in after since.
+func (p *Phone) Received(since time.Time) []Logged {
+	var in []Logged
+	for _, m := range p.Log() {
+		if !m.Out && m.At.After(since) {
+			in = append(in, m)
+		}
+	}
+	return in
+}
+
+// Calls are the calls that have not ended.
+func (p *Phone) Calls() []*Call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var live []*Call
+	for _, c := range p.calls {
+		if c.state != Ended {
+			live = append(live, c)
+		}
+	}
+	return live
+}
+
+// Close hangs up what is left, says nothing else and closes all sockets.
+func (p *Phone) Close() {
+	for _, c := range p.Calls() {
+		c.Hangup()
+	}
+	p.Vanish()
+}
+
+// Vanish closes all sockets without a word, like a phone whose plug was pulled.
+func (p *Phone) Vanish() {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.closed = true
+	close(p.stop)
+	calls := p.calls
+	p.calls = map[string]*Call{}
+	for _, l := range p.links {
+		l.close()
+	}
+	p.mu.Unlock()
+	if p.udp != nil {
+		p.udp.close()
+	}
+	if p.listener != nil {
+		p.listener.Close()
+	}
+	for _, c := range calls {
+		c.media.close()
+		c.end("vanished", nil)
+	}
+	p.readers.Wait()
+}

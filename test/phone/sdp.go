@@ -1,0 +1,192 @@
+package phone
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Codec is one payload type of an audio line.
+type Codec struct {
+	Name     string
+	PT       uint8
+	Rate     int // of the RTP clock
+	Channels int
+	Fmtp     string
+}
+
+// The codecs that tests name. What is sent as OPUS is no opus, only numbered bytes under its payload type.
+var (
+	PCMU = Codec{Name: "PCMU", PT: 0, Rate: 8000}
+	PCMA = Codec{Name: "PCMA", PT: 8, Rate: 8000}
+	G722 = Codec{Name: "G722", PT: 9, Rate: 8000}
+	OPUS = Codec{Name: "opus", PT: 111, Rate: 48000, Channels: 2, Fmtp: "useinbandfec=1"}
+	GSM  = Codec{Name: "GSM", PT: 3, Rate: 8000}
+	DTMF = Codec{Name: "telephone-event", PT: 101, Rate: 8000, Fmtp: "0-16"}
+)
+
+func (c Codec) same(o Codec) bool { return strings.EqualFold(c.Name, o.Name) && c.Rate == o.Rate }
+
+func (c Codec) event() bool { return strings.EqualFold(c.Name, "telephone-event") }
+
+// Description is what the phone reads of a peer's SDP: the first audio line that is not refused.
+type Description struct {
+	Session   uint64 // sess-id and
+	Version   uint64 // sess-version of the o= line
+	Addr      netip.AddrPort
+	Codecs    []Codec
+	Direction string // sendrecv if none is said
+	Crypto    bool   // an a=crypto line was there
+}
+
+// ParseSDP reads a session description as far as a phone needs it (RFC 8866).
+func ParseSDP(body []byte) (Description, error) {
+	d := Description{Direction: "sendrecv"}
+	var host netip.Addr
+	var port, audio int
+	names := map[uint8]*Codec{}
+	var order []uint8
+	in := true // in the session part or in the audio line that is read
+	for _, line := range strings.Split(strings.ReplaceAll(string(body), "\r\n", "\n"), "\n") {
+		kind, value, ok := strings.Cut(line, "=")
+		if !ok {
+			continue
+		}
+		f := strings.Fields(value)
+		switch {
+		case kind == "m":
+			in = audio == 0 && len(f) > 3 && f[0] == "audio" && f[1] != "0"
+			if in {
+				audio++
+				port, _ = strconv.Atoi(f[1])
+				order = payloads(f[3:], names)
+			}
+		case !in:
+		case kind == "o" && len(f) == 6:
+			d.Session, _ = strconv.ParseUint(f[1], 10, 64)
+			d.Version, _ = strconv.ParseUint(f[2], 10, 64)
+		case kind == "c" && len(f) == 3:
+			host, _ = netip.ParseAddr(f[2])
+		case kind == "a":
+			d.attribute(value, names)
+		}
+	}
+	if audio == 0 {
+		return d, fmt.Errorf("no audio line in %q", body)
+	}
+	d.Addr = netip.AddrPortFrom(host, uint16(port))
+	for _, pt := range order {
+		d.Codecs = append(d.Codecs, *names[pt])
+	}
+	return d, nil
+}
+
+// payloads notes the payload types of an m= line; the static ones have their meaning from RFC 3551.
+func payloads(fields []string, names map[uint8]*Codec) []uint8 {
+	var order []uint8
+	for _, f := range fields {
+		n, err := strconv.ParseUint(f, 10, 7)
+		if err != nil {
+			continue
+		}
+		pt := uint8(n)
+		names[pt] = &Codec{PT: pt, Rate: 8000}
+		for _, c := range []Codec{PCMU, PCMA, G722, GSM} {
+			if c.PT == pt {
+				names[pt] = &c
+			}
+		}
+		order = append(order, pt)
+	}
+	return order
+}
+
+func (d *Description) attribute(value string, names map[uint8]*Codec) {
+	name, rest, _ := strings.Cut(value, ":")
+	switch name {
+	case "sendrecv", "sendonly", "recvonly", "inactive":
+		d.Direction = name
+	case "crypto":
+		d.Crypto = true
+	case "rtpmap", "fmtp":
+		number, text, _ := strings.Cut(rest, " ")
+		pt, _ := strconv.ParseUint(number, 10, 7)
+		c := names[uint8(pt)]
+		if c == nil {
+			return
+		}
+		if name == "fmtp" {
+			c.Fmtp = text
+			return
+		}
+		parts := strings.Split(text, "/")
+		c.Name = parts[0]
+		if len(parts) > 1 {
+			c.Rate, _ = strconv.Atoi(parts[1])
+		}
+	}
+}
+
+// offer is what the phone writes itself: one audio line at addr.
+type offer struct {
+	session, version uint64
+	addr             netip.AddrPort
+	codecs           []Codec
+	direction        string
+	bare             bool // say no direction, as RFC 2543 phones do
+}
+
+func (o offer) bytes() []byte {
+	var b strings.Builder
+	family := "IP4"
+	if o.addr.Addr().Is6() {
+		family = "IP6"
+	}
+	host := o.addr.Addr().String()
+	fmt.Fprintf(&b, "v=0\r\no=phone %d %d IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\n", o.session, o.version, family, host, family, host)
+	fmt.Fprintf(&b, "m=audio %d RTP/AVP", o.addr.Port())
+	for _, c := range o.codecs {
+		fmt.Fprintf(&b, " %d", c.PT)
+	}
+	b.WriteString("\r\n")
+	for _, c := range o.codecs {
+		channels := ""
+		if c.Channels > 1 {
+			channels = fmt.Sprintf("/%d", c.Channels)
+		}
+		fmt.Fprintf(&b, "a=rtpmap:%d %s/%d%s\r\n", c.PT, c.Name, c.Rate, channels)
+		if c.Fmtp != "" {
+			fmt.Fprintf(&b, "a=fmtp:%d %s\r\n", c.PT, c.Fmtp)
+		}
+	}
+	b.WriteString("a=ptime:20\r\n")
+	if !o.bare {
+		fmt.Fprintf(&b, "a=%s\r\n", o.direction)
+	}
+	return []byte(b.String())
+}
+
+// common keeps of the offered codecs those that are ours too, in the offer's order and with its payload types (RFC 3264 §6.1).
+func common(offered, ours []Codec) []Codec {
+	var both []Codec
+	for _, c := range offered {
+		for _, o := range ours {
+			if c.same(o) {
+				both = append(both, c)
+				break
+			}
+		}
+	}
+	return both
+}
+
+// talks says whether there is a codec among them that carries a voice.
+func talks(codecs []Codec) bool {
+	for _, c := range codecs {
+		if !c.event() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,260 @@
+package phone
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// link is a way to one peer: the UDP socket with an address, or a connection.
+type link struct {
+	network       string
+	local, remote netip.AddrPort
+	conn          net.Conn     // tcp, tls
+	udp           *net.UDPConn // udp
+}
+
+func (l *link) write(b []byte) error {
+	if l.udp != nil {
+		_, err := l.udp.WriteToUDPAddrPort(b, l.remote)
+		return err
+	}
+	l.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	_, err := l.conn.Write(b)
+	return err
+}
+
+func (l *link) close() {
+	if l.udp != nil {
+		l.udp.Close()
+	} else {
+		l.conn.Close()
+	}
+}
+
+func (l *link) to(remote netip.AddrPort) *link {
+	other := *l
+	other.remote = remote
+	return &other
+}
+
+func hostOf(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}
+
+func (p *Phone) open() error {
+	at := netip.AddrPortFrom(p.cfg.Addr, p.cfg.Port)
+	if p.cfg.Transport == "udp" {
+		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		if err != nil {
+			return err
+		}
+		conn.SetReadBuffer(1 << 20)
+		p.udp = &link{network: "udp", local: conn.LocalAddr().(*net.UDPAddr).AddrPort(), udp: conn}
+		p.readers.Add(1)
+		go p.readUDP()
+		return nil
+	}
+	if p.cfg.Listen {
+		return p.listen(at)
+	}
+	return nil
+}
+
+func (p *Phone) listen(at netip.AddrPort) error {
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		return err
+	}
+	p.listener = l
+	p.cfg.Port = l.Addr().(*net.TCPAddr).AddrPort().Port()
+	var config *tls.Config
+	if p.cfg.Transport == "tls" {
+		if config, err = ownCertificate(); err != nil {
+			l.Close()
+			return err
+		}
+	}
+	p.readers.Add(1)
+	go p.accept(l, config)
+	return nil
+}
+
+func (p *Phone) accept(l *net.TCPListener, config *tls.Config) {
+	defer p.readers.Done()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if config != nil {
+			conn = tls.Server(conn, config)
+		}
+		p.adopt(conn)
+	}
+}
+
+// ownCertificate is for phones that are called directly over TLS.
+func ownCertificate() (*tls.Config, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	t := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "testphone"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, nil
+}
+
+// localAddr is the address at which the phone can be reached: its listener, else its connection to the server.
+func (p *Phone) localAddr() netip.AddrPort {
+	if p.udp != nil {
+		return p.udp.local
+	}
+	if p.cfg.Listen {
+		return netip.AddrPortFrom(p.cfg.Addr, p.cfg.Port)
+	}
+	if l, err := p.linkTo(p.cfg.Server); err == nil {
+		return l.local
+	}
+	return netip.AddrPortFrom(p.cfg.Addr, 9)
+}
+
+// linkTo is the way to a peer; a connection is made if none is open.
+func (p *Phone) linkTo(remote netip.AddrPort) (*link, error) {
+	if p.udp != nil {
+		return p.udp.to(remote), nil
+	}
+	p.mu.Lock()
+	l, closed := p.links[remote.String()], p.closed
+	p.mu.Unlock()
+	if l != nil {
+		return l, nil
+	}
+	if closed {
+		return nil, net.ErrClosed
+	}
+	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: p.cfg.Addr.AsSlice()}}
+	conn, err := d.Dial("tcp", remote.String())
+	if err != nil {
+		return nil, err
+	}
+	if p.cfg.Transport == "tls" {
+		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
+		if err := secure.Handshake(); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("TLS with %s: %w", remote, err)
+		}
+		conn = secure
+	}
+	return p.adopt(conn), nil
+}
+
+// Disconnect closes the phone's connections, as a network that fails would.
+func (p *Phone) Disconnect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.links {
+		l.close()
+	}
+	p.links = map[string]*link{}
+}
+
+func (p *Phone) adopt(conn net.Conn) *link {
+	l := &link{
+		network: p.cfg.Transport, conn: conn,
+		local:  conn.LocalAddr().(*net.TCPAddr).AddrPort(),
+		remote: conn.RemoteAddr().(*net.TCPAddr).AddrPort(),
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		conn.Close()
+		return l
+	}
+	p.links[l.remote.String()] = l
+	p.readers.Add(1)
+	go p.readStream(l)
+	return l
+}
+
+func (p *Phone) readUDP() {
+	defer p.readers.Done()
+	buf := make([]byte, 65536)
+	for {
+		n, from, err := p.udp.udp.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		if m, err := Parse(buf[:n]); err == nil {
+			p.dispatch(m, p.udp.to(netip.AddrPortFrom(from.Addr().Unmap(), from.Port())))
+		}
+	}
+}
+
+func (p *Phone) readStream(l *link) {
+	defer p.readers.Done()
+	defer l.close()
+	r := bufio.NewReaderSize(l.conn, 65536)
+	for {
+		m, err := readMessage(r)
+		if err != nil {
+			break
+		}
+		if m != nil {
+			p.dispatch(m, l)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.links[l.remote.String()] == l {
+		delete(p.links, l.remote.String())
+	}
+}
+
+// readMessage reads one message from a stream; nil for a keep-alive (RFC 5626 §3.5.1).
+func readMessage(r *bufio.Reader) (*Message, error) {
+	var head []byte
+	for {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return nil, err
+		}
+		if len(head) == 0 && string(line) == "\r\n" {
+			return nil, nil
+		}
+		head = append(head, line...)
+		if string(line) == "\r\n" {
+			break
+		}
+		if len(head) > 1<<16 {
+			return nil, errShort
+		}
+	}
+	m, _, err := parseHead(head)
+	if err != nil {
+		return nil, err
+	}
+	size, _ := m.length()
+	m.Body = make([]byte, size)
+	_, err = io.ReadFull(r, m.Body)
+	return m, err
+}

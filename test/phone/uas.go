@@ -1,0 +1,289 @@
+package phone
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// request takes a request from the network, in the order of arrival.
+func (p *Phone) request(m *Message, from *link) {
+	p.mu.Lock()
+	c := p.calls[m.Get("Call-ID")]
+	p.mu.Unlock()
+	switch {
+	case m.Method == "INVITE" && Param(m.Get("To"), "tag") == "":
+		p.invited(m, from)
+	case m.Method == "OPTIONS" && c == nil:
+		p.respond(m, from, 200, "OK", token(6), nil, Header{"Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, UPDATE"})
+	case m.Method == "ACK":
+		if c != nil {
+			c.onAck(m)
+		}
+	case c == nil:
+		p.respond(m, from, 481, "Call/Transaction Does Not Exist", token(6), nil)
+	default:
+		c.inDialog(m, from)
+	}
+}
+
+func (c *Call) inDialog(m *Message, from *link) {
+	switch m.Method {
+	case "CANCEL":
+		c.onCancel(m, from)
+	case "BYE":
+		c.phone.respond(m, from, 200, "OK", c.localTag, nil)
+		c.media.close()
+		c.end("remote", m)
+	case "INVITE", "UPDATE":
+		c.onReinvite(m, from)
+	case "NOTIFY":
+		c.phone.respond(m, from, 200, "OK", c.localTag, nil)
+		c.onNotify(m)
+	case "REFER":
+		c.phone.respond(m, from, 603, "Decline", c.localTag, nil)
+	default:
+		c.phone.respond(m, from, 200, "OK", c.localTag, nil)
+	}
+}
+
+// invited begins an incoming call and does what the phone's behaviour says.
+func (p *Phone) invited(m *Message, from *link) {
+	p.mu.Lock()
+	b := p.behave
+	p.mu.Unlock()
+	if b.Silent {
+		return
+	}
+	c, err := p.newCall(false)
+	if err != nil {
+		p.respond(m, from, 500, "No Media", token(6), nil)
+		return
+	}
+	p.mu.Lock()
+	c.state, c.callID, c.invite, c.inviteOn = Alerting, m.Get("Call-ID"), m, from
+	c.local, c.remote, c.remoteTag = m.Get("To"), stripTag(m.Get("From")), Param(m.Get("From"), "tag")
+	c.target, c.routes = AddrURI(m.Get("Contact")), m.All("Record-Route")
+	c.remoteSeq, _ = m.CSeq()
+	c.localSeq = 100
+	p.calls[c.callID] = c
+	p.mu.Unlock()
+	p.respond(m, from, 100, "Trying", "", nil)
+	if len(m.Body) > 0 && !c.learn(m.Body, true) {
+		c.refuse(488, "Not Acceptable Here")
+		return
+	}
+	select {
+	case p.incoming <- c:
+	default:
+	}
+	c.behave(b)
+}
+
+func stripTag(v string) string {
+	head, params, ok := strings.Cut(v, ">")
+	if !ok {
+		head, _, _ = strings.Cut(v, ";")
+		return head
+	}
+	head += ">"
+	for _, p := range strings.Split(params, ";") {
+		if p = strings.TrimSpace(p); p != "" && !strings.HasPrefix(strings.ToLower(p), "tag=") {
+			head += ";" + p
+		}
+	}
+	return head
+}
+
+func (c *Call) behave(b Behaviour) {
+	after := func(do func()) { time.AfterFunc(b.After, do) }
+	if b.Ringless && asksRingless(c.invite) {
+		c.Answer()
+		return
+	}
+	if b.Reject > 0 {
+		if b.After > 0 {
+			c.Ring()
+			after(func() { c.Reject(b.Reject) })
+			return
+		}
+		c.Reject(b.Reject)
+		return
+	}
+	if b.Answer && b.After == 0 {
+		c.Answer()
+	} else {
+		c.ring(b)
+		if b.Answer {
+			after(func() { c.Answer() })
+		}
+	}
+	if b.HangUp {
+		go c.hangUpAtOnce()
+	}
+}
+
+// asksRingless says whether the caller wants the phone to answer by itself.
+func asksRingless(invite *Message) bool {
+	return strings.Contains(invite.Get("Call-Info"), "answer-after=0") ||
+		strings.Contains(invite.Get("Alert-Info"), "alert-autoanswer") ||
+		strings.HasPrefix(strings.ToLower(invite.Get("Answer-Mode")), "auto")
+}
+
+func (c *Call) hangUpAtOnce() {
+	select {
+	case <-c.acked:
+		c.Hangup()
+	case <-c.ended:
+	}
+}
+
+// Ring sends 180.
+func (c *Call) Ring() { c.ring(Behaviour{}) }
+
+func (c *Call) ring(b Behaviour) {
+	if c.State() != Alerting {
+		return
+	}
+	if b.Early {
+		c.phone.respond(c.invite, c.inviteOn, 183, "Session Progress", c.localTag, c.describe())
+		return
+	}
+	var extra []Header
+	if b.Talk {
+		extra = []Header{{"Allow-Events", "talk, hold"}}
+	}
+	c.phone.respond(c.invite, c.inviteOn, 180, "Ringing", c.localTag, nil, extra...)
+}
+
+func (c *Call) describe() []byte {
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	return c.sdp.bytes()
+}
+
+// Answer picks the call up and repeats the 200 until its ACK comes (RFC 3261 §13.3.1.4).
+func (c *Call) Answer() error {
+	p := c.phone
+	p.mu.Lock()
+	if c.state != Alerting {
+		p.mu.Unlock()
+		return fmt.Errorf("answer: the call is %s", c.state)
+	}
+	c.state, c.times.Answered = Up, time.Now()
+	close(c.up)
+	p.mu.Unlock()
+	body := c.describe()
+	p.respond(c.invite, c.inviteOn, 200, "OK", c.localTag, body)
+	p.mu.Lock()
+	res := p.answered[c.invite.key()]
+	p.mu.Unlock()
+	go c.repeatAnswer(res)
+	return nil
+}
+
+func (c *Call) repeatAnswer(res *Message) {
+	for wait, total := timerT1, time.Duration(0); total < timerB; wait = min(2*wait, timerT2) {
+		select {
+		case <-c.acked:
+			return
+		case <-c.ended:
+			return
+		case <-c.phone.stop:
+			return
+		case <-time.After(wait):
+			total += wait
+			c.phone.send(res, c.inviteOn)
+		}
+	}
+	c.Hangup()
+}
+
+// Reject refuses the call with a status.
+func (c *Call) Reject(code int) error {
+	reasons := map[int]string{480: "Temporarily Unavailable", 486: "Busy Here", 603: "Decline", 488: "Not Acceptable Here"}
+	reason := reasons[code]
+	if reason == "" {
+		reason = "Refused"
+	}
+	return c.refuse(code, reason)
+}
+
+// Redirect refuses the call with 302 and another contact.
+func (c *Call) Redirect(uri string) error {
+	return c.refuse(302, "Moved Temporarily", Header{"Contact", "<" + uri + ">"})
+}
+
+func (c *Call) refuse(code int, reason string, extra ...Header) error {
+	if s := c.State(); s != Alerting {
+		return fmt.Errorf("reject: the call is %s", s)
+	}
+	c.phone.respond(c.invite, c.inviteOn, code, reason, c.localTag, nil, extra...)
+	c.media.close()
+	c.end("local", nil)
+	return nil
+}
+
+func (c *Call) onCancel(m *Message, from *link) {
+	c.phone.respond(m, from, 200, "OK", c.localTag, nil)
+	if c.State() != Alerting {
+		return
+	}
+	c.phone.respond(c.invite, c.inviteOn, 487, "Request Terminated", c.localTag, nil)
+	c.media.close()
+	c.end("cancelled", m)
+}
+
+func (c *Call) onAck(m *Message) {
+	c.phone.mu.Lock()
+	n, _ := m.CSeq()
+	first, _ := c.invite.CSeq()
+	mine := !c.outgoing && n == first && !c.ackSeen && c.state == Up
+	c.ackSeen = c.ackSeen || mine
+	offered := len(c.invite.Body) > 0
+	c.phone.mu.Unlock()
+	if !mine {
+		return
+	}
+	if !offered && len(m.Body) > 0 {
+		c.learn(m.Body, false)
+	}
+	close(c.acked)
+}
+
+// onReinvite takes the peer's change of the sound (RFC 3261 §14.2); without an offer the phone sends its own in the answer.
+func (c *Call) onReinvite(m *Message, from *link) {
+	p := c.phone
+	p.mu.Lock()
+	refuse := p.behave.Refuse
+	c.confirmTarget(m)
+	p.mu.Unlock()
+	if refuse > 0 {
+		p.respond(m, from, refuse, "Refused", c.localTag, nil)
+		return
+	}
+	if len(m.Body) == 0 && m.Method == "UPDATE" {
+		p.respond(m, from, 200, "OK", c.localTag, nil)
+		return
+	}
+	if len(m.Body) > 0 && !c.learn(m.Body, true) {
+		p.respond(m, from, 488, "Not Acceptable Here", c.localTag, nil)
+		return
+	}
+	p.respond(m, from, 200, "OK", c.localTag, c.describe())
+}
+
+func (c *Call) onNotify(m *Message) {
+	if strings.HasPrefix(strings.ToLower(m.Get("Event")), "talk") {
+		c.Answer()
+		return
+	}
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	if len(c.refers) > 0 {
+		select {
+		case c.refers[len(c.refers)-1].told <- m:
+		default:
+		}
+	}
+}
