@@ -98,9 +98,19 @@ func inAgent[T any](ctx context.Context, c *Call, f func() T) (T, error) {
 	case r := <-result:
 		return r, nil
 	case <-c.done:
-		return none, ErrNoCall
+		return last(result, none)
 	case <-ctx.Done():
 		return none, ctx.Err()
+	}
+}
+
+// last takes what an agent said before it went.
+func last[T any](result chan T, none T) (T, error) {
+	select {
+	case r := <-result:
+		return r, nil
+	default:
+		return none, ErrNoCall
 	}
 }
 
@@ -113,7 +123,7 @@ func (c *Call) info() Info {
 	if i.Moves == nil {
 		i.Moves = []MoveInfo{}
 	}
-	for _, s := range c.seats {
+	for _, s := range c.allSeats() {
 		si := SeatInfo{User: s.user.Name, Number: s.number, Name: s.name, Empty: s.holder == nil, Legs: []LegInfo{}}
 		for _, l := range c.legsOf(s) {
 			si.Legs = append(si.Legs, l.info())
@@ -176,7 +186,8 @@ func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
 	case o := <-told:
 		return o.report, o.err
 	case <-c.done:
-		return MoveReport{}, ErrNoCall
+		o, err := last(told, outcome{})
+		return o.report, errors.Join(err, o.err)
 	case <-ctx.Done():
 		return MoveReport{}, ctx.Err()
 	}

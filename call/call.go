@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -154,13 +155,13 @@ func (c *Call) end(why string) {
 	if c.dial != nil {
 		c.dial.stop(nil)
 	}
-	for _, m := range append([]*move(nil), c.moves...) {
+	for _, m := range slices.Clone(c.moves) {
 		c.failMove(m, "the call has ended", 487)
 	}
-	for _, m := range append([]*move(nil), c.reports...) {
+	for _, m := range slices.Clone(c.reports) {
 		c.report(m)
 	}
-	for _, l := range append([]*Leg(nil), c.legs...) {
+	for _, l := range slices.Clone(c.legs) {
 		c.drop(l)
 	}
 	c.finishIfEmpty()

@@ -3,6 +3,7 @@ package call
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -121,7 +122,7 @@ func (c *Call) abandon() {
 	c.log.Warn("call is owned by another node now")
 	c.abandoned = true
 	c.store.acts = nil
-	for _, l := range c.legs {
+	for _, l := range slices.Clone(c.legs) {
 		c.closeLeg(l)
 	}
 	c.finish()

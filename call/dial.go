@@ -115,8 +115,7 @@ func (d *dial) final(l *Leg, resp *sip.Response, err error) {
 		l.answer = time.Now()
 		if d.over || l.state == legCancelled { // it crossed our CANCEL
 			c.setState(l, legAnswered)
-			_ = c.b.Agent.Ack(l.dialog, l.invite, sip.Body{})
-			c.hangUp(l)
+			c.drop(l)
 			return
 		}
 		d.win(l, resp)

@@ -193,7 +193,6 @@ func (c *Call) onAnswer(caller, callee *Leg, r *sip.Response) {
 	c.seats[1].holder = callee
 	if err := c.settleBoth(caller, callee, r); err != nil {
 		c.log.Info("answer cannot be used", "leg", callee.id, "device", callee.device.Name, "err", err)
-		_ = c.b.Agent.Ack(callee.dialog, callee.invite, sip.Body{})
 		c.refuse(caller, 488, err.Error())
 		return
 	}
@@ -231,10 +230,8 @@ func (c *Call) settleBoth(caller, callee *Leg, r *sip.Response) error {
 
 // connect sends the ACK and the 200. A CANCEL that came meanwhile has won: then the callee gets its BYE.
 func (c *Call) connect(caller, callee *Leg) {
-	if callee.state == legUp {
-		if err := c.b.Agent.Ack(callee.dialog, callee.invite, sip.Body{}); err != nil {
-			c.log.Warn("ack", "leg", callee.id, "device", callee.device.Name, "err", err)
-		}
+	if callee.state != legClosed {
+		c.ack(callee)
 	}
 	if c.state != StateUp || caller.state != legIncoming {
 		return

@@ -50,9 +50,10 @@ type Leg struct {
 	rangAt time.Time // first 180
 	answer time.Time // 2xx, theirs or ours
 
+	acked bool // the 2xx to its INVITE is acknowledged, by us or by it
+
 	// it called us
 	exchange *sip.Exchange
-	acked    bool
 	answered bool // we have sent a 2xx to its INVITE
 	byeLater bool // a BYE waits for the ACK (RFC 3261 §15)
 
@@ -130,7 +131,19 @@ func (c *Call) drop(l *Leg) {
 		_ = l.exchange.Respond(sip.Reply{Code: 480})
 		c.closeLeg(l)
 	case legAnswered, legUp:
+		c.ack(l)
 		c.hangUp(l)
+	}
+}
+
+// ack acknowledges the 2xx of a device that we called, once.
+func (c *Call) ack(l *Leg) {
+	if l.exchange != nil || l.acked {
+		return
+	}
+	l.acked = true
+	if err := c.b.Agent.Ack(l.dialog, l.invite, sip.Body{}); err != nil {
+		c.log.Warn("ack", "leg", l.id, "device", l.device.Name, "err", err)
 	}
 }
 

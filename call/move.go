@@ -105,7 +105,6 @@ func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 		err = understands(l, m.far)
 	}
 	if err != nil {
-		_ = c.b.Agent.Ack(l.dialog, l.invite, sip.Body{})
 		m.to = l
 		c.failMove(m, fmt.Sprintf("%s: %v", l.device.Name, err), 488)
 		return
@@ -114,9 +113,7 @@ func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 		m.rang = l.answer.Sub(l.rangAt)
 	}
 	c.joinNew(m, l, func() bool {
-		if err := c.b.Agent.Ack(l.dialog, l.invite, sip.Body{}); err != nil {
-			c.log.Warn("ack", "leg", l.id, "device", l.device.Name, "err", err)
-		}
+		c.ack(l)
 		c.setState(l, legUp)
 		return true
 	})

@@ -68,7 +68,7 @@ func (c *Call) record() Record {
 		ID: c.id, Domain: c.b.Domain, Epoch: c.epoch, State: c.state,
 		Started: c.started, Up: c.up, Saved: time.Now(),
 	}
-	for _, s := range c.seats {
+	for _, s := range c.allSeats() {
 		sr := SeatRecord{User: s.user.Name, Number: s.number, Name: s.name}
 		for _, l := range c.legsOf(s) {
 			sr.Legs = append(sr.Legs, l.record())

@@ -48,6 +48,17 @@ func (c *Call) other(s *Seat) *Seat {
 	return nil
 }
 
+// allSeats are the call's seats and those that a transfer is about to fill.
+func (c *Call) allSeats() []*Seat {
+	seats := slices.Clone(c.seats)
+	for _, m := range c.moves {
+		if m.into != m.seat {
+			seats = append(seats, m.into)
+		}
+	}
+	return seats
+}
+
 // moveOf is the move that is under way at s.
 func (c *Call) moveOf(s *Seat) *move {
 	for _, m := range c.moves {
