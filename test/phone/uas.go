@@ -32,9 +32,9 @@ func (c *Call) inDialog(m *Message, from *link) {
 	case "CANCEL":
 		c.onCancel(m, from)
 	case "BYE":
+		c.end("remote", m)
 		c.phone.respond(m, from, 200, "OK", c.localTag, nil)
 		c.media.close()
-		c.end("remote", m)
 	case "INVITE", "UPDATE":
 		c.onReinvite(m, from)
 	case "NOTIFY":
