@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"baton/call"
+	"baton/config"
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+	"baton/store"
+	"baton/web"
+)
+
+// node is one running baton: everything is open, and run makes it work.
+type node struct {
+	config    config.Config
+	log       *slog.Logger
+	store     *store.Bolt
+	tail      *web.Tail
+	agent     *sip.Agent
+	engine    *media.Engine
+	registrar *registrar.Registrar
+	calls     *call.B2BUA
+	socket    net.Listener
+}
+
+// directory is the registrar as the agent's credentials. The agent is made before the registrar and asks only once
+// it runs.
+type directory struct{ *registrar.Registrar }
+
+// openNode opens store, sockets and all that works on them. On an error nothing stays open.
+func openNode(c config.Config, log *slog.Logger) (n *node, err error) {
+	n = &node{config: c, log: log}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	if web.Running(c.Data) {
+		return nil, fmt.Errorf("a node is already running on %s; stop it first, or choose another data directory", c.Data)
+	}
+	if n.store, err = store.Open(c.Data, log); err != nil {
+		return nil, err
+	}
+	n.tail = web.NewTail(n.store)
+	if n.socket, err = web.Listen(c.Data); err != nil {
+		return nil, err
+	}
+	if n.engine, err = media.NewEngine(media.Options{Config: c.Media, Advertise: c.Advertise, Log: log}); err != nil {
+		return nil, err
+	}
+	if err = n.openSIP(); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// openSIP opens the listeners and the three that work with them.
+func (n *node) openSIP() error {
+	c := n.config
+	cert, err := certificate(c.Data, c.Domain)
+	if err != nil {
+		return err
+	}
+	users := &directory{}
+	n.agent, err = sip.NewAgent(sip.Options{
+		Listen: c.Listen, Advertise: c.Advertise, TLS: cert, Domain: c.Domain,
+		Realm: n.store.Realm(), Secret: n.store.Secret(), Credentials: users, Log: n.log,
+		Handlers: map[string]func(*sip.Exchange){
+			"REGISTER": func(x *sip.Exchange) { n.registrar.Register(x) },
+			"INVITE":   func(x *sip.Exchange) { n.calls.Invite(x) },
+		},
+		FlowClosed: func(f sip.Flow) { n.registrar.FlowClosed(f) },
+	})
+	if err != nil {
+		return err
+	}
+	name := nodeName()
+	n.registrar, err = registrar.New(registrar.Options{
+		Agent: n.agent, Store: n.store, Journal: n.tail, Log: n.log, Realm: n.store.Realm(), Domain: c.Domain, Node: name,
+	})
+	if err != nil {
+		return err
+	}
+	users.Registrar = n.registrar
+	n.calls = call.New(call.Options{
+		Config: c.Call, Codes: c.Codes, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
+		Registrar: n.registrar, Store: n.store, Journal: n.tail, Log: n.log,
+	})
+	return nil
+}
+
+// run works until ctx ends, then hangs up all calls, and stops what is under them after that. ready is called when
+// everything runs.
+func (n *node) run(ctx context.Context, ready func() error) error {
+	defer n.store.Close()
+	return runParts(
+		ctx, ready,
+		part{"store", n.store.Run},
+		part{"media", n.engine.Run},
+		part{"sip", n.agent.Run},
+		part{"registrar", n.registrar.Run},
+		part{"control socket", func(ctx context.Context) error { return web.Serve(ctx, n.socket, n.api()) }},
+		part{"calls", n.calls.Run},
+	)
+}
+
+// api is what the control socket answers.
+func (n *node) api() *web.Server {
+	listen := map[string]string{}
+	for transport, at := range n.agent.Addrs() {
+		listen[transport] = at.String()
+	}
+	return web.NewServer(web.Options{
+		Node: web.Node{
+			Version: version(), PID: os.Getpid(), Started: time.Now(), Data: n.config.Data,
+			Realm: n.store.Realm(), Listen: listen,
+		},
+		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Log: n.log,
+	})
+}
+
+// close gives back what openNode has opened before it failed.
+func (n *node) close() {
+	if n.socket != nil {
+		n.socket.Close()
+	}
+	if n.agent != nil { // running it for no time at all closes its listeners
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = n.agent.Run(over)
+	}
+	if n.store != nil {
+		n.store.Close()
+	}
+}
+
+// nodeName is this machine's name.
+func nodeName() string {
+	if name, err := os.Hostname(); err == nil {
+		return name
+	}
+	return "node"
+}
+
+// logger writes to w at the configured level and in the configured form.
+func logger(c config.Log, w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		return nil, fmt.Errorf("log level: %w", err)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch c.Format {
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	}
+	return nil, errors.New("log format: " + c.Format + " is not known")
+}

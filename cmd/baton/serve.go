@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func serveCommand(f *flags) *cobra.Command {
+	var file string
+	var demo bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node",
+		Long: `serve runs a node until SIGTERM or SIGINT, which hangs up all calls, keeps the registrations and
+leaves with status 0. Nothing configured is a working system on one machine: SIP on 5060 (UDP, TCP) and
+5061 (TLS, with a certificate made at first start), audio on UDP 20000-29999.
+
+--demo makes two users, alice (101) and bob (102), at first start, and prints at each start what to type
+into their phones.`,
+		Example: `  baton serve --demo --data ./data
+  baton serve --config /etc/baton/baton.yaml`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, _, err := settings(file)
+			if err != nil {
+				return err
+			}
+			c.Data = f.dir(c.Data)
+			log, err := logger(c.Log, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			n, err := openNode(c, log)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			context.AfterFunc(ctx, stop) // a second signal ends the process at once
+			return n.run(ctx, func() error {
+				log.Info("node is running", "data", c.Data, "realm", n.store.Realm(), "listen", listens(n.agent.Addrs()))
+				if !demo {
+					return nil
+				}
+				return n.demo(cmd.OutOrStdout())
+			})
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (else baton.yaml here, if there is one)")
+	cmd.Flags().BoolVar(&demo, "demo", false, "make users alice and bob and print their phones' settings")
+	return cmd
+}
+
+// listens is the listeners on one line.
+func listens(at map[string]netip.AddrPort) string {
+	var all []string
+	for transport, a := range at {
+		all = append(all, transport+" "+a.String())
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}

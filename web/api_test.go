@@ -1,0 +1,493 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"baton/call"
+	"baton/journal"
+	"baton/registrar"
+	"baton/sip"
+)
+
+// users is a registrar in memory with the errors of the real one.
+type users struct {
+	Registrar
+	mu      sync.Mutex
+	users   []registrar.User
+	devices []registrar.Device
+}
+
+func (u *users) Users() []registrar.User { return u.users }
+
+func (u *users) User(name string) (registrar.User, bool) {
+	for _, user := range u.users {
+		if user.Name == name || len(user.Numbers) > 0 && user.Numbers[0] == name {
+			return user, true
+		}
+	}
+	return registrar.User{}, false
+}
+
+func (u *users) AddUser(s registrar.UserSpec) (registrar.User, string, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s.Name == "no good" {
+		return registrar.User{}, "", fmt.Errorf("user %q: %w", s.Name, registrar.ErrInvalid)
+	}
+	if _, there := u.User(s.Name); there {
+		return registrar.User{}, "", fmt.Errorf("user %q: %w", s.Name, registrar.ErrTaken)
+	}
+	user := registrar.User{Name: s.Name, Numbers: s.Numbers, Display: s.Display, Realm: "r", Secrets: map[string]sip.Secret{s.Name: {MD5: "secret-ha1"}}}
+	u.users = append(u.users, user)
+	if s.Password == "" {
+		s.Password = "generated"
+	}
+	return user, s.Password, nil
+}
+
+func (u *users) SetPassword(name, password string) (string, error) {
+	if password == "" {
+		return "generated", nil
+	}
+	return password, nil
+}
+
+func (u *users) RemoveUser(name string) error {
+	for i, user := range u.users {
+		if user.Name == name {
+			u.users = append(u.users[:i:i], u.users[i+1:]...)
+			return nil
+		}
+	}
+	return registrar.ErrNotFound
+}
+
+func (u *users) Devices(user string) []registrar.Device {
+	var found []registrar.Device
+	for _, d := range u.devices {
+		if user == "" || d.User == user {
+			found = append(found, d)
+		}
+	}
+	return found
+}
+
+func (u *users) Find(user, ref string) (registrar.Device, error) {
+	for _, d := range u.Devices(user) {
+		if d.Name == ref || d.Instance == ref {
+			return d, nil
+		}
+	}
+	return registrar.Device{}, fmt.Errorf("%s has no device %q: %w", user, ref, registrar.ErrNotFound)
+}
+
+func (u *users) Rename(user, ref, name string) error {
+	for i, d := range u.devices {
+		if d.User == user && d.Name == ref {
+			u.devices[i].Name = name
+		}
+	}
+	return nil
+}
+
+func (u *users) Forget(user, ref string) error {
+	for i, d := range u.devices {
+		if d.User == user && d.Name == ref {
+			u.devices = append(u.devices[:i:i], u.devices[i+1:]...)
+			return nil
+		}
+	}
+	return nil
+}
+
+// calls is one live call, "k3f9aaaa" of alice.
+type calls struct {
+	mu    sync.Mutex
+	asked []call.MoveRequest
+	ended []string
+}
+
+func (c *calls) Calls(user string) []call.Info {
+	if user == "bob" {
+		return nil
+	}
+	return []call.Info{{ID: "k3f9aaaa", State: "up"}}
+}
+
+func (c *calls) Call(id string) (call.Info, error) {
+	if !strings.HasPrefix("k3f9aaaa", id) {
+		return call.Info{}, fmt.Errorf("%w: %q", call.ErrNoCall, id)
+	}
+	return call.Info{ID: "k3f9aaaa", State: "up"}, nil
+}
+
+func (c *calls) Move(ctx context.Context, r call.MoveRequest) (call.MoveReport, error) {
+	c.mu.Lock()
+	c.asked = append(c.asked, r)
+	c.mu.Unlock()
+	switch r.Device {
+	case "busy":
+		return call.MoveReport{}, &sip.StatusError{Code: 486, Reason: "Busy Here"}
+	case "racing":
+		return call.MoveReport{}, errors.New("a move is in progress")
+	case "forever":
+		<-ctx.Done()
+		return call.MoveReport{}, context.Cause(ctx)
+	}
+	return call.MoveReport{Call: "k3f9aaaa", To: r.Device, SwitchMS: 23}, nil
+}
+
+func (c *calls) End(_ context.Context, id, who string) error {
+	if _, err := c.Call(id); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = append(c.ended, id+" by "+who)
+	return nil
+}
+
+// entries is a log in memory.
+type entries struct {
+	mu  sync.Mutex
+	all []journal.Entry
+}
+
+func (e *entries) Append(n journal.Entry) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, n)
+}
+
+func (e *entries) Entries(from, to time.Time, limit int) ([]journal.Entry, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var found []journal.Entry
+	for _, n := range e.all {
+		if !n.Time.Before(from) && n.Time.Before(to) {
+			found = append(found, n)
+		}
+	}
+	return found[max(0, len(found)-limit):], nil
+}
+
+// rig is a node's API on a real unix socket.
+type rig struct {
+	dir    string
+	users  *users
+	calls  *calls
+	log    *entries
+	tail   *Tail
+	client *Client
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{dir: t.TempDir(), calls: &calls{}, log: &entries{}}
+	r.users = &users{
+		users: []registrar.User{{Name: "alice", Numbers: []string{"101"}}, {Name: "bob"}},
+		devices: []registrar.Device{
+			{User: "alice", Name: "desk", Index: 1, Instance: "urn:uuid:1/2", Kind: registrar.DeskPhone, Binding: &registrar.Binding{Contact: "sip:x@y"}},
+			{User: "alice", Name: "old", Index: 2, Reason: "expired"},
+		},
+	}
+	r.tail = NewTail(r.log)
+	l, err := Listen(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	s := NewServer(Options{Node: Node{Version: "test"}, Registrar: r.users, Calls: r.calls, Entries: r.log, Tail: r.tail})
+	go func() { done <- Serve(ctx, l, s) }()
+	if r.client, err = Dial(r.dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		r.client.Close()
+	})
+	return r
+}
+
+// TestRoutes asks each route over the socket, as any program would.
+func TestRoutes(t *testing.T) {
+	tests := []struct {
+		method, path, body string
+		code               int
+		want               string // part of the answer
+	}{
+		{"GET", "/api/v1/node", "", 200, `"version":"test"`},
+		{"GET", "/api/v1/users", "", 200, `"name":"alice","numbers":["101"]`},
+		{"GET", "/api/v1/users", "", 200, `"name":"bob","numbers":[]`},
+		{"GET", "/api/v1/users/101", "", 200, `"devices":2,"here":1`},
+		{"GET", "/api/v1/users/carol", "", 404, `{"error":"there is no user \"carol\""}`},
+		{"POST", "/api/v1/users", `{"name":"carol","numbers":["103"]}`, 201, `"password":"generated"`},
+		{"POST", "/api/v1/users", `{"name":"dave","password":"mine"}`, 201, `"realm":"r"`},
+		{"POST", "/api/v1/users", `{"name":"alice"}`, 409, `already in use`},
+		{"POST", "/api/v1/users", `{"name":"no good"}`, 400, `not valid`},
+		{"POST", "/api/v1/users", `{"nam":"x"}`, 400, `unknown field`},
+		{"POST", "/api/v1/users", `{"name":"x"}{}`, 400, `behind the JSON`},
+		{"POST", "/api/v1/users", ``, 400, `the body is empty`},
+		{"POST", "/api/v1/users", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, `larger than`},
+		{"PUT", "/api/v1/users/alice/password", `{}`, 200, `{"password":"generated"}`},
+		{"PUT", "/api/v1/users/alice/password", `{"password":"mine"}`, 200, `{}`},
+		{"PUT", "/api/v1/users/carol/password", `{}`, 404, `there is no user`},
+		{"DELETE", "/api/v1/users/101", "", 204, ""},
+		{"DELETE", "/api/v1/users/carol", "", 404, "there is no user"},
+		{"GET", "/api/v1/devices", "", 200, `"name":"desk","kind":"desk phone","here":true`},
+		{"GET", "/api/v1/devices?user=bob", "", 200, `[]`},
+		{"GET", "/api/v1/devices?user=carol", "", 404, `there is no user`},
+		{"GET", "/api/v1/users/alice/devices/urn:uuid:1%2F2", "", 200, `"name":"desk"`},
+		{"PATCH", "/api/v1/users/alice/devices/old", `{"name":"attic"}`, 204, ""},
+		{"PATCH", "/api/v1/users/alice/devices/none", `{"name":"attic"}`, 404, "has no device"},
+		{"DELETE", "/api/v1/users/alice/devices/old", "", 204, ""},
+		{"GET", "/api/v1/calls", "", 200, `"id":"k3f9aaaa"`},
+		{"GET", "/api/v1/calls?user=bob", "", 200, `[]`},
+		{"GET", "/api/v1/calls/k3", "", 200, `"id":"k3f9aaaa"`},
+		{"GET", "/api/v1/calls/zz", "", 404, `no such live call`},
+		{"DELETE", "/api/v1/calls/k3", "", 204, ""},
+		{"DELETE", "/api/v1/calls/zz", "", 404, `no such live call`},
+		{"POST", "/api/v1/moves", `{"call":"k3","device":"desk"}`, 200, `"switch_ms":23`},
+		{"POST", "/api/v1/moves", `{"user":"101","device":"desk"}`, 200, `"to":"desk"`},
+		{"POST", "/api/v1/moves", `{"user":"carol","device":"desk"}`, 404, `there is no user`},
+		{"POST", "/api/v1/moves", `{"call":"k3","user":"alice","device":"desk"}`, 400, `either a call or a user`},
+		{"POST", "/api/v1/moves", `{"device":"desk"}`, 400, `either a call or a user`},
+		{"POST", "/api/v1/moves", `{"call":"k3"}`, 400, `name the device`},
+		{"POST", "/api/v1/moves", `{"call":"k3","device":"busy"}`, 409, `Busy Here`},
+		{"POST", "/api/v1/moves", `{"call":"k3","device":"racing"}`, 409, `in progress`},
+		{"GET", "/api/v1/log", "", 200, `[]`},
+		{"GET", "/api/v1/log?n=0", "", 400, `n: \"0\" is not between`},
+		{"GET", "/api/v1/log?since=today", "", 400, `since: \"today\" is no time`},
+		{"GET", "/api/v2/calls", "", 404, `nothing here`},
+		{"PUT", "/api/v1/calls", "", 404, `nothing here`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.method+" "+tt.path, func(t *testing.T) {
+			r := newRig(t)
+			req, err := http.NewRequest(tt.method, "http://node"+tt.path, strings.NewReader(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := r.client.http.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != tt.code || !strings.Contains(string(body), tt.want) {
+				t.Errorf("%d %s, want %d with %s", resp.StatusCode, body, tt.code, tt.want)
+			}
+			if strings.Contains(string(body), "secret-ha1") {
+				t.Errorf("the answer tells a secret: %s", body)
+			}
+			if resp.StatusCode >= 400 {
+				var f Failure
+				if err := json.Unmarshal(body, &f); err != nil || f.Error == "" {
+					t.Errorf("failure %s: %v", body, err)
+				}
+			}
+		})
+	}
+}
+
+// TestClient goes once through what the tool uses, and checks what arrived.
+func TestClient(t *testing.T) {
+	r := newRig(t)
+	ctx := t.Context()
+	if err := r.client.RenameDevice(ctx, "101", "urn:uuid:1/2", "hall"); err != nil {
+		t.Fatal(err)
+	}
+	devices, err := r.client.Devices(ctx, "alice")
+	if err != nil || len(devices) != 2 || devices[0].Name != "hall" {
+		t.Errorf("devices %+v, error %v", devices, err)
+	}
+	if err := r.client.ForgetDevice(ctx, "alice", "hall"); err != nil || len(r.users.devices) != 1 {
+		t.Errorf("forget: %v, %d devices left", err, len(r.users.devices))
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.client.Move(ctx, Move{User: "101", Device: "2", How: "cli"}); err != nil {
+		t.Fatal(err)
+	}
+	want := call.MoveRequest{User: "alice", Device: "2", Who: me.Username, How: "cli"}
+	if !reflect.DeepEqual(r.calls.asked, []call.MoveRequest{want}) {
+		t.Errorf("asked for %+v, want %+v", r.calls.asked, want)
+	}
+	if err := r.client.EndCall(ctx, "k3"); err != nil || r.calls.ended[0] != "k3 by "+me.Username {
+		t.Errorf("end: %v, %q", err, r.calls.ended)
+	}
+	var failed *Error
+	if _, err := r.client.Call(ctx, "zz"); !errors.As(err, &failed) || failed.Status != 404 {
+		t.Errorf("an unknown call: %v", err)
+	}
+}
+
+// TestMoveTakenBack wants a move to be cancelled when the one who asked goes away.
+func TestMoveTakenBack(t *testing.T) {
+	r := newRig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.client.Move(ctx, Move{Call: "k3", Device: "forever"})
+		done <- err
+	}()
+	wait(t, "the move to begin", func() bool {
+		r.calls.mu.Lock()
+		defer r.calls.mu.Unlock()
+		return len(r.calls.asked) == 1
+	})
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("move: %v", err)
+	} // newRig's cleanup waits for the handler, which returns only when its context has ended
+}
+
+// TestFollow wants each entry once and in order, and a follower that sleeps to be cut off rather than waited for.
+func TestFollow(t *testing.T) {
+	r := newRig(t)
+	r.tail.Append(journal.Entry{Kind: journal.DeviceNew, User: "before"})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var got []string
+	started := func() error {
+		for i := range 20 {
+			r.tail.Append(journal.Entry{Kind: journal.CallStarted, User: fmt.Sprint(i)})
+		}
+		return nil
+	}
+	err := r.client.Follow(ctx, started, func(e Entry) error {
+		got = append(got, e.User)
+		if len(got) == 20 {
+			cancel()
+		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("follow: %v", err)
+	}
+	for i, user := range got {
+		if user != fmt.Sprint(i) {
+			t.Fatalf("entry %d is %q", i, user)
+		}
+	}
+	all, err := r.client.Log(t.Context(), 3, time.Time{})
+	if err != nil || len(all) != 3 || all[2].User != "19" || all[2].Time.IsZero() {
+		t.Errorf("log %+v, error %v", all, err)
+	}
+}
+
+func TestTailCutsOff(t *testing.T) {
+	tail := NewTail(&entries{})
+	sleeping, stop := tail.Follow()
+	defer stop()
+	for range followBuffer + 1 {
+		tail.Append(journal.Entry{Kind: journal.CallEnded})
+	}
+	n := 0
+	for range sleeping { // ends: the channel was closed
+		n++
+	}
+	if n != followBuffer {
+		t.Errorf("the follower got %d entries, want %d", n, followBuffer)
+	}
+}
+
+func TestSocket(t *testing.T) {
+	t.Run("mode", func(t *testing.T) {
+		r := newRig(t)
+		info, err := os.Stat(filepath.Join(r.dir, socketName))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, error %v", info.Mode(), err)
+		}
+	})
+	t.Run("a live node", func(t *testing.T) {
+		r := newRig(t)
+		if _, err := Listen(r.dir); err == nil || !strings.Contains(err.Error(), "already running on "+r.dir) {
+			t.Errorf("a second node: %v", err)
+		}
+		if _, err := r.client.Node(t.Context()); err != nil {
+			t.Errorf("the first node: %v", err)
+		}
+	})
+	t.Run("a dead node", func(t *testing.T) {
+		dir := t.TempDir()
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, socketName)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		l.Close()
+		if Running(dir) {
+			t.Error("a dead node is running")
+		}
+		fresh, err := Listen(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh.Close()
+	})
+	t.Run("a long path", func(t *testing.T) {
+		dir := "/" + strings.Repeat("x", maxPath-len(socketName)-1)
+		if _, err := SocketPath(dir[:len(dir)-1]); err != nil {
+			t.Errorf("%d bytes: %v", maxPath, err)
+		}
+		if _, err := SocketPath(dir); err == nil || !strings.Contains(err.Error(), "108 bytes long, 107 are possible") {
+			t.Errorf("%d bytes: %v", maxPath+1, err)
+		}
+	})
+	t.Run("no node", func(t *testing.T) {
+		c, err := Dial(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Node(t.Context()); !errors.Is(err, ErrNoNode) || !strings.Contains(err.Error(), "baton serve --data "+c.dir) {
+			t.Errorf("no node: %v", err)
+		}
+	})
+}
+
+// TestDirect wants the API to work without a socket, and calls to be refused.
+func TestDirect(t *testing.T) {
+	c := Direct(NewServer(Options{Registrar: &users{}, Entries: &entries{}}))
+	added, err := c.AddUser(t.Context(), NewUser{Name: "carol"})
+	if err != nil || added.Password != "generated" {
+		t.Errorf("added %+v, error %v", added, err)
+	}
+	var failed *Error
+	if _, err := c.Calls(t.Context(), ""); !errors.As(err, &failed) || failed.Status != 503 {
+		t.Errorf("calls: %v", err)
+	}
+}
+
+// wait polls until what is awaited has happened.
+func wait(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !happened(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package web
+
+import (
+	"net/http"
+
+	"baton/call"
+)
+
+// running refuses what only a running node can do.
+func (s *Server) running() error {
+	if s.Calls == nil {
+		return refuse(http.StatusServiceUnavailable, "no node is running; there are no calls")
+	}
+	return nil
+}
+
+func (s *Server) calls(r *http.Request) (any, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	name := r.URL.Query().Get("user")
+	if name != "" {
+		u, err := s.known(name)
+		if err != nil {
+			return nil, err
+		}
+		name = u.Name
+	}
+	shown := s.Calls.Calls(name)
+	if shown == nil {
+		shown = []call.Info{}
+	}
+	return shown, nil
+}
+
+func (s *Server) call(r *http.Request) (any, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	info, err := s.Calls.Call(r.PathValue("call"))
+	if err != nil {
+		return nil, err
+	}
+	return info, nil
+}
+
+func (s *Server) endCall(r *http.Request) (any, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	return nil, s.Calls.End(r.Context(), r.PathValue("call"), Who(r.Context()))
+}
+
+// move answers when the move is over; a client that goes away before takes it back.
+func (s *Server) move(r *http.Request) (any, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	var want Move
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	ask, err := s.moveRequest(want)
+	if err != nil {
+		return nil, err
+	}
+	ask.Who = Who(r.Context())
+	report, err := s.Calls.Move(r.Context(), ask)
+	if err != nil {
+		return nil, conflict(err)
+	}
+	return report, nil
+}
+
+// moveRequest checks what can be checked without the call.
+func (s *Server) moveRequest(want Move) (call.MoveRequest, error) {
+	ask := call.MoveRequest{Call: want.Call, Device: want.Device, How: "api"}
+	if want.How == "cli" {
+		ask.How = "cli"
+	}
+	if (want.Call == "") == (want.User == "") {
+		return ask, refuse(http.StatusBadRequest, "name either a call or a user")
+	}
+	if want.Device == "" {
+		return ask, refuse(http.StatusBadRequest, "name the device that shall take the call")
+	}
+	for _, name := range []struct{ from, to *string }{{&want.User, &ask.User}, {&want.Seat, &ask.Seat}} {
+		if *name.from == "" {
+			continue
+		}
+		u, err := s.known(*name.from)
+		if err != nil {
+			return ask, err
+		}
+		*name.to = u.Name
+	}
+	return ask, nil
+}

@@ -1,0 +1,60 @@
+package web
+
+import (
+	"net/http"
+
+	"baton/registrar"
+)
+
+func (s *Server) devices(r *http.Request) (any, error) {
+	name := r.URL.Query().Get("user")
+	if name != "" {
+		u, err := s.known(name)
+		if err != nil {
+			return nil, err
+		}
+		name = u.Name
+	}
+	shown := []Device{}
+	for _, d := range s.Registrar.Devices(name) {
+		shown = append(shown, showDevice(d))
+	}
+	return shown, nil
+}
+
+// found is the device that the path names.
+func (s *Server) found(r *http.Request) (registrar.Device, error) {
+	u, err := s.known(r.PathValue("user"))
+	if err != nil {
+		return registrar.Device{}, err
+	}
+	return s.Registrar.Find(u.Name, r.PathValue("device"))
+}
+
+func (s *Server) device(r *http.Request) (any, error) {
+	d, err := s.found(r)
+	if err != nil {
+		return nil, err
+	}
+	return showDevice(d), nil
+}
+
+func (s *Server) renameDevice(r *http.Request) (any, error) {
+	var want Rename
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	d, err := s.found(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Registrar.Rename(d.User, d.Name, want.Name)
+}
+
+func (s *Server) forgetDevice(r *http.Request) (any, error) {
+	d, err := s.found(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Registrar.Forget(d.User, d.Name)
+}

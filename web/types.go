@@ -1,0 +1,117 @@
+package web
+
+import (
+	"time"
+
+	"baton/journal"
+	"baton/registrar"
+)
+
+// User is a user as the API shows it: no secret is in it.
+type User struct {
+	Name    string    `json:"name"`
+	Display string    `json:"display,omitempty"`
+	Numbers []string  `json:"numbers"`
+	Realm   string    `json:"realm"`
+	Created time.Time `json:"created"`
+	Devices int       `json:"devices"` // remembered
+	Here    int       `json:"here"`    // reachable now
+}
+
+// NewUser is what POST /users takes. An empty password has one generated.
+type NewUser struct {
+	Name     string   `json:"name"`
+	Display  string   `json:"display,omitempty"`
+	Numbers  []string `json:"numbers,omitempty"`
+	Password string   `json:"password,omitempty"`
+}
+
+// Added is a new user with the password, which is told this once.
+type Added struct {
+	User     User   `json:"user"`
+	Password string `json:"password,omitempty"` // only if it was generated
+}
+
+// Password is what PUT …/password takes and gives; empty has one generated, told this once.
+type Password struct {
+	Password string `json:"password,omitempty"`
+}
+
+// Device is a device as the API shows it.
+type Device struct {
+	User       string     `json:"user"`
+	Index      int        `json:"index"` // 1..9, 0 = known by name alone
+	Name       string     `json:"name"`
+	Kind       string     `json:"kind"`
+	Here       bool       `json:"here"`
+	Since      time.Time  `json:"since"` // here or away since
+	Reason     string     `json:"reason,omitempty"`
+	Address    string     `json:"address,omitempty"` // as seen by the node
+	Transport  string     `json:"transport,omitempty"`
+	Contact    string     `json:"contact,omitempty"`
+	Registered *time.Time `json:"registered,omitempty"` // last time
+	Expires    *time.Time `json:"expires,omitempty"`
+	Instance   string     `json:"instance,omitempty"`
+	UserAgent  string     `json:"user_agent,omitempty"`
+}
+
+// Rename is what PATCH of a device takes.
+type Rename struct {
+	Name string `json:"name"`
+}
+
+// Move is what POST /moves takes: a call (may be abbreviated) or a user whose newest talking call is meant, and the
+// device that shall take it. Seat is the user whose device is meant when several users are in the call.
+type Move struct {
+	Call   string `json:"call,omitempty"`
+	User   string `json:"user,omitempty"`
+	Seat   string `json:"seat,omitempty"`
+	Device string `json:"device"`
+	How    string `json:"how,omitempty"` // cli or api, for the log
+}
+
+// Node is what GET /node tells.
+type Node struct {
+	Version string            `json:"version"`
+	PID     int               `json:"pid"`
+	Started time.Time         `json:"started"`
+	Data    string            `json:"data"`
+	Realm   string            `json:"realm"`
+	Listen  map[string]string `json:"listen"` // transport → address
+}
+
+// Failure is the body of every answer that is not 2xx.
+type Failure struct {
+	Error string `json:"error"`
+}
+
+// Entry is one line of the log.
+type Entry = journal.Entry
+
+func showUser(u registrar.User, devices []registrar.Device) User {
+	shown := User{Name: u.Name, Display: u.Display, Numbers: u.Numbers, Realm: u.Realm, Created: u.Created, Devices: len(devices)}
+	if shown.Numbers == nil {
+		shown.Numbers = []string{}
+	}
+	for _, d := range devices {
+		if d.Here() {
+			shown.Here++
+		}
+	}
+	return shown
+}
+
+func showDevice(d registrar.Device) Device {
+	shown := Device{
+		User: d.User, Index: d.Index, Name: d.Name, Kind: string(d.Kind), Here: d.Here(), Since: d.Since,
+		Reason: d.Reason, Instance: d.Instance, UserAgent: d.UserAgent,
+	}
+	if b := d.Binding; b != nil {
+		shown.Address = b.Flow.Remote.String()
+		shown.Transport = b.Flow.Transport
+		shown.Contact = b.Contact
+		shown.Registered = &b.Registered
+		shown.Expires = &b.Expires
+	}
+	return shown
+}
