@@ -43,7 +43,8 @@ type Trace struct {
 	User    string `json:"user"`              // contact user
 	Host    string `json:"host"`              // contact host
 	Port    int    `json:"port"`              // contact port, 0 = none given
-	CallID  string `json:"call_id,omitempty"` // of its REGISTERs, for connections
+	CallID  string `json:"call_id,omitempty"` // of its REGISTERs
+	Stream  bool   `json:"stream,omitempty"`  // it came over a connection, whose port means nothing
 	Addr    string `json:"addr"`              // address its packets came from, without port
 }
 
@@ -67,6 +68,9 @@ func (d Device) Here() bool { return d.Binding != nil }
 
 // Target is the Request-URI for requests to the binding: its contact URI.
 func (b Binding) Target() string { return b.Contact }
+
+// samePlace says whether other is the same registration of a device over the same flow.
+func (b Binding) samePlace(other Binding) bool { return b.RegID == other.RegID && b.Flow == other.Flow }
 
 // Label names the device for people: its name and, where it has one, its index.
 func (d Device) Label() string {

@@ -4,8 +4,12 @@ package registrar
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"baton/journal"
@@ -18,27 +22,282 @@ type Agent interface {
 	Alive(f sip.Flow) bool
 	Own(host string) bool
 	Addrs() map[string]netip.AddrPort
+	ContactURI(f sip.Flow, user string) sip.URI
 }
 
 // Options is what a Registrar needs.
 type Options struct {
-	Agent     Agent // nil while no node runs: nobody registers and nobody is asked whether he is there
+	Agent     Agent // nil while no node runs
 	Store     Store
 	Journal   journal.Journal
 	Log       *slog.Logger
-	Realm     string // of the stored secrets; fixed for the life of the store
-	Domain    string // host part of addresses-of-record, "" = any
-	Node      string // written into bindings
-	KeepAlive time.Duration
+	Realm     string        // of the stored secrets; fixed for the life of the store
+	Domain    string        // host part of addresses-of-record, "" = any
+	Node      string        // written into bindings
+	KeepAlive time.Duration // how often a device that is not heard otherwise is asked by OPTIONS; 0 = 30 s, < 0 = never
 }
 
-// Registrar holds all users and devices in memory and writes each change to its store first.
+// defaultKeepAlive keeps a NAT's UDP mapping open (RFC 4787 §4.3 wants 2 min of it, many give 30 to 60 s).
+const defaultKeepAlive = 30 * time.Second
+
+// Registrar holds all users and devices in memory. Whoever reads it reads snapshots; every change goes through run,
+// one at a time per user, and is answered when the store has it.
 type Registrar struct {
-	o Options
+	o   Options // set once
+	log *slog.Logger
+
+	users     sync.Mutex // who adds and removes users
+	directory atomic.Pointer[directory]
+	mail      mailbox
+	waiting   atomic.Int64 // REGISTERs not answered yet
+	watchers  watchers
+	stopped   chan struct{}
+
+	// Owned by run.
+	ctx    context.Context
+	asks   sync.WaitGroup
+	asking int // OPTIONS on their way
+	flows  map[sip.Flow]map[*account]bool
 }
 
-// New loads users and devices. Nothing runs yet.
-func New(o Options) (*Registrar, error) { return &Registrar{o: o}, nil }
+// New loads users and devices. Nothing runs yet; users can be read and written without Run.
+func New(o Options) (*Registrar, error) {
+	if o.KeepAlive == 0 {
+		o.KeepAlive = defaultKeepAlive
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	r := &Registrar{
+		o: o, log: o.Log, stopped: make(chan struct{}),
+		mail: mailbox{wake: make(chan struct{}, 1)}, flows: make(map[sip.Flow]map[*account]bool),
+	}
+	return r, r.load()
+}
 
-// Run handles registrations until ctx ends.
-func (r *Registrar) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (r *Registrar) load() error {
+	users, err := r.o.Store.Users()
+	if err != nil {
+		return fmt.Errorf("load users: %w", err)
+	}
+	devices, err := r.o.Store.Devices()
+	if err != nil {
+		return fmt.Errorf("load devices: %w", err)
+	}
+	d := newDirectory()
+	for _, u := range users {
+		if u.Realm != r.o.Realm {
+			r.log.Warn("user cannot log in: its password was set for another realm", "user", u.Name, "realm", u.Realm)
+		}
+		d.add(newAccount(u))
+	}
+	orphans := make(map[string][]string)
+	for _, dev := range devices {
+		if a, ok := d.accounts[dev.User]; ok {
+			all := append(*a.devices.Load(), dev)
+			a.devices.Store(&all)
+		} else {
+			orphans[dev.User] = append(orphans[dev.User], dev.Key)
+		}
+	}
+	r.directory.Store(d)
+	for user, keys := range orphans { // removed while no node ran
+		r.o.Store.Bind(user, nil, keys, r.written(user))
+	}
+	return nil
+}
+
+// Run handles registrations and looks after devices until ctx ends. Without an agent it carries out changes only.
+func (r *Registrar) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.ctx = ctx
+	defer close(r.stopped)
+	defer r.asks.Wait()
+	defer cancel()
+	for _, a := range r.directory.Load().accounts {
+		r.adopt(a)
+	}
+	tick := time.NewTicker(r.tickEvery())
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.mail.wake:
+			for _, do := range r.mail.take() {
+				do()
+			}
+		case <-tick.C:
+			r.tick()
+		}
+	}
+}
+
+func (r *Registrar) tickEvery() time.Duration {
+	if r.o.KeepAlive < 0 || r.o.Agent == nil {
+		return time.Second
+	}
+	return min(max(r.o.KeepAlive/10, time.Millisecond), time.Second)
+}
+
+// adopt takes over what an earlier run has left: its connections are gone, its UDP bindings are soon asked.
+func (r *Registrar) adopt(a *account) {
+	before := *a.devices.Load()
+	r.track(a, nil, before)
+	after := expired(closed(before, r.dead, "its connection ended with the node", r.now()), r.now())
+	r.note(a, before, after)
+}
+
+// dead says whether a flow is gone for certain; while no node runs nobody knows.
+func (r *Registrar) dead(f sip.Flow) bool { return r.o.Agent != nil && !r.o.Agent.Alive(f) }
+
+// now is the time without its monotonic reading, as it comes back from a store.
+func (r *Registrar) now() time.Time { return time.Now().Round(0) }
+
+// submit hands a change of an account to run, behind those before it.
+func (r *Registrar) submit(a *account, change func(*account)) {
+	r.mail.post(func() { r.turn(a, change) })
+}
+
+func (r *Registrar) turn(a *account, change func(*account)) {
+	if a.busy {
+		a.queue = append(a.queue, change)
+		return
+	}
+	change(a)
+}
+
+// proceed goes on with the changes that waited.
+func (r *Registrar) proceed(a *account) {
+	a.busy = false
+	for !a.busy && len(a.queue) > 0 {
+		change := a.queue[0]
+		a.queue = a.queue[1:]
+		change(a)
+	}
+}
+
+// commit writes the account's devices and then lets others see them; reply is told how it went in between, so that a
+// device has its 200 before anybody calls it.
+func (r *Registrar) commit(a *account, after []Device, reply func(error)) {
+	before := *a.devices.Load()
+	put, drop := changes(before, after)
+	if len(put)+len(drop) == 0 {
+		reply(nil)
+		return
+	}
+	a.busy = true
+	r.o.Store.Bind(a.name, put, drop, func(err error) {
+		r.mail.post(func() {
+			if err == nil {
+				r.publish(a, before, after)
+			}
+			reply(err)
+			if err == nil {
+				r.tell(before, after)
+			}
+			r.proceed(a)
+		})
+	})
+}
+
+// note lets others see at once what has happened to the devices, and writes it: nobody waits for it to be safe.
+func (r *Registrar) note(a *account, before, after []Device) {
+	put, drop := changes(before, after)
+	if len(put)+len(drop) == 0 {
+		return
+	}
+	r.publish(a, before, after)
+	r.tell(before, after)
+	r.o.Store.Bind(a.name, put, drop, r.written(a.name))
+}
+
+func (r *Registrar) written(user string) func(error) {
+	return func(err error) {
+		if err != nil {
+			r.log.Error("devices are not stored", "user", user, "err", err)
+		}
+	}
+}
+
+// event carries out a change that a device does not wait for.
+func (r *Registrar) event(a *account, change func([]Device) []Device) {
+	r.submit(a, func(a *account) {
+		if !a.gone {
+			before := *a.devices.Load()
+			r.note(a, before, change(before))
+		}
+	})
+}
+
+func (r *Registrar) publish(a *account, before, after []Device) {
+	a.devices.Store(&after)
+	r.track(a, before, after)
+}
+
+// removed ends an account whose user is gone.
+func (r *Registrar) removed(a *account) {
+	a.gone = true
+	before := *a.devices.Load()
+	r.note(a, before, nil)
+}
+
+// FlowClosed tells that a connection has closed: what was registered over it is away at once (RFC 5626 §5.3).
+func (r *Registrar) FlowClosed(f sip.Flow) {
+	r.mail.post(func() {
+		for a := range r.flows[f] {
+			r.flowClosed(a, f)
+		}
+	})
+}
+
+func (r *Registrar) flowClosed(a *account, f sip.Flow) {
+	r.turn(a, func(a *account) {
+		before := *a.devices.Load()
+		gone := func(g sip.Flow) bool { return g == f }
+		r.note(a, before, closed(before, gone, "connection closed", r.now()))
+	})
+}
+
+// Unreachable tells that a device did not answer: it is away until it is heard again.
+func (r *Registrar) Unreachable(user, key, why string) {
+	r.change(user, func(before []Device) []Device {
+		i := byKey(before, key)
+		if i < 0 || !before[i].Here() {
+			return before
+		}
+		used := *before[i].Binding
+		return silenced(before, key, used.samePlace, why, r.now())
+	})
+}
+
+// Learn keeps something that was learnt of a device ("" = forget it).
+func (r *Registrar) Learn(user, key, name, value string) {
+	r.change(user, func(before []Device) []Device { return learnt(before, key, name, value) })
+}
+
+func (r *Registrar) change(user string, change func([]Device) []Device) {
+	if a, ok := r.directory.Load().accounts[user]; ok {
+		r.event(a, change)
+	}
+}
+
+// changes are the devices to write and the keys to drop to come from before to after.
+func changes(before, after []Device) (put []Device, drop []string) {
+	for _, d := range after {
+		if i := byKey(before, d.Key); i < 0 || !same(before[i], d) {
+			put = append(put, d)
+		}
+	}
+	for _, d := range before {
+		if byKey(after, d.Key) < 0 {
+			drop = append(drop, d.Key)
+		}
+	}
+	return put, drop
+}
+
+func byKey(devices []Device, key string) int {
+	return slices.IndexFunc(devices, func(d Device) bool { return d.Key == key })
+}

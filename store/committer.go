@@ -1,0 +1,143 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"go.etcd.io/bbolt"
+
+	"baton/call"
+)
+
+const (
+	maxBatch = 1000 // writes in one commit
+	maxQueue = 1 << 20
+)
+
+// errFull is what a write gets when the disk has not taken any for long.
+var errFull = errors.New("too many writes are queued")
+
+// write is one change of state.db. Its do returns call.ErrStale before it has written anything, or has written all.
+type write struct {
+	do   func(*bbolt.Tx) error
+	done func(error) // nil = nobody asks
+}
+
+// committer is the one that writes state.db. It commits what is queued at once and together, and tells of it in order.
+// Nothing waits for company: under load the queue that grows during one commit is the next.
+type committer struct {
+	db   *bbolt.DB
+	log  *slog.Logger
+	wake chan struct{} // has one element while something is queued
+
+	mu     sync.Mutex
+	queue  []write
+	closed bool
+
+	entries counter // owned by whoever commits
+}
+
+func newCommitter(db *bbolt.DB, log *slog.Logger) (*committer, error) {
+	c := &committer{db: db, log: log, wake: make(chan struct{}, 1)}
+	return c, c.entries.load(db)
+}
+
+// add queues a write; it does not wait. done is called by run.
+func (c *committer) add(w write) {
+	c.mu.Lock()
+	err := errClosed
+	if !c.closed {
+		if err = nil; len(c.queue) >= maxQueue {
+			err = errFull
+		}
+	}
+	if err == nil {
+		c.queue = append(c.queue, w)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		w.tell(err)
+		return
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w write) tell(err error) {
+	if w.done != nil {
+		w.done(err)
+	}
+}
+
+func (c *committer) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			c.flush()
+			return
+		case <-c.wake:
+			c.flush()
+		}
+	}
+}
+
+// close commits what is left and takes nothing more.
+func (c *committer) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.flush()
+}
+
+func (c *committer) flush() {
+	for batch := c.take(); len(batch) > 0; batch = c.take() {
+		for i, err := range c.write(batch) {
+			batch[i].tell(err)
+		}
+	}
+}
+
+func (c *committer) take() []write {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := min(len(c.queue), maxBatch)
+	batch := c.queue[:n:n]
+	c.queue = c.queue[n:]
+	return batch
+}
+
+// write commits a batch, and where that fails each of its writes alone: one that cannot be made harms no other.
+func (c *committer) write(batch []write) []error {
+	results := make([]error, len(batch))
+	if c.together(batch, results) == nil {
+		return results
+	}
+	for i := range batch {
+		if err := c.together(batch[i:i+1], results[i:i+1]); err != nil {
+			results[i] = err
+			c.log.Error("write to state.db failed", "err", err)
+		}
+	}
+	return results
+}
+
+func (c *committer) together(batch []write, results []error) error {
+	c.entries.mark()
+	err := c.db.Update(func(tx *bbolt.Tx) error {
+		for i, w := range batch {
+			results[i] = w.do(tx)
+			if results[i] != nil && !errors.Is(results[i], call.ErrStale) {
+				return results[i]
+			}
+		}
+		return c.entries.trim(tx)
+	})
+	if err != nil {
+		c.entries.reset()
+	}
+	return err
+}

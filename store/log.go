@@ -1,0 +1,117 @@
+package store
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"baton/journal"
+)
+
+const (
+	maxEntries  = 100_000 // of the log; the oldest go
+	trimEntries = 1_000   // at once, so that not every entry costs a deletion
+)
+
+// counter knows how many entries the log has and the number of the next one.
+type counter struct {
+	now, marked struct {
+		count int
+		next  uint32
+	}
+}
+
+func (c *counter) load(db *bbolt.DB) error {
+	return db.View(func(tx *bbolt.Tx) error {
+		c.now.count = tx.Bucket(logBucket).Stats().KeyN
+		if k, _ := tx.Bucket(logBucket).Cursor().Last(); len(k) == 12 {
+			c.now.next = binary.BigEndian.Uint32(k[8:]) + 1
+		}
+		return nil
+	})
+}
+
+func (c *counter) mark()  { c.marked = c.now }
+func (c *counter) reset() { c.now = c.marked }
+
+// add writes one entry under its time; the number keeps apart what happened at the same time.
+func (c *counter) add(tx *bbolt.Tx, at time.Time, v []byte) error {
+	k := append(timeKey(at), 0, 0, 0, 0)
+	binary.BigEndian.PutUint32(k[8:], c.now.next)
+	c.now.next++
+	c.now.count++
+	return tx.Bucket(logBucket).Put(k, v)
+}
+
+// trim deletes the oldest entries of a log that has grown too long.
+func (c *counter) trim(tx *bbolt.Tx) error {
+	if c.now.count < maxEntries+trimEntries {
+		return nil
+	}
+	cur := tx.Bucket(logBucket).Cursor()
+	for k, _ := cur.First(); k != nil && c.now.count > maxEntries; k, _ = cur.First() {
+		if err := cur.Delete(); err != nil {
+			return err
+		}
+		c.now.count--
+	}
+	return nil
+}
+
+func timeKey(at time.Time) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(max(at.UnixNano(), 0)))
+}
+
+// Append writes an entry of the log. It does not wait; an entry that is lost is logged.
+func (b *Bolt) Append(e journal.Entry) {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	lost := func(err error) {
+		if err != nil {
+			b.log.Error("log entry is lost", "kind", e.Kind, "user", e.User, "err", err)
+		}
+	}
+	v, err := json.Marshal(e)
+	if err != nil {
+		lost(err)
+		return
+	}
+	b.commit.add(write{func(tx *bbolt.Tx) error { return b.commit.entries.add(tx, e.Time, v) }, lost})
+}
+
+// Entries are the log's entries from a time up to, not including, another (zero = from the beginning, to the end), in
+// order. With limit > 0 there are that many at most, the newest.
+func (b *Bolt) Entries(from, to time.Time, limit int) ([]journal.Entry, error) {
+	var out []journal.Entry
+	err := b.state.View(func(tx *bbolt.Tx) error {
+		cur := tx.Bucket(logBucket).Cursor()
+		for k, v := before(cur, to); k != nil && (limit <= 0 || len(out) < limit); k, v = cur.Prev() {
+			if !from.IsZero() && slices.Compare(k[:8], timeKey(from)) < 0 {
+				break
+			}
+			var e journal.Entry
+			if err := json.Unmarshal(v, &e); err != nil {
+				return err
+			}
+			out = append(out, e)
+		}
+		return nil
+	})
+	slices.Reverse(out)
+	return out, err
+}
+
+// before sets the cursor to the last entry before a time.
+func before(cur *bbolt.Cursor, to time.Time) (k, v []byte) {
+	if to.IsZero() {
+		return cur.Last()
+	}
+	if k, _ := cur.Seek(timeKey(to)); k == nil {
+		return cur.Last()
+	}
+	return cur.Prev()
+}

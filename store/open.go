@@ -1,0 +1,181 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// The buckets of users.db and state.db.
+var (
+	metaBucket    = []byte("meta")
+	usersBucket   = []byte("users")   // name -> user
+	loginsBucket  = []byte("logins")  // name or number -> name
+	devicesBucket = []byte("devices") // user NUL key -> device
+	callsBucket   = []byte("calls")   // id -> epoch, version, blob
+	logBucket     = []byte("log")     // time, number -> entry
+
+	realmKey  = []byte("realm")
+	secretKey = []byte("secret")
+)
+
+const (
+	realm       = "baton"
+	lockTimeout = 300 * time.Millisecond
+)
+
+func options(sync bool) *bbolt.Options {
+	return &bbolt.Options{
+		Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType,
+		NoSync: !sync, NoGrowSync: !sync, NoStatistics: true,
+	}
+}
+
+// openUsers opens users.db. It comes into being whole, with realm and secret: a node killed at its first start leaves
+// none.
+func openUsers(path string) (*bbolt.DB, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := makeUsers(path); err != nil {
+			return nil, fmt.Errorf("make %s: %w", path, err)
+		}
+	}
+	db, err := open(path, options(true))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return db, nil
+}
+
+func makeUsers(path string) error {
+	fresh := path + ".new"
+	db, err := open(fresh, options(true))
+	if err != nil && !errors.Is(err, ErrRunning) { // what an earlier attempt has left
+		if err = os.Remove(fresh); err == nil {
+			db, err = open(fresh, options(true))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		secret := make([]byte, 32)
+		_, _ = rand.Read(secret)
+		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err != nil {
+			return err
+		}
+		return errors.Join(
+			meta.Put(realmKey, []byte(realm)), meta.Put(secretKey, secret),
+			ensure(tx, usersBucket), ensure(tx, loginsBucket),
+		)
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func ensure(tx *bbolt.Tx, bucket []byte) error {
+	_, err := tx.CreateBucketIfNotExists(bucket)
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// openState opens state.db; one that cannot be read is moved aside and begun anew. What it held comes back by itself:
+// devices register again.
+func openState(path string, log *slog.Logger) (*bbolt.DB, error) {
+	db, err := openSound(path)
+	if err == nil || errors.Is(err, ErrRunning) || errors.Is(err, os.ErrPermission) {
+		return db, err
+	}
+	aside := fmt.Sprintf("%s.unreadable-%s", path, time.Now().UTC().Format("20060102T150405"))
+	if moveErr := os.Rename(path, aside); moveErr != nil {
+		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, moveErr))
+	}
+	log.Warn("state is unreadable and begun anew: devices must register again, calls and log are lost", "file", aside, "err", err)
+	return openSound(path)
+}
+
+// openSound opens a file and reads all of its pages.
+func openSound(path string) (*bbolt.DB, error) {
+	db, err := open(path, options(false))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		return errors.Join(ensure(tx, devicesBucket), ensure(tx, callsBucket), ensure(tx, logBucket))
+	})
+	if err == nil {
+		err = check(db)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
+	}
+	return db, nil
+}
+
+// open opens a bbolt file. A broken one makes bbolt panic, or fault where the file is shorter than it says.
+func open(path string, o *bbolt.Options) (db *bbolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if broken := recover(); broken != nil {
+			db, err = nil, fmt.Errorf("file is broken: %v", broken)
+		}
+	}()
+	db, err = bbolt.Open(path, 0o600, o)
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		err = ErrRunning
+	}
+	return db, err
+}
+
+// check walks the whole file. Its length comes first: to read behind the end of a mapped file cannot be survived.
+func check(db *bbolt.DB) error {
+	return db.View(func(tx *bbolt.Tx) error {
+		info, err := os.Stat(db.Path())
+		if err != nil {
+			return err
+		}
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("file has %d bytes of %d", info.Size(), tx.Size())
+		}
+		var first error
+		for err := range tx.Check() {
+			if first == nil {
+				first = err
+			}
+		}
+		return first
+	})
+}
+
+// readIdentity reads what was made with the store.
+func (b *Bolt) readIdentity() error {
+	return b.users.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(metaBucket)
+		if meta == nil || meta.Get(realmKey) == nil || len(meta.Get(secretKey)) < 32 {
+			return errors.New("users.db has no realm and secret")
+		}
+		b.realm = string(meta.Get(realmKey))
+		b.secret = append([]byte(nil), meta.Get(secretKey)...)
+		return nil
+	})
+}
