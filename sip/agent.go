@@ -3,8 +3,18 @@
 package sip
 
 import (
+	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
+	"errors"
 	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
 	"baton/config"
 )
@@ -25,6 +35,173 @@ type Options struct {
 	// ordered queue of the request's Call-ID and must not block. A method without handler gets 405 with a true Allow,
 	// SUBSCRIBE 489, OPTIONS 200 from the agent itself.
 	Handlers map[string]func(*Exchange)
+	// InDialog names the methods, beside INVITE, ACK, CANCEL and BYE, that those who Attach to a dialog serve: for
+	// Allow, and refused with 405 when not named. nil = REFER, NOTIFY, INFO, UPDATE.
+	InDialog []string
 	// FlowClosed is told when a connection has closed. It must not block.
 	FlowClosed func(Flow)
+}
+
+// The timers of RFC 3261 §17 and Timer C of §16.6.
+const (
+	timerT1 = 500 * time.Millisecond
+	timerT2 = 4 * time.Second
+	timerC  = 180 * time.Second
+	// cancelWait is how long Invite waits for the final answer to what it has cancelled.
+	cancelWait = 5 * time.Second
+)
+
+// timing holds the timers of one agent; tests make them shorter.
+type timing struct{ t1, t2, c, cancel time.Duration }
+
+// life is how long a transaction can be heard of: Timers B, F, H, J, L and M of RFC 3261 §17 and RFC 6026.
+func (t timing) life() time.Duration { return 64 * t.t1 }
+
+// Agent is a SIP element: its listeners, its transactions, and the index of the dialogs it was told of.
+type Agent struct {
+	// set once
+	opt       Options
+	log       *slog.Logger
+	auth      *authenticator
+	allow     string
+	inDialog  []string
+	edge      *edge
+	timing    timing
+	shards    []*shard
+	udp       *udpListener
+	listeners []*streamListener
+	refusals  sparing       // of the log
+	done      chan struct{} // closed when Run ends
+	wg        sync.WaitGroup
+
+	// guarded by mu
+	mu         sync.Mutex
+	stopped    bool
+	streams    map[uint64]*stream
+	sources    map[netip.Prefix]int
+	lastStream uint64
+}
+
+// NewAgent opens the listeners. It starts nothing: that is Run's part.
+func NewAgent(o Options) (*Agent, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Nonces == nil {
+		o.Nonces = newNonceWindows(nonceLife)
+	}
+	if o.InDialog == nil {
+		o.InDialog = []string{"REFER", "NOTIFY", "INFO", "UPDATE"}
+	}
+	if len(o.Secret) == 0 {
+		return nil, errors.New("sip: an agent needs a secret")
+	}
+	a := &Agent{
+		opt: o, log: o.Log, inDialog: o.InDialog,
+		auth:   &authenticator{realm: o.Realm, secret: o.Secret, credentials: o.Credentials, nonces: o.Nonces},
+		timing: timing{timerT1, timerT2, timerC, cancelWait},
+		done:   make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
+		lastStream: firstStream(),
+	}
+	a.allow = allowed(o)
+	a.shards = newShards(a)
+	if err := a.listen(); err != nil {
+		a.closeListeners()
+		return nil, err
+	}
+	a.edge = newEdge(a)
+	return a, nil
+}
+
+// firstStream gives this run's connections numbers that no other run's have.
+func firstStream() uint64 {
+	var b [4]byte
+	_, _ = rand.Read(b[:])
+	return uint64(binary.BigEndian.Uint32(b[:])) << 32
+}
+
+// allowed is the true Allow: what the agent, its handlers and those attached to dialogs serve.
+func allowed(o Options) string {
+	all := []string{"INVITE", "ACK", "CANCEL", "BYE", "OPTIONS"}
+	var more []string
+	for m := range o.Handlers {
+		more = append(more, m)
+	}
+	slices.Sort(more)
+	for _, m := range append(more, o.InDialog...) {
+		if !slices.Contains(all, m) {
+			all = append(all, m)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// Run serves until ctx ends, then closes every connection and waits for all that was started.
+func (a *Agent) Run(ctx context.Context) error {
+	for _, s := range a.shards {
+		a.wg.Go(s.run)
+	}
+	if a.udp != nil {
+		a.wg.Go(a.serveUDP)
+	}
+	for _, l := range a.listeners {
+		a.wg.Go(func() { a.accept(ctx, l) })
+	}
+	a.wg.Go(a.sweep)
+	<-ctx.Done()
+	a.Close()
+	a.wg.Wait()
+	return nil
+}
+
+// Close closes listeners and connections. Run does it itself: Close is for an agent that never ran.
+func (a *Agent) Close() {
+	a.mu.Lock()
+	was := a.stopped
+	a.stopped = true
+	a.mu.Unlock()
+	if was {
+		return
+	}
+	close(a.done)
+	a.closeListeners()
+	for _, s := range a.shards {
+		s.queue.close()
+		s.stopTimers()
+	}
+}
+
+// spawn runs fn in a goroutine that Run waits for, unless the agent has stopped.
+func (a *Agent) spawn(fn func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.stopped {
+		a.wg.Go(func() { a.guard(fn) })
+	}
+}
+
+// guard keeps a panic from taking the node along: one call may die by it.
+func (a *Agent) guard(fn func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("panic in a handler", "err", p, "stack", string(debug.Stack()))
+		}
+	}()
+	fn()
+}
+
+// sweep forgets transactions whose time is over.
+func (a *Agent) sweep() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-a.done:
+			return
+		case now := <-t.C:
+			for _, s := range a.shards {
+				s.expire(now)
+			}
+		}
+	}
 }

@@ -1,5 +1,10 @@
 package sip
 
+import (
+	"fmt"
+	"slices"
+)
+
 // DialogID identifies a dialog from our side (RFC 3261 §12).
 type DialogID struct{ CallID, LocalTag, RemoteTag string }
 
@@ -24,4 +29,70 @@ type Outgoing struct {
 	CSeq    uint32
 	Headers []Header
 	Body    Body
+}
+
+// cseqPerEpoch keeps the requests of a call's new node above all that its old one may have sent.
+const cseqPerEpoch = 100_000
+
+// NewDialog begins a dialog of ours: from local to remote, at the target URI, by the route (a binding's Path) and
+// over the flow.
+func NewDialog(local, remote NameAddr, target string, route []string, flow Flow, epoch uint64) Dialog {
+	local.Params, remote.Params = nil, nil
+	return Dialog{
+		CallID: random(16), LocalTag: random(10), Local: local, Remote: remote,
+		LocalCSeq: uint32(epoch * cseqPerEpoch), RouteSet: slices.Clone(route), Target: target, Flow: flow,
+	}
+}
+
+// ID identifies the dialog.
+func (d Dialog) ID() DialogID { return DialogID{d.CallID, d.LocalTag, d.RemoteTag} }
+
+// NewRequest takes the next CSeq for a request in the dialog, or for the INVITE that sets it up.
+func (d *Dialog) NewRequest(method string, body Body, headers ...Header) Outgoing {
+	d.LocalCSeq++
+	return Outgoing{Dialog: *d, Method: method, CSeq: d.LocalCSeq, Headers: headers, Body: body}
+}
+
+// Confirm takes tag, route set and remote target from an answer to our INVITE: a 1xx with a tag makes the dialog
+// early, a 2xx settles it (RFC 3261 §12.1.2, §13.2.2.4).
+func (d *Dialog) Confirm(r *Response) {
+	if r.ToTag() == "" {
+		return
+	}
+	d.RemoteTag = r.ToTag()
+	d.RouteSet = r.Headers("Record-Route")
+	slices.Reverse(d.RouteSet)
+	d.Refresh(r)
+}
+
+// Refresh takes the remote target from a 2xx to our re-INVITE or UPDATE (RFC 3261 §12.2.1.2).
+func (d *Dialog) Refresh(r *Response) {
+	if t := r.target(); t != "" {
+		d.Target = t
+	}
+}
+
+// Receive takes a request of the peer's: its CSeq, which must be above the last (ErrCSeq), the flow it came over, and
+// the new target of one that refreshes it (RFC 3261 §12.2.2).
+func (d *Dialog) Receive(r *Request) error {
+	if d.RemoteCSeq != 0 && r.cseq <= d.RemoteCSeq {
+		return fmt.Errorf("%s with CSeq %d after %d: %w", r.method, r.cseq, d.RemoteCSeq, ErrCSeq)
+	}
+	d.RemoteCSeq = r.cseq
+	if t := r.target(); t != "" && (r.method == "INVITE" || r.method == "UPDATE") {
+		d.Target = t
+	}
+	d.Flow = r.flow
+	return nil
+}
+
+// Dialog is the dialog that a 2xx to this INVITE sets up, from the callee's side (RFC 3261 §12.1.1).
+func (x *Exchange) Dialog(epoch uint64) Dialog {
+	local, remote := x.to, x.from
+	local.Params, remote.Params = nil, nil
+	return Dialog{
+		CallID: x.callID, Local: local, Remote: remote, LocalTag: x.LocalTag(), RemoteTag: x.FromTag(),
+		LocalCSeq: uint32(epoch * cseqPerEpoch), RemoteCSeq: x.cseq,
+		RouteSet: x.Headers("Record-Route"), Target: x.target(), Flow: x.flow,
+	}
 }

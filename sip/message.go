@@ -9,7 +9,7 @@ type Params []Param
 // URI is a SIP, SIPS or tel URI (RFC 3261 §19.1, RFC 3966) as a plain value.
 type URI struct {
 	Scheme  string
-	User    string
+	User    string // unescaped, without password
 	Host    string // IPv6 without brackets
 	Port    int    // 0 = none given
 	Params  Params

@@ -1,0 +1,279 @@
+package sip
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Outgoing messages are built here and only here, from what is named here and what the caller hands over: nothing
+// of a received message passes through unread.
+
+// product is what User-Agent and Server say.
+const product = "baton"
+
+// owned names the headers that only the agent writes.
+var owned = []string{
+	"Via", "From", "To", "Call-ID", "CSeq", "Content-Length", "Content-Type", "Route", "Record-Route",
+	"User-Agent", "Server",
+}
+
+// writer collects a message.
+type writer struct{ bytes.Buffer }
+
+func (w *writer) start(format string, args ...any) {
+	fmt.Fprintf(w, format, args...)
+	w.WriteString("\r\n")
+}
+
+// line writes one header. A line end in the value would begin another header: it becomes a space.
+func (w *writer) line(name, value string) {
+	if strings.ContainsAny(value, "\r\n") {
+		value = printable(value)
+	}
+	w.WriteString(name)
+	w.WriteString(": ")
+	w.WriteString(value)
+	w.WriteString("\r\n")
+}
+
+// extra writes the caller's headers, less those that are the agent's.
+func (w *writer) extra(headers []Header) {
+	for _, h := range headers {
+		if isToken(h.Name) && !contains(owned, spelling(h.Name)) {
+			w.line(h.Name, h.Value)
+		}
+	}
+}
+
+// finish writes the body and its headers.
+func (w *writer) finish(b Body) []byte {
+	if len(b.Data) > 0 && b.Type != "" {
+		w.line("Content-Type", b.Type)
+	}
+	w.line("Content-Length", strconv.Itoa(len(b.Data)))
+	w.WriteString("\r\n")
+	w.Write(b.Data)
+	return w.Bytes()
+}
+
+// reply builds the answer to a request. contact is "" where none belongs.
+func (a *Agent) reply(r *Request, toTag string, rep Reply) []byte {
+	var w writer
+	reason := rep.Reason
+	if reason == "" {
+		reason = StatusText(rep.Code)
+	}
+	w.start("SIP/2.0 %d %s", rep.Code, printable(reason))
+	for i, v := range values(r.headers, "Via") {
+		if i == 0 && r.via.host != "" {
+			v = r.via.seenFrom(r.flow.Remote).String()
+		}
+		w.line("Via", v)
+	}
+	w.copy(r, "From")
+	w.replyTo(r, toTag, rep.Code)
+	w.copy(r, "Call-ID")
+	w.copy(r, "CSeq")
+	if rep.Code == 100 { // RFC 3261 §8.2.6.1
+		w.copy(r, "Timestamp")
+	}
+	a.replyHeaders(&w, r, rep)
+	w.extra(rep.Headers)
+	return w.finish(rep.Body)
+}
+
+func (w *writer) copy(r *Request, name string) {
+	if v := header(r.headers, name); v != "" {
+		w.line(name, v)
+	}
+}
+
+func (w *writer) replyTo(r *Request, toTag string, code int) {
+	to := header(r.headers, "To")
+	if to == "" {
+		return
+	}
+	if r.ToTag() == "" && code > 100 && r.to.URI.Scheme != "" {
+		to += ";tag=" + toTag
+	}
+	w.line("To", to)
+}
+
+// replyHeaders writes what an answer says of us: Record-Route and Contact where it makes or keeps a dialog (RFC 3261
+// §12.1.1), what is served where that is asked for.
+func (a *Agent) replyHeaders(w *writer, r *Request, rep Reply) {
+	good := rep.Code/100 == 2
+	if r.method == "INVITE" && (good || rep.Code > 100 && rep.Code < 200) {
+		for _, v := range r.Headers("Record-Route") {
+			w.line("Record-Route", v)
+		}
+		w.line("Allow", a.allow)
+	}
+	if keepsDialog(r.method) && (good || rep.Code > 100 && rep.Code < 200) && header(rep.Headers, "Contact") == "" {
+		w.line("Contact", "<"+a.ContactURI(r.flow, r.uri.User).String()+">")
+	}
+	if rep.Code == 405 || r.method == "OPTIONS" && good {
+		w.line("Allow", a.allow)
+	}
+	if r.method == "OPTIONS" && good {
+		w.line("Accept", typeSDP)
+	}
+	if good && (keepsDialog(r.method) || r.method == "OPTIONS") {
+		w.line("Supported", "replaces")
+	}
+	w.line("Server", product)
+}
+
+// keepsDialog tells the methods that set or refresh a remote target.
+func keepsDialog(method string) bool {
+	return method == "INVITE" || method == "UPDATE" || method == "SUBSCRIBE" || method == "NOTIFY" || method == "REFER"
+}
+
+// draft is a request on its way out: what its retransmission, CANCEL and ACK must repeat.
+type draft struct {
+	method string
+	uri    string // Request-URI
+	routes []string
+	via    string
+	branch string
+	out    Outgoing
+}
+
+// draft resolves where a request goes: Request-URI and Route by the dialog's route set (RFC 3261 §12.2.1.1).
+func (a *Agent) draft(out Outgoing) (*draft, error) {
+	uri, routes, err := routeOf(out.Dialog.Target, out.Dialog.RouteSet)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", out.Method, out.Dialog.Target, err)
+	}
+	d := &draft{method: out.Method, uri: uri, routes: routes, out: out, branch: magic + random(12)}
+	d.via = a.viaTo(out.Dialog.Flow, d.branch)
+	return d, nil
+}
+
+func (a *Agent) viaTo(f Flow, branch string) string {
+	u := a.ContactURI(f, "")
+	return "SIP/2.0/" + strings.ToUpper(f.Transport) + " " + hostPort(u.Host, u.Port) + ";rport;branch=" + branch
+}
+
+// routeOf gives Request-URI and Route values. A first route without lr is a strict router's: it takes the
+// Request-URI's place, and the target goes to the end.
+func routeOf(target string, set []string) (uri string, routes []string, err error) {
+	if uri, err = bareURI(target); err != nil {
+		return "", nil, err
+	}
+	if len(set) == 0 {
+		return uri, nil, nil
+	}
+	for _, v := range set {
+		if _, _, err := parseNameAddr(v); err != nil {
+			return "", nil, fmt.Errorf("route: %w", err)
+		}
+	}
+	first, raw, _ := parseNameAddr(set[0])
+	if _, loose := first.URI.Params.Get("lr"); loose {
+		return uri, set, nil
+	}
+	routes = append(append(routes, set[1:]...), "<"+uri+">")
+	uri, err = bareURI(raw)
+	return uri, routes, err
+}
+
+// bareURI takes off what a Request-URI must not have (RFC 3261 §19.1.1): headers and the method parameter.
+func bareURI(s string) (string, error) {
+	u, err := ParseURI(s)
+	if err != nil {
+		return "", err
+	}
+	if u.Host == "" && u.Scheme != "tel" {
+		return "", errors.New("no host to send to")
+	}
+	s, _, _ = strings.Cut(s, "?")
+	if _, ok := u.Params.Get("method"); ok {
+		u.Params, u.Headers = u.Params.without("method"), nil
+		s = u.String()
+	}
+	return s, nil
+}
+
+// bytes writes the request.
+func (a *Agent) bytes(d *draft) []byte {
+	var w writer
+	a.frame(&w, d, d.method, d.out.Dialog.RemoteTag)
+	if keepsDialog(d.method) && header(d.out.Headers, "Contact") == "" {
+		w.line("Contact", "<"+a.ContactURI(d.out.Dialog.Flow, d.out.Dialog.Local.URI.User).String()+">")
+	}
+	if d.method == "INVITE" || d.method == "OPTIONS" || d.method == "UPDATE" {
+		w.line("Allow", a.allow)
+		w.line("Supported", "replaces")
+	}
+	if d.method == "OPTIONS" {
+		w.line("Accept", typeSDP)
+	}
+	w.extra(d.out.Headers)
+	return w.finish(d.out.Body)
+}
+
+// frame writes what a request shares with its CANCEL and ACK.
+func (a *Agent) frame(w *writer, d *draft, method, toTag string) {
+	g := d.out.Dialog
+	w.start("%s %s SIP/2.0", method, d.uri)
+	w.line("Via", d.via)
+	if method == "CANCEL" || method == "ACK" || header(d.out.Headers, "Max-Forwards") == "" {
+		w.line("Max-Forwards", "70")
+	}
+	for _, v := range d.routes {
+		w.line("Route", v)
+	}
+	w.line("From", tagged(g.Local, g.LocalTag))
+	w.line("To", tagged(g.Remote, toTag))
+	w.line("Call-ID", g.CallID)
+	w.line("CSeq", strconv.FormatUint(uint64(d.out.CSeq), 10)+" "+method)
+	w.line("User-Agent", product)
+}
+
+// cancel writes the CANCEL of an INVITE (RFC 3261 §9.1).
+func (a *Agent) cancel(d *draft, headers ...Header) []byte {
+	var w writer
+	a.frame(&w, d, "CANCEL", d.out.Dialog.RemoteTag)
+	w.extra(headers)
+	return w.finish(Body{})
+}
+
+// ackOf writes the ACK of a final answer that is no 2xx (RFC 3261 §17.1.1.3).
+func (a *Agent) ackOf(d *draft, r *Response) []byte {
+	var w writer
+	a.frame(&w, d, "ACK", r.ToTag())
+	return w.finish(Body{})
+}
+
+// ack writes the ACK of a 2xx: a request of its own, with the INVITE's CSeq (RFC 3261 §13.2.2.4).
+func (a *Agent) ack(d Dialog, cseq uint32, body Body) ([]byte, error) {
+	out := Outgoing{Dialog: d, Method: "ACK", CSeq: cseq, Body: body}
+	draft, err := a.draft(out)
+	if err != nil {
+		return nil, err
+	}
+	return a.bytes(draft), nil
+}
+
+func tagged(n NameAddr, tag string) string {
+	n.Params = n.Params.without("tag")
+	if tag != "" {
+		n.Params = append(n.Params, Param{"tag", tag})
+	}
+	return n.String()
+}
+
+// random is a word of 8·n bits nobody can guess, for Call-IDs, tags and branches (RFC 3261 §19.3).
+func random(n int) string { return hex.EncodeToString(randomBytes(n)) }
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // it never fails
+	return b
+}

@@ -1,0 +1,149 @@
+package sip
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+)
+
+// edge knows how this node is called from outside: its names and addresses, and which of them a peer can reach.
+type edge struct {
+	// set once
+	advertise string
+	port      int // of advertise, 0 = the listener's
+	local     []netip.Prefix
+	domain    string
+	bound     map[string]netip.AddrPort
+
+	// guarded by mu
+	mu       sync.Mutex
+	routes   map[netip.Addr]netip.Addr // peer → our address on the way to it
+	machine  map[netip.Addr]bool       // all addresses of the machine
+	lookedAt time.Time
+}
+
+// edgeFor is how long routes and addresses are taken for granted; a laptop changes its network.
+const edgeFor = 10 * time.Second
+
+func newEdge(a *Agent) *edge {
+	e := &edge{local: a.opt.Advertise.Local, domain: a.opt.Domain, bound: a.Addrs()}
+	if host, port, err := parseHostPort(bracketed(a.opt.Advertise.SIP)); err == nil {
+		e.advertise, e.port = host, port
+	}
+	return e
+}
+
+// bracketed puts a bare IPv6 address into the brackets that a host needs.
+func bracketed(s string) string {
+	if ip, err := netip.ParseAddr(s); err == nil && ip.Is6() {
+		return "[" + s + "]"
+	}
+	return s
+}
+
+// Own reports whether a host means this node: its domain, its advertised name, an address it listens on or that the
+// machine has.
+func (a *Agent) Own(host string) bool {
+	e := a.edge
+	host = strings.Trim(host, "[]")
+	if host == "" {
+		return false
+	}
+	if strings.EqualFold(host, e.domain) || strings.EqualFold(host, e.advertise) || strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	ip = ip.Unmap()
+	return ip.IsLoopback() || e.isMachine(ip)
+}
+
+func (e *edge) isMachine(ip netip.Addr) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refresh()
+	return e.machine[ip]
+}
+
+// refresh looks at the machine's addresses again when that is due. mu is held.
+func (e *edge) refresh() {
+	if time.Since(e.lookedAt) < edgeFor && e.machine != nil {
+		return
+	}
+	e.lookedAt = time.Now()
+	e.machine, e.routes = make(map[netip.Addr]bool), make(map[netip.Addr]netip.Addr)
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			e.machine[p.Addr().Unmap()] = true
+		}
+	}
+	for _, b := range e.bound {
+		if !b.Addr().IsUnspecified() {
+			e.machine[b.Addr()] = true
+		}
+	}
+}
+
+// ContactURI is what stands in Contact and Via towards a flow: the advertised name for peers outside the local
+// networks, else the address the peer is reached from; the listener's port and transport.
+func (a *Agent) ContactURI(f Flow, user string) URI {
+	e := a.edge
+	u := URI{Scheme: "sip", User: user, Port: int(e.bound[f.Transport].Port())}
+	if e.advertise != "" && !e.isLocal(f.Remote.Addr()) {
+		u.Host = e.advertise
+		if e.port != 0 {
+			u.Port = e.port
+		}
+	} else {
+		u.Host = e.towards(f).String()
+	}
+	if f.Transport != "udp" {
+		u.Params = Params{{"transport", f.Transport}}
+	}
+	return u
+}
+
+func (e *edge) isLocal(ip netip.Addr) bool {
+	for _, p := range e.local {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return ip.IsLoopback() || ip.IsLinkLocalUnicast()
+}
+
+// towards is our address as the peer of a flow sees it, behind no NAT.
+func (e *edge) towards(f Flow) netip.Addr {
+	if ip := f.Local.Addr(); ip.IsValid() && !ip.IsUnspecified() {
+		return ip.WithZone("")
+	}
+	peer := f.Remote.Addr()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refresh()
+	if ip, ok := e.routes[peer]; ok {
+		return ip
+	}
+	ip := routeTo(f.Remote)
+	if len(e.routes) < maxRoutes {
+		e.routes[peer] = ip
+	}
+	return ip
+}
+
+const maxRoutes = 10_000
+
+// routeTo asks the kernel which address it would send from. Nothing is sent.
+func routeTo(peer netip.AddrPort) netip.Addr {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(peer))
+	if err != nil {
+		return netip.IPv4Unspecified()
+	}
+	defer c.Close()
+	return unmap(c.LocalAddr().(*net.UDPAddr).AddrPort()).Addr().WithZone("")
+}

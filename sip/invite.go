@@ -1,0 +1,270 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// inviteTx is a client transaction of INVITE (RFC 3261 §17.1.1, RFC 6026 §7.2), and what must still be answered after
+// its final answer: repeats of that, and the 2xx of other forks.
+//
+//	calling ──1xx──▶ proceeding ──final──▶ done ──64·T1──▶ forgotten
+//	   │ Timer B         │ Timer C, ctx: CANCEL
+//	   └────────────▶ done (a late 2xx gets ACK and BYE)
+type inviteTx struct {
+	// set once
+	agent *Agent
+	shard *shard
+	draft *draft
+	flow  Flow
+	again bool // re-INVITE
+
+	// owned by the goroutine that waits
+	provisional bool
+	cancelled   bool     // CANCEL was sent
+	reason      []Header // of the CANCEL
+
+	// guarded by inbox.mu
+	inbox
+	done   bool
+	winner string            // To-tag of the 2xx that was returned
+	acks   map[string][]byte // by To-tag: the ACK to repeat; nil while the caller has not sent his
+}
+
+type inviteKey struct {
+	callID, localTag string
+	cseq             uint32
+}
+
+// Invite sends an INVITE, new or in its dialog, and waits for the final answer; onProvisional is told of every 1xx
+// above 100, in order, from the calling goroutine. The error is nil for a 2xx only; else a *StatusError, ErrTimeout,
+// ErrFlowGone, or the cause of ctx.
+//
+// Ending ctx sends CANCEL, as soon as a 1xx allows it (RFC 3261 §9.1), with the Reason of a *CancelReason; Invite
+// returns at the final answer or after 5 s. A 2xx that crosses the CANCEL, and that of every further fork, gets ACK
+// and BYE from the agent. A 2xx to a re-INVITE that crosses it is returned as what it is: the dialog goes on.
+func (a *Agent) Invite(ctx context.Context, out Outgoing, onProvisional func(*Response)) (*Response, error) {
+	d, err := a.draft(out)
+	if err != nil {
+		return nil, err
+	}
+	tx := &inviteTx{
+		agent: a, shard: a.shard(out.Dialog.CallID), draft: d, flow: out.Dialog.Flow,
+		again: out.Dialog.RemoteTag != "", inbox: newInbox(), acks: make(map[string][]byte),
+	}
+	r, err := tx.run(ctx, onProvisional)
+	if err != nil {
+		return nil, fmt.Errorf("INVITE %s: %w", d.uri, err)
+	}
+	return r, nil
+}
+
+func (tx *inviteTx) run(ctx context.Context, onProvisional func(*Response)) (*Response, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	tx.register()
+	data := tx.agent.bytes(tx.draft)
+	gone := tx.agent.gone(tx.flow)
+	if err := tx.agent.send(tx.flow, data); err != nil {
+		tx.finish("")
+		return nil, err
+	}
+	r, err := tx.wait(ctx, data, gone, onProvisional)
+	if err == errLeft {
+		tx.agent.spawn(func() { tx.linger(gone) })
+		return nil, tx.why(ctx)
+	}
+	return r, err
+}
+
+// errLeft says that the caller is gone before the final answer was there.
+var errLeft = errors.New("left before the final answer")
+
+// why is what a cancelled INVITE returns.
+func (tx *inviteTx) why(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return ErrTimeout
+}
+
+// wait is the transaction until its final answer, or until the caller has waited long enough for that.
+func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{}, onProvisional func(*Response)) (*Response, error) {
+	t := tx.agent.timing
+	interval := t.t1
+	timerA, timerB := tx.agent.repeatTimer(tx.flow), time.NewTimer(t.life())
+	timerC, leave := time.NewTimer(t.c), time.NewTimer(t.cancel)
+	for _, timer := range []*time.Timer{timerA, timerB, timerC, leave} {
+		defer timer.Stop()
+	}
+	timerC.Stop()
+	leave.Stop()
+	cancelling := ctx.Done()
+	giveUp := func() {
+		cancelling, tx.reason = nil, reasonOf(ctx)
+		if tx.provisional {
+			tx.cancel()
+		}
+		leave.Reset(t.cancel)
+	}
+	for {
+		select {
+		case <-tx.wake:
+			r := tx.progress(onProvisional, cancelling == nil)
+			if r != nil {
+				return tx.final(ctx, r, cancelling == nil || ctx.Err() != nil)
+			}
+			if tx.provisional {
+				timerA.Stop()
+				timerB.Stop()
+				if cancelling != nil {
+					timerC.Reset(t.c)
+				} else {
+					tx.cancel()
+				}
+			}
+		case <-timerA.C:
+			_ = tx.agent.send(tx.flow, data)
+			interval *= 2
+			timerA.Reset(interval)
+		case <-timerB.C:
+			tx.finish("")
+			return nil, ErrTimeout
+		case <-timerC.C:
+			giveUp()
+		case <-cancelling:
+			giveUp()
+		case <-leave.C:
+			return nil, errLeft
+		case <-gone:
+			tx.finish("")
+			return nil, ErrFlowGone
+		case <-tx.agent.done:
+			return nil, errStopped
+		}
+	}
+}
+
+// progress tells of provisional answers, and returns the first final one.
+func (tx *inviteTx) progress(onProvisional func(*Response), quiet bool) *Response {
+	all := tx.take()
+	for i, r := range all {
+		if r.code >= 200 {
+			tx.unread(all[i+1:])
+			return r
+		}
+		tx.provisional = true
+		if r.code > 100 && onProvisional != nil && !quiet {
+			onProvisional(r)
+		}
+	}
+	return nil
+}
+
+// unread puts back what came behind the final answer.
+func (tx *inviteTx) unread(rest []*Response) {
+	tx.mu.Lock()
+	tx.mail = append(rest[:len(rest):len(rest)], tx.mail...)
+	tx.mu.Unlock()
+}
+
+// final settles the transaction by its final answer.
+func (tx *inviteTx) final(ctx context.Context, r *Response, cancelled bool) (*Response, error) {
+	switch {
+	case r.code >= 300:
+		tx.refused(r)
+		tx.finish("")
+		if cancelled {
+			return nil, tx.why(ctx)
+		}
+		return nil, statusError(r)
+	case cancelled && !tx.again:
+		tx.hangUp(r)
+		tx.finish("")
+		return nil, tx.why(ctx)
+	}
+	tx.finish(r.ToTag())
+	return r, nil
+}
+
+// linger waits on for the answer to a cancelled INVITE that nobody waits for any more.
+func (tx *inviteTx) linger(gone <-chan struct{}) {
+	end := time.NewTimer(tx.agent.timing.life())
+	defer end.Stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for {
+		select {
+		case <-tx.wake:
+			if r := tx.progress(nil, true); r != nil {
+				tx.settle(ctx, r)
+				return
+			}
+			if tx.provisional {
+				tx.cancel()
+			}
+		case <-end.C:
+			tx.finish("")
+			return
+		case <-gone:
+			tx.finish("")
+			return
+		case <-tx.agent.done:
+			return
+		}
+	}
+}
+
+// settle is final for linger: a re-INVITE's 2xx must be ACKed here, as its caller will not.
+func (tx *inviteTx) settle(ctx context.Context, r *Response) {
+	if res, err := tx.final(ctx, r, true); err == nil {
+		_ = tx.agent.Ack(tx.dialog(res), tx.draft.out, Body{})
+	}
+}
+
+// cancel sends the CANCEL, once; it is a transaction of its own.
+func (tx *inviteTx) cancel() {
+	if tx.cancelled {
+		return
+	}
+	tx.cancelled = true
+	a := tx.agent
+	data := a.cancel(tx.draft, tx.reason...)
+	a.spawn(func() { _, _ = a.exchange(context.Background(), tx.draft, "CANCEL", data) })
+}
+
+// reasonOf is the Reason header for a context that was cancelled with a CancelReason (RFC 3326).
+func reasonOf(ctx context.Context) []Header {
+	var reason *CancelReason
+	if !errors.As(context.Cause(ctx), &reason) {
+		return nil
+	}
+	return []Header{reason.header()}
+}
+
+// register makes the transaction known to the queue and to Ack.
+func (tx *inviteTx) register() {
+	s := tx.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients[clientKey{tx.draft.branch, "INVITE"}] = tx
+	s.invites[tx.key()] = tx
+}
+
+func (tx *inviteTx) key() inviteKey {
+	d := tx.draft.out.Dialog
+	return inviteKey{d.CallID, d.LocalTag, tx.draft.out.CSeq}
+}
+
+func (tx *inviteTx) forget() {
+	s := tx.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.clients, clientKey{tx.draft.branch, "INVITE"})
+	if s.invites[tx.key()] == tx {
+		delete(s.invites, tx.key())
+	}
+}

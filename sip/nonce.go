@@ -1,0 +1,64 @@
+package sip
+
+import (
+	"sync"
+	"time"
+)
+
+// nonceWindows is the NonceStore of one node: per nonce the highest count and which of the 63 below it were used. Two
+// generations of nonces are kept; the older one goes when the younger is as old as a nonce can get.
+type nonceWindows struct {
+	mu      sync.Mutex
+	life    time.Duration
+	turned  time.Time
+	now     map[string]*window
+	earlier map[string]*window
+}
+
+type window struct {
+	top  uint32
+	used uint64 // bit i: top-i was used
+}
+
+func newNonceWindows(life time.Duration) *nonceWindows {
+	return &nonceWindows{life: 2 * life, turned: time.Now(), now: make(map[string]*window)}
+}
+
+// Use reports whether nc is new for nonce, and marks it used.
+func (n *nonceWindows) Use(nonce string, nc uint32) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.turn()
+	w := n.now[nonce]
+	if w == nil {
+		if w = n.earlier[nonce]; w == nil {
+			w = &window{}
+		}
+		n.now[nonce] = w
+	}
+	return w.use(nc)
+}
+
+func (n *nonceWindows) turn() {
+	if since := time.Since(n.turned); since >= n.life {
+		n.earlier = n.now
+		if since >= 2*n.life {
+			n.earlier = nil
+		}
+		n.now, n.turned = make(map[string]*window), time.Now()
+	}
+}
+
+func (w *window) use(nc uint32) bool {
+	if nc > w.top {
+		w.used = w.used<<min(nc-w.top, 64) | 1
+		w.top = nc
+		return true
+	}
+	back := w.top - nc
+	if back >= 64 || nc == 0 || w.used&(1<<back) != 0 {
+		return false
+	}
+	w.used |= 1 << back
+	return true
+}

@@ -1,0 +1,75 @@
+package sip
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Replaces names a dialog from the view of who receives it (RFC 3891 §3): its to-tag is the receiver's own tag.
+type Replaces struct {
+	CallID, ToTag, FromTag string
+	EarlyOnly              bool
+}
+
+// ParseReplaces reads a Replaces value. The tags may be missing: Snom's call pick-up sends the Call-ID alone.
+func ParseReplaces(v string) (Replaces, error) {
+	id, rest := trim(v), ""
+	if i := strings.IndexByte(id, ';'); i >= 0 {
+		id, rest = trim(id[:i]), id[i:]
+	}
+	if id == "" || strings.ContainsAny(id, " \t,\r\n") {
+		return Replaces{}, fmt.Errorf("Replaces %q has no Call-ID", v)
+	}
+	p, err := parseParams(rest)
+	if err != nil {
+		return Replaces{}, fmt.Errorf("Replaces %q: %w", v, err)
+	}
+	r := Replaces{CallID: id}
+	r.ToTag, _ = p.Get("to-tag")
+	r.FromTag, _ = p.Get("from-tag")
+	_, r.EarlyOnly = p.Get("early-only")
+	return r, nil
+}
+
+// String writes the value of a Replaces header.
+func (r Replaces) String() string {
+	s := r.CallID
+	if r.ToTag != "" {
+		s += ";to-tag=" + r.ToTag
+	}
+	if r.FromTag != "" {
+		s += ";from-tag=" + r.FromTag
+	}
+	if r.EarlyOnly {
+		s += ";early-only"
+	}
+	return s
+}
+
+// ReferTarget reads the Refer-To of a REFER (RFC 3515 §2.1). A Replaces in the URI is taken off and returned
+// (RFC 3891 §4); the URI's other headers are dropped: they must not become headers of a request of ours.
+func ReferTarget(r *Request) (URI, *Replaces, error) {
+	v := r.Header("Refer-To")
+	if v == "" {
+		return URI{}, nil, errors.New("REFER has no Refer-To")
+	}
+	n, err := ParseNameAddr(v)
+	if err != nil {
+		return URI{}, nil, fmt.Errorf("Refer-To: %w", err)
+	}
+	if n.URI.Scheme == "" {
+		return URI{}, nil, errors.New("Refer-To is a wildcard")
+	}
+	u := n.URI
+	value, ok := u.Headers.Get("Replaces")
+	u.Headers = nil
+	if !ok {
+		return u, nil, nil
+	}
+	replaces, err := ParseReplaces(value)
+	if err != nil {
+		return URI{}, nil, fmt.Errorf("Refer-To: %w", err)
+	}
+	return u, &replaces, nil
+}
