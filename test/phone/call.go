@@ -71,7 +71,10 @@ type DialOptions struct {
 }
 
 func (p *Phone) newCall(outgoing bool) (*Call, error) {
-	m, err := openMedia(p.cfg.Addr, uint16(lastSource.Add(1)%65535+1), p.cfg.Phase)
+	p.mu.Lock()
+	phase := p.phase
+	p.mu.Unlock()
+	m, err := openMedia(p.cfg.Addr, uint16(lastSource.Add(1)%65535+1), phase)
 	if err != nil {
 		return nil, err
 	}

@@ -80,6 +80,7 @@ type Phone struct {
 
 	mu       sync.Mutex
 	behave   Behaviour
+	phase    time.Duration
 	log      []Logged
 	waiting  map[string]chan *Message // client transactions
 	acks     map[string]*sentAck      // ACKs of final answers, for repeats
@@ -114,7 +115,7 @@ func New(cfg Config) (*Phone, error) {
 		cfg.Codecs = []Codec{PCMU, DTMF}
 	}
 	p := &Phone{
-		cfg: cfg, regID: token(12), waiting: map[string]chan *Message{}, acks: map[string]*sentAck{},
+		cfg: cfg, phase: cfg.Phase, regID: token(12), waiting: map[string]chan *Message{}, acks: map[string]*sentAck{},
 		answered: map[string]*Message{}, links: map[string]*link{}, calls: map[string]*Call{},
 		incoming: make(chan *Call, 256), stop: make(chan struct{}),
 	}
@@ -129,6 +130,13 @@ func (p *Phone) Behave(b Behaviour) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.behave = b
+}
+
+// SetPhase sets when in the 20 ms the frames of the phone's next calls are sent.
+func (p *Phone) SetPhase(phase time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase = phase
 }
 
 // Incoming gives each call that reaches the phone, once it has seen its INVITE.

@@ -1,0 +1,121 @@
+package node
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Debug is what the node tells of its inside at GET /api/v1/debug.
+type Debug struct {
+	Goroutines   int    `json:"goroutines"`
+	HeapBytes    uint64 `json:"heap_bytes"` // live, after a collection
+	Calls        int    `json:"calls"`
+	Streams      int    `json:"streams"`
+	Dialogs      int    `json:"dialogs"`
+	Transactions int    `json:"transactions"`
+	Records      int    `json:"records"`
+}
+
+// Debug asks the node for its inside.
+func (n *Node) Debug() (Debug, error) {
+	var d Debug
+	res, err := n.http.Get("http://node/api/v1/debug")
+	if err != nil {
+		return d, fmt.Errorf("ask the node for its inside: %w", err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET /api/v1/debug: %s: %s", res.Status, body)
+	}
+	if err == nil {
+		err = json.Unmarshal(body, &d)
+	}
+	return d, err
+}
+
+// PID is the node's process.
+func (n *Node) PID() int { return n.cmd.Process.Pid }
+
+// FDs is how many file descriptors the node has open.
+func (n *Node) FDs() int {
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.PID()))
+	if err != nil {
+		return -1
+	}
+	return len(list)
+}
+
+// UDPPorts is how many UDP sockets are open in the namespace; the phones' are among them.
+func UDPPorts() int {
+	lines := 0
+	for _, name := range []string{"/proc/self/net/udp", "/proc/self/net/udp6"} {
+		f, err := os.Open(name)
+		if err != nil {
+			continue
+		}
+		for s := bufio.NewScanner(f); s.Scan(); lines++ {
+		}
+		f.Close()
+		lines-- // the heading
+	}
+	return lines
+}
+
+// RSS is the node's resident memory in bytes.
+func (n *Node) RSS() int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.PID()))
+	if err != nil {
+		return 0
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, _ := strconv.ParseInt(strings.Fields(v)[0], 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}
+
+// CPU is the processor time that the node has used.
+func (n *Node) CPU() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.PID()))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
+}
+
+// spawner starts processes from one thread that never ends, because Pdeathsig tells of the death of the thread.
+var spawner = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for do := range work {
+			do()
+		}
+	}()
+	return work
+})
+
+func spawn(cmd *exec.Cmd) error {
+	failed := make(chan error)
+	spawner() <- func() { failed <- cmd.Start() }
+	return <-failed
+}
+
+// Spawn starts a process that is killed if the test process dies.
+func Spawn(cmd *exec.Cmd) error { return spawn(cmd) }
