@@ -2,13 +2,18 @@ package media
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"net/netip"
+	"sync"
+	"time"
 
 	"baton/config"
 )
 
-// Options is what an Engine needs.
+// Options is what an Engine needs. A zero port range means 20000-29999.
 type Options struct {
 	Config    config.Media
 	Advertise config.Advertise
@@ -16,19 +21,209 @@ type Options struct {
 }
 
 // Engine owns the media ports and the streams on them.
-type Engine struct{}
+type Engine struct {
+	// set once
+	log       *slog.Logger
+	bind      netip.Addr // zero = every address of the machine
+	advertise netip.Addr
+	local     []netip.Prefix
+	sockets   sockets
+	epoch     time.Time
+	clock     func() time.Duration // since epoch
+
+	readers sync.WaitGroup // every goroutine that a stream has started
+
+	mu      sync.Mutex // what calls do; the packet path never takes it
+	ports   ports
+	streams map[*Stream]struct{}
+	closed  bool
+}
 
 // NewEngine checks its options; it starts nothing.
-func NewEngine(o Options) (*Engine, error) { return &Engine{}, nil }
+func NewEngine(o Options) (*Engine, error) {
+	e := &Engine{
+		log: o.Log, local: o.Advertise.Local, sockets: udpSockets{}, epoch: time.Now(),
+		ports: newPorts(o.Config.Ports), streams: map[*Stream]struct{}{},
+	}
+	e.clock = func() time.Duration { return time.Since(e.epoch) }
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if e.bind, err = optional(o.Config.Address); err != nil {
+		return nil, fmt.Errorf("media.address: %w", err)
+	}
+	if e.advertise, err = optional(o.Advertise.Media); err != nil {
+		return nil, fmt.Errorf("advertise.media: %w", err)
+	}
+	if e.ports.pairs() < 1 {
+		return nil, fmt.Errorf("media.ports: %v holds no even port with its successor", e.ports)
+	}
+	return e, nil
+}
+
+func optional(s string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	return a.Unmap(), err
+}
 
 // Run serves until ctx ends, then closes every stream and waits for all goroutines.
-func (e *Engine) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (e *Engine) Run(ctx context.Context) error {
+	tick := time.NewTicker(reportTick)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			e.report(e.clock())
+		}
+	}
+	for _, s := range e.stop() {
+		s.Close()
+	}
+	e.readers.Wait()
+	return nil
+}
 
-// AddressFor returns the address to announce to peer.
-func (e *Engine) AddressFor(peer netip.Addr) (netip.Addr, error) { return netip.Addr{}, nil }
+// stop refuses new streams and returns those that are open.
+func (e *Engine) stop() []*Stream {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	return e.open()
+}
 
-// Open binds a port pair for a stream.
-func (e *Engine) Open(o StreamOptions) (*Stream, error) { return nil, ErrNoPorts }
+func (e *Engine) open() []*Stream {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]*Stream, 0, len(e.streams))
+	for s := range e.streams {
+		all = append(all, s)
+	}
+	return all
+}
 
 // OpenStreams counts the streams that are open.
-func (e *Engine) OpenStreams() int { return 0 }
+func (e *Engine) OpenStreams() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.streams)
+}
+
+// AddressFor returns the address to announce to peer: the configured one, the advertised one for peers outside the local networks, else
+// that of the route to it.
+func (e *Engine) AddressFor(peer netip.Addr) (netip.Addr, error) {
+	peer = peer.Unmap()
+	if !peer.IsValid() {
+		return netip.Addr{}, fmt.Errorf("media address: no peer address")
+	}
+	if e.advertise.IsValid() && e.advertise.Is4() == peer.Is4() && !e.isLocal(peer) {
+		return e.advertise, nil
+	}
+	if e.bind.IsValid() && !e.bind.IsUnspecified() {
+		if e.bind.Is4() != peer.Is4() {
+			return netip.Addr{}, fmt.Errorf("media address for %v: media.address %v is of the other family", peer, e.bind)
+		}
+		return e.bind, nil
+	}
+	return routeTo(peer)
+}
+
+func (e *Engine) isLocal(peer netip.Addr) bool {
+	if peer.IsLoopback() || peer.IsLinkLocalUnicast() {
+		return true
+	}
+	for _, p := range e.local {
+		if p.Contains(peer.WithZone("")) {
+			return true
+		}
+	}
+	return false
+}
+
+// routeTo asks the kernel for the source address towards peer, by connecting a socket that sends nothing.
+func routeTo(peer netip.Addr) (netip.Addr, error) {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(peer, 9)))
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("media address for %v: %w", peer, err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone(""), nil
+}
+
+// Open binds a port pair for a stream. The error is ErrNoPorts, ErrClosed, or says that there is no route to the peer.
+func (e *Engine) Open(o StreamOptions) (*Stream, error) {
+	at, err := e.AddressFor(o.Peer)
+	if err != nil {
+		return nil, err
+	}
+	s := newStream(e, o)
+	port, err := e.bindPair(s, at)
+	if err != nil {
+		return nil, err
+	}
+	s.endpoint = netip.AddrPortFrom(at, port)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		s.hangUp()
+		return nil, ErrClosed
+	}
+	e.streams[s] = struct{}{}
+	e.readers.Add(2)
+	go e.read(s, s.rtp, s.receive)
+	go e.read(s, s.rtcp, s.receiveRTCP)
+	return s, nil
+}
+
+// bindPair finds a port pair that nobody else has either.
+func (e *Engine) bindPair(s *Stream, at netip.Addr) (uint16, error) {
+	home := e.bind
+	if !home.IsValid() {
+		home = netip.IPv4Unspecified()
+		if at.Is6() {
+			home = netip.IPv6Unspecified()
+		}
+	}
+	var last error
+	for range e.ports.pairs() {
+		port, err := e.takePair()
+		if err != nil {
+			return 0, errorOr(last, err)
+		}
+		if s.rtp, last = e.sockets.listen(netip.AddrPortFrom(home, port)); last != nil {
+			e.dropPair(port, e.clock())
+			continue
+		}
+		if s.rtcp, last = e.sockets.listen(netip.AddrPortFrom(home, port+1)); last != nil {
+			s.rtp.Close()
+			e.dropPair(port, e.clock())
+			continue
+		}
+		return port, nil
+	}
+	return 0, errorOr(last, ErrNoPorts)
+}
+
+// errorOr keeps what the kernel said about the last port tried beside ErrNoPorts.
+func errorOr(last, err error) error {
+	if last == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, last)
+}
+
+func (e *Engine) takePair() (uint16, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ports.take(e.clock(), rand.IntN)
+}
+
+func (e *Engine) dropPair(port uint16, now time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ports.rest(port, now)
+}

@@ -1,23 +1,10 @@
 package media
 
-import "net/netip"
-
-// Direction says which ways media flows, seen by the one whose description it stands in (RFC 8866 §6.7).
-type Direction uint8
-
-// The directions; the zero value is the default of a description that names none.
-const (
-	SendRecv Direction = iota
-	SendOnly
-	RecvOnly
-	Inactive
+import (
+	"net/netip"
+	"slices"
+	"strings"
 )
-
-// Reverse returns the direction as the other side sees it.
-func (d Direction) Reverse() Direction { return d }
-
-// String returns the attribute's name, "sendrecv" and so on.
-func (d Direction) String() string { return "" }
 
 // Line is one m-line with what belongs to it.
 type Line struct {
@@ -42,44 +29,55 @@ type Origin struct {
 // Description is a session description as a plain value.
 type Description struct {
 	Origin Origin     `json:"origin"`
-	Addr   netip.Addr `json:"addr"`
+	Addr   netip.Addr `json:"addr"` // of the session; a line may have its own
 	Lines  []Line     `json:"lines"`
 }
 
-// ParseSDP reads a session description of at most 16 KiB and 8 m-lines.
-func ParseSDP(b []byte) (Description, error) { return Description{}, nil }
+// Audio returns the first usable audio line and its index: not refused, and without SRTP.
+func (d Description) Audio() (Line, int, bool) {
+	for i, l := range d.Lines {
+		if l.audio() && !l.secure() {
+			return l, i, true
+		}
+	}
+	return Line{}, -1, false
+}
 
-// Marshal writes the description.
-func (d Description) Marshal() []byte { return nil }
+func (l Line) audio() bool { return l.Kind == "audio" && l.Addr.Port() != 0 }
 
-// Audio returns the first usable audio line and its index.
-func (d Description) Audio() (Line, int, bool) { return Line{}, 0, false }
+// secure says whether the line is SRTP by its profile (RFC 3711 §12, RFC 5764 §8). AVP with a=crypto is not: it can be answered in the clear.
+func (l Line) secure() bool { return strings.Contains(strings.ToUpper(l.Proto), "SAVP") }
 
-// Held says whether the owner of the description does not want to hear us, in any of the dialects of hold.
-func (d Description) Held() bool { return false }
+// noAudio says why d has no usable audio line.
+func (d Description) noAudio() error {
+	if slices.ContainsFunc(d.Lines, Line.audio) {
+		return ErrSecure
+	}
+	return ErrNoAudio
+}
+
+// Held says whether the owner of the description does not want to hear us, in any of the dialects of hold: a direction other than sendrecv
+// (RFC 3264 §8.4; some phones say recvonly), or the address 0.0.0.0 of RFC 2543.
+func (d Description) Held() bool {
+	l, _, ok := d.Audio()
+	return ok && l.willing() != SendRecv
+}
+
+// willing is the line's direction when an address that cannot be sent to (RFC 2543 §B.5) is taken for what it means.
+func (l Line) willing() Direction {
+	if l.Addr.Addr().IsUnspecified() {
+		return l.Direction.and(SendOnly)
+	}
+	return l.Direction
+}
 
 // WithDirection returns a copy whose audio has the direction dir.
-func (d Description) WithDirection(dir Direction) Description { return d }
-
-// NewOffer returns an offer of one audio line.
-func NewOffer(o Origin, codecs []Codec, at netip.AddrPort, dir Direction) Description {
-	return Description{}
+func (d Description) WithDirection(dir Direction) Description {
+	d.Lines = slices.Clone(d.Lines)
+	for i, l := range d.Lines {
+		if l.audio() {
+			d.Lines[i].Direction = dir
+		}
+	}
+	return d
 }
-
-// NewAnswer answers offer (RFC 3264 §6) with those of its codecs that are in codecs.
-func NewAnswer(o Origin, offer Description, codecs []Codec, at netip.AddrPort, dir Direction) (Description, error) {
-	return Description{}, nil
-}
-
-// Agreement is what an offer and its answer come to, seen by the local side.
-type Agreement struct {
-	Remote     netip.AddrPort `json:"remote"`
-	RemoteRTCP netip.AddrPort `json:"remote_rtcp"`
-	Send       []Codec        `json:"send"`
-	Recv       []Codec        `json:"recv"`
-	Direction  Direction      `json:"direction"`
-	Ptime      int            `json:"ptime,omitempty"`
-}
-
-// Agree says what local and remote come to; either may be the offer.
-func Agree(local, remote Description) (Agreement, error) { return Agreement{}, nil }

@@ -1,18 +1,188 @@
 package media
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
-// SpliceReport is what the last switch of a stream's source came to, seen by its peer.
-type SpliceReport struct {
-	At         time.Time     `json:"at"`          // when the new source's first packet was sent; zero = no switch yet
-	Gap        time.Duration `json:"gap"`         // longest time between two packets sent, from 100 ms before to 500 ms after
-	Lost       int           `json:"lost"`        // frame slots skipped
-	Overlap    time.Duration `json:"overlap"`     // how long both sources were heard
-	FirstHeard time.Time     `json:"first_heard"` // first packet of the new source
+// counter has one writer at a time and any number of readers.
+type counter struct{ v atomic.Uint64 }
+
+func (c *counter) inc()         { c.v.Store(c.v.Load() + 1) }
+func (c *counter) add(n uint64) { c.v.Store(c.v.Load() + n) }
+func (c *counter) Load() uint64 { return c.v.Load() }
+
+// drops counts the packets that were not taken, by reason.
+type drops struct {
+	malformed counter // no RTP
+	early     counter // nothing agreed yet
+	foreign   counter // not from the peer
+	forged    counter // not verified
+	payload   counter // a payload type that was not agreed, or that nobody it is for knows
+}
+
+// reception is what RFC 3550 §6.4.1 wants to know of a source; A.1, A.3 and A.8 are the algorithms.
+type reception struct {
+	ssrc     atomic.Uint32
+	base     atomic.Uint32 // extended sequence number of the first packet
+	highest  atomic.Uint32 // extended sequence number
+	received atomic.Uint64 // since base
+	jitter   atomic.Uint64 // ticks × 16
+	rate     atomic.Uint32
+	packets  counter // of all sources
+	octets   counter
+	before   counter // packets expected and not received of sources before this one
+
+	transit int64
+	bad     uint16 // where a jump would go on
+}
+
+// count takes one packet; called by the reader.
+func (r *reception) count(p *packet) {
+	r.packets.inc()
+	r.octets.add(uint64(p.end - p.body))
+	if p.ssrc != r.ssrc.Load() || r.received.Load() == 0 {
+		r.restart(p)
+		return
+	}
+	step := p.seq - uint16(r.highest.Load())
+	switch {
+	case step < maxJump:
+		r.highest.Store(r.highest.Load() + uint32(step))
+	case step <= 0xffff-maxMisorder:
+		if p.seq != r.bad {
+			r.bad = p.seq + 1
+			return
+		}
+		r.restart(p)
+		return
+	}
+	r.received.Store(r.received.Load() + 1)
+	if !p.event {
+		r.measure(p)
+	}
+}
+
+// maxMisorder is how late a packet may come and still be counted (RFC 3550 A.1).
+const maxMisorder = 100
+
+func (r *reception) restart(p *packet) {
+	if r.received.Load() > 0 {
+		r.before.add(uint64(max(r.missing(), 0)))
+	}
+	r.ssrc.Store(p.ssrc)
+	r.base.Store(uint32(p.seq))
+	r.highest.Store(uint32(p.seq))
+	r.received.Store(1)
+	r.jitter.Store(0)
+	r.rate.Store(p.rate)
+	r.bad = p.seq - 1
+	r.transit = ticks(p.now, p.rate) - int64(p.ts)
+}
+
+// measure is the interarrival jitter of RFC 3550 A.8, in integers.
+func (r *reception) measure(p *packet) {
+	transit := ticks(p.now, p.rate) - int64(p.ts)
+	d := int64(int32(transit - r.transit))
+	r.transit = transit
+	if p.rate != r.rate.Load() {
+		r.rate.Store(p.rate)
+		return
+	}
+	if d < 0 {
+		d = -d
+	}
+	if d > int64(p.rate) {
+		return // a pause of the source, not the network's
+	}
+	j := int64(r.jitter.Load())
+	r.jitter.Store(uint64(j + d - (j+8)>>4))
+}
+
+// missing is expected less received; duplicates make it negative.
+func (r *reception) missing() int64 {
+	return int64(r.highest.Load()) - int64(r.base.Load()) + 1 - int64(r.received.Load())
+}
+
+func (r *reception) lost() uint64 {
+	n := r.before.Load()
+	if r.received.Load() > 0 {
+		n += uint64(max(r.missing(), 0))
+	}
+	return n
+}
+
+func (r *reception) jitterMS() float64 {
+	rate := r.rate.Load()
+	if rate == 0 {
+		return 0
+	}
+	return float64(r.jitter.Load()>>4) * 1000 / float64(rate)
 }
 
 // Stats are the counters of one stream.
 type Stats struct {
-	Local  string `json:"local"`
-	Remote string `json:"remote"`
+	Local   string            `json:"local"`
+	Remote  string            `json:"remote"` // where packets are sent
+	Latched bool              `json:"latched"`
+	RTT     float64           `json:"rtt_ms,omitempty"` // by the peer's reports
+	In      Traffic           `json:"in"`               // from the peer
+	Out     Traffic           `json:"out"`              // to the peer; lost and jitter as the peer reports them
+	Dropped map[string]uint64 `json:"dropped,omitempty"`
+}
+
+// Traffic is one direction of a stream.
+type Traffic struct {
+	SSRC    uint32  `json:"ssrc"`
+	Codec   string  `json:"codec,omitempty"`
+	Packets uint64  `json:"packets"`
+	Octets  uint64  `json:"octets"` // payload
+	Lost    uint64  `json:"lost"`
+	Jitter  float64 `json:"jitter_ms"`
+}
+
+// Stats returns the stream's counters.
+func (s *Stream) Stats() Stats {
+	st := Stats{Local: s.endpoint.String(), Dropped: s.dropped()}
+	st.RTT = float64(s.ctrl.rtt.Load()) / float64(time.Millisecond)
+	r := &s.ear.reception
+	st.In = Traffic{SSRC: r.ssrc.Load(), Packets: r.packets.Load(), Octets: r.octets.Load(), Lost: r.lost(), Jitter: r.jitterMS()}
+	if c, ok := s.InUse(); ok {
+		st.In.Codec = c.rtpmap()
+	}
+	st.Out = s.sent()
+	at := s.ear.latch.source.Load()
+	st.Latched = at != nil
+	if at != nil {
+		st.Remote = at.String()
+	} else if p := s.path.Load(); p != nil && p.remote.IsValid() {
+		st.Remote = p.remote.String()
+	}
+	return st
+}
+
+func (s *Stream) sent() Traffic {
+	l := &s.line
+	f := Traffic{SSRC: l.ssrc, Packets: l.sent.Load(), Octets: l.octets.Load(), Lost: uint64(max(s.ctrl.theirLost.Load(), 0))}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f.Codec = l.codec()
+	if l.rate > 0 {
+		f.Jitter = float64(s.ctrl.theirJitter.Load()) * 1000 / float64(l.rate)
+	}
+	return f
+}
+
+func (s *Stream) dropped() map[string]uint64 {
+	d, l := &s.ear.drops, &s.line
+	out := map[string]uint64{}
+	for name, c := range map[string]*counter{
+		"malformed": &d.malformed, "early": &d.early, "foreign": &d.foreign, "forged": &d.forged, "payload": &d.payload,
+		"late": &l.late, "slot": &l.slot, "unsent": &l.unsent, "rtcp_foreign": &s.ctrl.foreign, "rtcp_malformed": &s.ctrl.malformed,
+	} {
+		if n := c.Load(); n > 0 {
+			out[name] = n
+		}
+	}
+	return out
 }

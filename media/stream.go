@@ -2,6 +2,8 @@ package media
 
 import (
 	"net/netip"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,38 +13,180 @@ type StreamOptions struct {
 	OnHeard func(at time.Time) // once per Apply, at the first packet from the negotiated or latched source; must not block
 }
 
-// Stream is one audio stream of one leg: a port pair, and one unbroken outgoing line.
-type Stream struct{}
+// Stream is one audio stream of one leg: a port pair, an ear for the peer's packets and one unbroken outgoing line.
+type Stream struct {
+	// set once
+	engine    *Engine
+	onHeard   func(time.Time)
+	rtp, rtcp conn
+	endpoint  netip.AddrPort
+
+	path atomic.Pointer[path] // all that receive needs to know; replaced whole, nil until Apply
+
+	ear  ear           // what is heard: owned by the reader of the RTP socket, its figures by anybody
+	line line          // what is sent
+	done chan struct{} // closed with the stream
+	ctrl ctrl          // RTCP
+
+	// guarded by engine.mu
+	peer    netip.Addr
+	terms   *terms
+	sinks   []*Stream
+	feeders []*Stream // the streams that have this one among their sinks
+	closed  bool
+}
+
+func newStream(e *Engine, o StreamOptions) *Stream {
+	s := &Stream{engine: e, onHeard: o.OnHeard, peer: o.Peer.Unmap().WithZone(""), done: make(chan struct{})}
+	s.line.init(s)
+	s.ctrl.init(e.clock())
+	return s
+}
 
 // Endpoint returns the address to announce in SDP.
-func (s *Stream) Endpoint() netip.AddrPort { return netip.AddrPort{} }
+func (s *Stream) Endpoint() netip.AddrPort { return s.endpoint }
 
-// Apply takes what an offer and its answer came to.
-func (s *Stream) Apply(a Agreement) {}
+// Apply takes what an offer and its answer came to: where to send, codecs and direction. A changed address opens the latch for a new source.
+func (s *Stream) Apply(a Agreement) {
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.terms = newTerms(a, s.peer, e.clock())
+	s.rebuild()
+	for _, f := range s.feeders {
+		f.rebuild()
+	}
+	s.line.apply(s.terms)
+	s.ctrl.apply(s.terms)
+}
 
-// Feed says where what s hears goes.
-func (s *Stream) Feed(sinks ...*Stream) {}
+// SetPeer tells that the device's signalling now comes from ip, and opens the latch for it.
+func (s *Stream) SetPeer(ip netip.Addr) {
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.peer = ip.Unmap().WithZone("")
+	if s.terms == nil || s.closed {
+		return
+	}
+	t := *s.terms
+	t.peer, t.at, t.reopen = s.peer, e.clock(), true
+	s.terms = &t
+	s.rebuild()
+}
 
-// Follow says whose media s sends out, from src's next packet on; nil is nobody.
-func (s *Stream) Follow(src *Stream) {}
+// Feed says where what s hears goes: to each of sinks that follows s.
+func (s *Stream) Feed(sinks ...*Stream) {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.feed(sinks)
+}
 
-// Play sends a tone on the same unbroken line until the next Follow.
-func (s *Stream) Play(t Tone) {}
+func (s *Stream) feed(sinks []*Stream) {
+	for _, t := range s.sinks {
+		t.feeders = slices.DeleteFunc(t.feeders, func(f *Stream) bool { return f == s })
+	}
+	s.sinks = nil
+	for _, t := range sinks {
+		if t != nil && !t.closed && !slices.Contains(s.sinks, t) {
+			s.sinks = append(s.sinks, t)
+			t.feeders = append(t.feeders, s)
+		}
+	}
+	s.rebuild()
+}
+
+// rebuild makes the path anew from what was agreed here and at the sinks; under engine.mu.
+func (s *Stream) rebuild() {
+	if s.terms != nil {
+		s.path.Store(newPath(s.terms, s.sinks))
+	}
+}
+
+// Follow says whose media s sends out, from src's next packet on; until then the present source goes on. nil is nobody, at once.
+func (s *Stream) Follow(src *Stream) {
+	if src == nil {
+		s.line.follow(nil, s.engine.clock())
+		return
+	}
+	s.line.follow(&src.ear.source, s.engine.clock())
+}
+
+// Play sends a tone on the same unbroken line until the next Follow or Play. ToneNone is silence: nothing is sent.
+func (s *Stream) Play(t Tone) {
+	if t == ToneNone || int(t) >= len(tones) {
+		s.line.follow(nil, s.engine.clock())
+		return
+	}
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.closed || e.closed {
+		return
+	}
+	p := newPlayer(s, t)
+	s.line.follow(&p.source, e.clock())
+	e.readers.Add(1)
+	go p.run()
+}
 
 // InUse returns the codec last heard from the peer.
-func (s *Stream) InUse() (Codec, bool) { return Codec{}, false }
+func (s *Stream) InUse() (Codec, bool) {
+	if c := s.ear.inUse.Load(); c != nil {
+		return *c, true
+	}
+	return Codec{}, false
+}
 
 // LastHeard returns when RTP or RTCP was last heard from the peer; zero = never.
-func (s *Stream) LastHeard() time.Time { return time.Time{} }
+func (s *Stream) LastHeard() time.Time {
+	return s.engine.wall(time.Duration(max(s.ear.source.last.Load(), s.ctrl.last.Load())))
+}
 
 // FirstSent returns when the first packet was sent to the peer; zero = never.
-func (s *Stream) FirstSent() time.Time { return time.Time{} }
+func (s *Stream) FirstSent() time.Time { return s.engine.wall(time.Duration(s.line.first.Load())) }
 
-// Splice reports the last Follow that switched.
-func (s *Stream) Splice() SpliceReport { return SpliceReport{} }
+// Lost counts the packets heard from this peer that were for other streams (Feed) and reached none of them.
+func (s *Stream) Lost() uint64 { return s.ear.lost.Load() }
 
-// Stats returns the stream's counters.
-func (s *Stream) Stats() Stats { return Stats{} }
+// wall turns a time of the engine's clock into one for people; zero stays zero.
+func (e *Engine) wall(at time.Duration) time.Time {
+	if at == 0 {
+		return time.Time{}
+	}
+	return e.epoch.Add(at)
+}
 
-// Close ends the stream; its ports rest.
-func (s *Stream) Close() {}
+// Close says BYE by RTCP and ends the stream; its ports rest.
+func (s *Stream) Close() {
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.goodbye(e.clock())
+	s.feed(nil)
+	for _, f := range slices.Clone(s.feeders) {
+		f.feed(slices.DeleteFunc(slices.Clone(f.sinks), func(t *Stream) bool { return t == s }))
+	}
+	s.closed = true
+	s.path.Store(nil)
+	s.line.close()
+	close(s.done)
+	delete(e.streams, s)
+	s.hangUp()
+}
+
+// hangUp closes the sockets, which ends their readers, and lets the ports rest; under engine.mu.
+func (s *Stream) hangUp() {
+	s.rtp.Close()
+	s.rtcp.Close()
+	s.engine.ports.rest(s.endpoint.Port(), s.engine.clock())
+}

@@ -1,0 +1,137 @@
+package media
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// NewOffer returns an offer of one audio line at the address at. Codecs keep their order; a payload type that is taken, or cannot stand
+// for another codec than its static one, is replaced by a free dynamic one.
+func NewOffer(o Origin, codecs []Codec, at netip.AddrPort, dir Direction) Description {
+	l := Line{Kind: "audio", Proto: "RTP/AVP", Addr: at, RTCP: next(at), Direction: dir}
+	l.Codecs = numbered(atSoundRates(slices.DeleteFunc(slices.Clone(codecs), Codec.nested)))
+	return Description{Origin: o, Addr: at.Addr(), Lines: []Line{l}}
+}
+
+// numbered gives every codec a payload type of its own.
+func numbered(codecs []Codec) []Codec {
+	var taken [128]bool
+	for i, c := range codecs {
+		s, fixed := static[c.PT]
+		if c.PT < 128 && !taken[c.PT] && !(fixed && !s.Is(c)) && !(c.PT >= 64 && c.PT < 96) {
+			taken[c.PT] = true
+			continue
+		}
+		codecs[i].PT = freePT(codecs, &taken)
+		taken[codecs[i].PT] = true
+	}
+	return codecs
+}
+
+// freePT returns a dynamic payload type (RFC 3551 §6) that no codec wants.
+func freePT(codecs []Codec, taken *[128]bool) uint8 {
+	for pt := uint8(96); pt < 128; pt++ {
+		wanted := slices.ContainsFunc(codecs, func(c Codec) bool { return c.PT == pt })
+		if !taken[pt] && !wanted {
+			return pt
+		}
+	}
+	for pt := uint8(127); pt > 34; pt-- {
+		if !taken[pt] {
+			return pt
+		}
+	}
+	return 127
+}
+
+// NewAnswer answers offer (RFC 3264 §6) with those of its codecs that are in codecs, in the offer's order and with its payload types. Every
+// m-line of the offer has its line in the answer; all but the first usable audio line are refused with port 0. The direction is dir as
+// far as the offer allows it. The error is ErrNoAudio, ErrSecure or ErrNoCodec.
+func NewAnswer(o Origin, offer Description, codecs []Codec, at netip.AddrPort, dir Direction) (Description, error) {
+	theirs, index, ok := offer.Audio()
+	if !ok {
+		return Description{}, offer.noAudio()
+	}
+	ours := common(theirs.Codecs, codecs)
+	if !hasSound(ours) {
+		return Description{}, ErrNoCodec
+	}
+	d := Description{Origin: o, Addr: at.Addr()}
+	for _, l := range offer.Lines {
+		d.Lines = append(d.Lines, refused(l, at.Addr()))
+	}
+	d.Lines[index] = Line{
+		Kind: theirs.Kind, Proto: theirs.Proto, Addr: at, RTCP: next(at), Codecs: ours,
+		Direction: dir.and(theirs.willing().Reverse()), Ptime: theirs.Ptime, RTCPMux: theirs.RTCPMux,
+	}
+	return d, nil
+}
+
+// common returns the codecs of offer that are in codecs, in offer's order and with the parameters of codecs.
+func common(offer, codecs []Codec) []Codec {
+	pairs := match(offer, codecs)
+	slices.SortFunc(pairs, func(a, b pair) int { return a.offer - b.offer })
+	var out []Codec
+	for _, p := range pairs {
+		c := offer[p.offer]
+		c.Fmtp = p.fmtp
+		out = append(out, c)
+	}
+	return atSoundRates(out)
+}
+
+// refused is a line's answer with port 0 (RFC 3264 §6).
+func refused(l Line, at netip.Addr) Line {
+	return Line{Kind: l.Kind, Proto: l.Proto, Addr: netip.AddrPortFrom(at, 0), Formats: l.formats(), Direction: Inactive}
+}
+
+// next is where RTCP lives unless something else is said (RFC 3550 §11).
+func next(at netip.AddrPort) netip.AddrPort {
+	if at.Port() == 0 || at.Port() == 0xffff {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(at.Addr(), at.Port()+1)
+}
+
+// Agreement is what an offer and its answer come to, seen by the local side: where the peer wants RTP and RTCP, the codecs to send with the
+// peer's payload types and to receive with ours, in the peer's order.
+type Agreement struct {
+	Remote     netip.AddrPort `json:"remote"`
+	RemoteRTCP netip.AddrPort `json:"remote_rtcp"`
+	Send       []Codec        `json:"send"`
+	Recv       []Codec        `json:"recv"`
+	Direction  Direction      `json:"direction"` // ours
+	Ptime      int            `json:"ptime,omitempty"`
+}
+
+// Agree says what local and remote come to; either may be the offer. The error is ErrNoAudio, ErrSecure or ErrNoCodec.
+func Agree(local, remote Description) (Agreement, error) {
+	ours, index, ok := local.Audio()
+	if !ok {
+		return Agreement{}, local.noAudio()
+	}
+	if index >= len(remote.Lines) || !remote.Lines[index].audio() {
+		return Agreement{}, ErrNoAudio
+	}
+	theirs := remote.Lines[index]
+	if theirs.secure() {
+		return Agreement{}, ErrSecure
+	}
+	a := Agreement{Remote: theirs.Addr, RemoteRTCP: theirs.RTCP, Ptime: theirs.Ptime}
+	if ours.RTCPMux && theirs.RTCPMux {
+		a.RemoteRTCP = theirs.Addr
+	}
+	a.Direction = ours.Direction.and(theirs.willing().Reverse())
+	for _, p := range match(ours.Codecs, theirs.Codecs) {
+		a.Recv = append(a.Recv, ours.Codecs[p.offer])
+	}
+	for _, c := range theirs.Codecs {
+		if slices.ContainsFunc(a.Recv, c.Is) {
+			a.Send = append(a.Send, c)
+		}
+	}
+	if !hasSound(a.Recv) {
+		return Agreement{}, ErrNoCodec
+	}
+	return a, nil
+}

@@ -1,0 +1,167 @@
+package media
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// The way of a packet, in the order of the functions below:
+//
+//	receive → parse → (unprotect) → admit → heard → forward → line.offer → splice → (protect) → socket
+//
+// Nothing here allocates, waits, logs or looks anything up by more than an index.
+
+// packet is what is known of one RTP packet on its way.
+type packet struct {
+	buf    []byte // whole packet
+	body   int    // where the payload starts, at least 12
+	end    int    // and ends: padding is cut off
+	pt     uint8
+	marker bool
+	seq    uint16
+	ts     uint32
+	ssrc   uint32
+	now    time.Duration // when it was read
+	due    time.Duration // the same, smoothed: when its source means it
+	rate   uint32
+	event  bool // telephone-event
+	sound  bool // speech
+}
+
+// source is one that a line can follow: a stream's ear, or a tone.
+type source struct {
+	first, last atomic.Int64 // when it was heard, since its last Apply and at all; engine's clock
+	tone        bool
+}
+
+// guard is the seam for SRTP: open verifies and decrypts in place, seal encrypts behind dst. A stream without one is plain RTP.
+type guard interface {
+	open(packet []byte) ([]byte, bool)
+	seal(dst, packet []byte) []byte
+}
+
+// ear is the receiving half of a stream.
+type ear struct {
+	source source
+	inUse  atomic.Pointer[Codec]
+	lost   counter
+
+	// owned by the reader
+	latch  latch
+	steady steady
+	guard  guard
+
+	reception // RFC 3550 §6.4.1 figures
+	drops     drops
+}
+
+// receive takes one packet from the RTP socket.
+func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
+	if isRTCP(buf) {
+		s.control(buf, from, now, true) // RFC 5761
+		return
+	}
+	var p packet
+	if !p.parse(buf) {
+		s.ear.drops.malformed.inc()
+		return
+	}
+	p.now = now
+	t := s.path.Load()
+	if t == nil {
+		s.ear.drops.early.inc()
+		return
+	}
+	if !s.admit(t, &p, from) {
+		s.ear.drops.foreign.inc()
+		return
+	}
+	if g := s.ear.guard; g != nil && !p.open(g) {
+		s.ear.drops.forged.inc()
+		return
+	}
+	i := int(t.index[p.pt])
+	if i == 0 {
+		s.ear.source.last.Store(int64(now))
+		s.ear.drops.payload.inc()
+		return
+	}
+	s.heard(t, &t.codecs[i-1], &p)
+	s.forward(t, i-1, &p)
+}
+
+// isRTCP tells the two apart on one port (RFC 5761 §4).
+func isRTCP(b []byte) bool { return len(b) > 1 && b[1] >= 192 && b[1] <= 223 }
+
+// parse reads the header (RFC 3550 §5.1); CSRC list, extension and padding are left behind.
+func (p *packet) parse(b []byte) bool {
+	if len(b) < 12 || b[0]>>6 != 2 {
+		return false
+	}
+	p.buf, p.body, p.end = b, 12+4*int(b[0]&15), len(b)
+	p.marker, p.pt = b[1]&0x80 != 0, b[1]&0x7f
+	p.seq = binary.BigEndian.Uint16(b[2:])
+	p.ts, p.ssrc = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])
+	if b[0]&0x10 != 0 {
+		if len(b) < p.body+4 {
+			return false
+		}
+		p.body += 4 + 4*int(binary.BigEndian.Uint16(b[p.body+2:]))
+	}
+	if b[0]&0x20 != 0 {
+		p.end -= int(b[len(b)-1])
+	}
+	return p.body < p.end
+}
+
+// open is the unprotect stage.
+func (p *packet) open(g guard) bool {
+	b, ok := g.open(p.buf)
+	return ok && p.parse(b)
+}
+
+// heard keeps the figures, and tells the call of the first packet.
+func (s *Stream) heard(t *path, c *heard, p *packet) {
+	e := &s.ear
+	p.rate, p.event, p.sound = c.rate, c.event, c.sound
+	p.due = p.now
+	if !p.event {
+		p.due = e.steady.smooth(p)
+	}
+	e.reception.count(p)
+	if c.sound && e.inUse.Load() != &c.Codec {
+		e.inUse.Store(&c.Codec)
+	}
+	e.source.last.Store(int64(p.now))
+	if e.latch.told != t.terms {
+		e.latch.told = t.terms
+		e.source.first.Store(int64(p.now))
+		if s.onHeard != nil {
+			s.onHeard(s.engine.wall(p.now))
+		}
+	}
+}
+
+// forward offers the packet to every line that is fed; one that follows somebody else says no.
+func (s *Stream) forward(t *path, codec int, p *packet) {
+	sent, can := false, len(t.sinks) == 0
+	for i := range t.sinks {
+		k := &t.sinks[i]
+		if !k.out[codec].ok {
+			continue
+		}
+		can = true
+		if k.line.offer(&s.ear.source, p, &k.out[codec]) {
+			sent = true
+		}
+	}
+	switch {
+	case !can:
+		s.ear.drops.payload.inc()
+		s.ear.lost.inc()
+	case !sent && len(t.sinks) > 0:
+		s.ear.lost.inc()
+	}
+}

@@ -1,0 +1,235 @@
+package media
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	mrand "math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtcp"
+)
+
+// RTCP ends at each leg: baton reports as a sender and receiver of its own, and believes what the peer reports of baton's line.
+
+const (
+	reportTick  = 250 * time.Millisecond // how often it is looked whose report is due
+	reportEvery = 5 * time.Second        // mean, RFC 3550 §6.2
+)
+
+// ctrl is a stream's RTCP session.
+type ctrl struct {
+	// for anybody
+	last        atomic.Int64 // when RTCP was last heard
+	rtt         atomic.Int64
+	theirLost   atomic.Int64
+	theirJitter atomic.Uint32 // ticks of the line's clock
+
+	// set once
+	cname string
+
+	mu                 sync.Mutex
+	foreign, malformed counter
+	terms              *terms
+	source             netip.AddrPort // where RTCP last came from, on its own port
+	due                time.Duration
+	senderReport       uint32        // middle of the NTP time of the peer's last (LSR)
+	senderReportAt     time.Duration // when it came
+	about              uint32        // SSRC that the reports below are about
+	expected, received int64         // at the last report
+	sent               uint64        // packets at the last report
+}
+
+func (c *ctrl) init(now time.Duration) {
+	var b [12]byte
+	_, _ = rand.Read(b[:])                               // never fails
+	c.cname = base64.RawURLEncoding.EncodeToString(b[:]) // RFC 7022 §5
+	c.due = now + spread(reportEvery/2)
+}
+
+// spread draws from half to one and a half of d, so that reports never fall into step (RFC 3550 §6.3.1).
+func spread(d time.Duration) time.Duration { return d/2 + mrand.N(d) }
+
+func (c *ctrl) apply(t *terms) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.terms == nil || c.terms.control != t.control {
+		c.source = netip.AddrPort{}
+	}
+	c.terms = t
+}
+
+// receiveRTCP takes one packet from the RTCP socket.
+func (s *Stream) receiveRTCP(buf []byte, from netip.AddrPort, now time.Duration) {
+	s.control(buf, from, now, false)
+}
+
+// control takes one compound packet of the peer; muxed if it came on the RTP port.
+func (s *Stream) control(buf []byte, from netip.AddrPort, now time.Duration, muxed bool) {
+	c := &s.ctrl
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !s.mayControl(from) {
+		c.foreign.inc()
+		return
+	}
+	packets, err := rtcp.Unmarshal(buf)
+	if err != nil {
+		c.malformed.inc()
+		return
+	}
+	if !muxed {
+		c.source = from
+	}
+	c.last.Store(int64(now))
+	for _, p := range packets {
+		switch p := p.(type) {
+		case *rtcp.SenderReport:
+			if p.SSRC == s.ear.reception.ssrc.Load() {
+				c.senderReport, c.senderReportAt = uint32(p.NTPTime>>16), now
+			}
+			s.reported(p.Reports, now)
+		case *rtcp.ReceiverReport:
+			s.reported(p.Reports, now)
+		}
+	}
+}
+
+// mayControl says whether RTCP from this address is the peer's: the IP of its signalling, its SDP or its latched RTP.
+func (s *Stream) mayControl(from netip.AddrPort) bool {
+	t, ip := s.ctrl.terms, from.Addr()
+	if t == nil {
+		return false
+	}
+	if ip == t.peer || ip == t.remote.Addr() || ip == t.control.Addr() {
+		return true
+	}
+	at := s.ear.latch.source.Load()
+	return at != nil && at.Addr() == ip
+}
+
+// reported takes what the peer says of our line.
+func (s *Stream) reported(blocks []rtcp.ReceptionReport, now time.Duration) {
+	c := &s.ctrl
+	for _, b := range blocks {
+		if b.SSRC != s.line.ssrc {
+			continue
+		}
+		c.theirLost.Store(int64(int32(b.TotalLost<<8) >> 8)) // 24 bits, signed
+		c.theirJitter.Store(b.Jitter)
+		if b.LastSenderReport == 0 {
+			continue
+		}
+		middle := uint32(ntp(s.engine.wall(now)) >> 16)
+		if rtt := int32(middle - b.LastSenderReport - b.Delay); rtt >= 0 {
+			c.rtt.Store(int64(rtt) * int64(time.Second) >> 16)
+		}
+	}
+}
+
+// ntp is the 64-bit NTP time (RFC 3550 §4).
+func ntp(t time.Time) uint64 {
+	const since1900 = 2208988800
+	sec := uint64(t.Unix() + since1900)
+	return sec<<32 | uint64(t.Nanosecond())<<32/uint64(time.Second)
+}
+
+// report sends what is due on all streams.
+func (e *Engine) report(now time.Duration) {
+	for _, s := range e.open() {
+		s.report(now)
+	}
+}
+
+func (s *Stream) report(now time.Duration) {
+	c := &s.ctrl
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now < c.due || c.terms == nil {
+		return
+	}
+	c.due = now + spread(reportEvery)
+	s.sendRTCP(s.account(now))
+}
+
+// goodbye ends the stream's session (RFC 3550 §6.6).
+func (s *Stream) goodbye(now time.Duration) {
+	c := &s.ctrl
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.terms == nil {
+		return
+	}
+	s.sendRTCP(append(s.account(now), &rtcp.Goodbye{Sources: []uint32{s.line.ssrc}}))
+}
+
+// account is a sender report if anything was sent since the last one, else a receiver report, and the CNAME.
+func (s *Stream) account(now time.Duration) []rtcp.Packet {
+	c := &s.ctrl
+	name := rtcp.NewCNAMESourceDescription(s.line.ssrc, c.cname)
+	blocks := s.receptionReport(now)
+	sr, ok := s.line.report(s.engine.wall(now), now)
+	if !ok || uint64(sr.PacketCount) == c.sent {
+		return []rtcp.Packet{&rtcp.ReceiverReport{SSRC: s.line.ssrc, Reports: blocks}, name}
+	}
+	c.sent = uint64(sr.PacketCount)
+	sr.Reports = blocks
+	return []rtcp.Packet{sr, name}
+}
+
+// report says which timestamp of the line belongs to now; true across every splice because it is read off the line's own grid.
+func (l *line) report(wall time.Time, now time.Duration) (*rtcp.SenderReport, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &rtcp.SenderReport{
+		SSRC: l.ssrc, NTPTime: ntp(wall), RTPTime: l.clockAt(now),
+		PacketCount: uint32(l.sent.Load()), OctetCount: uint32(l.octets.Load()),
+	}, l.started
+}
+
+// receptionReport is the block about what is heard (RFC 3550 §6.4.1, A.3).
+func (s *Stream) receptionReport(now time.Duration) []rtcp.ReceptionReport {
+	c, r := &s.ctrl, &s.ear.reception
+	if r.received.Load() == 0 {
+		return nil
+	}
+	if ssrc := r.ssrc.Load(); ssrc != c.about {
+		c.about, c.expected, c.received = ssrc, 0, 0
+	}
+	received := int64(r.received.Load())
+	lost := r.missing()
+	expected := received + lost
+	b := rtcp.ReceptionReport{
+		SSRC: c.about, TotalLost: uint32(min(max(lost, 0), 0x7fffff)), LastSequenceNumber: r.highest.Load(),
+		Jitter: uint32(r.jitter.Load() >> 4), LastSenderReport: c.senderReport,
+	}
+	if interval := expected - c.expected; interval > 0 {
+		b.FractionLost = uint8(min(max(interval-(received-c.received), 0)*256/interval, 255))
+	}
+	c.expected, c.received = expected, received
+	if c.senderReport != 0 {
+		b.Delay = uint32(ticks(now-c.senderReportAt, 65536))
+	}
+	return []rtcp.ReceptionReport{b}
+}
+
+// sendRTCP sends a compound packet to the peer: to where its RTCP comes from, until then to its SDP address; with rtcp-mux over the RTP port.
+func (s *Stream) sendRTCP(packets []rtcp.Packet) {
+	c := &s.ctrl
+	b, err := rtcp.Marshal(packets)
+	if err != nil {
+		return // only lists too long for the format could fail
+	}
+	from, to := s.rtcp, c.terms.control
+	switch {
+	case c.terms.control == c.terms.remote:
+		from, to = s.rtp, s.dest(c.terms)
+	case c.source.IsValid():
+		to = c.source
+	}
+	if to.IsValid() {
+		_, _ = from.WriteToUDPAddrPort(b, to) // lost reports are made up for by the next
+	}
+}
