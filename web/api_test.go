@@ -178,7 +178,7 @@ func (e *entries) Entries(from, to time.Time, limit int) ([]journal.Entry, error
 	defer e.mu.Unlock()
 	var found []journal.Entry
 	for _, n := range e.all {
-		if !n.Time.Before(from) && n.Time.Before(to) {
+		if !n.Time.Before(from) && (to.IsZero() || n.Time.Before(to)) {
 			found = append(found, n)
 		}
 	}

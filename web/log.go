@@ -22,7 +22,7 @@ func (s *Server) entries(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown, err := s.Entries.Entries(since, time.Now().Add(time.Minute), n)
+	shown, err := s.Entries.Entries(since, time.Time{}, n)
 	if err != nil {
 		return nil, err
 	}

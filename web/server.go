@@ -38,7 +38,7 @@ type Calls interface {
 	End(ctx context.Context, id, who string) error
 }
 
-// Entries reads the log: the newest limit entries between from and to, oldest first.
+// Entries reads the log: the newest limit entries from a time up to another (zero: from the beginning, to the end), in order.
 type Entries interface {
 	Entries(from, to time.Time, limit int) ([]journal.Entry, error)
 }

@@ -37,33 +37,38 @@ type node struct {
 type directory struct{ *registrar.Registrar }
 
 // openNode opens store, sockets and all that works on them. On an error nothing stays open.
-func openNode(c config.Config, log *slog.Logger) (n *node, err error) {
-	n = &node{config: c, log: log}
-	defer func() {
-		if err != nil {
-			n.close()
-		}
-	}()
+func openNode(c config.Config, log *slog.Logger) (*node, error) {
+	if _, err := web.SocketPath(c.Data); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	if web.Running(c.Data) {
 		return nil, fmt.Errorf("a node is already running on %s; stop it first, or choose another data directory", c.Data)
 	}
-	if n.store, err = store.Open(c.Data, log); err != nil {
-		return nil, err
-	}
-	n.tail = web.NewTail(n.store)
-	if n.socket, err = web.Listen(c.Data); err != nil {
-		return nil, err
-	}
-	if n.engine, err = media.NewEngine(media.Options{Config: c.Media, Advertise: c.Advertise, Log: log}); err != nil {
-		return nil, err
-	}
-	if err = n.openSIP(); err != nil {
+	n := &node{config: c, log: log}
+	if err := n.open(); err != nil {
+		n.close()
 		return nil, err
 	}
 	return n, nil
+}
+
+// open opens the parts, from the bottom up.
+func (n *node) open() (err error) {
+	if n.store, err = store.Open(n.config.Data, n.log); err != nil {
+		return err
+	}
+	n.tail = web.NewTail(n.store)
+	if n.socket, err = web.Listen(n.config.Data); err != nil {
+		return err
+	}
+	n.engine, err = media.NewEngine(media.Options{Config: n.config.Media, Advertise: n.config.Advertise, Log: n.log})
+	if err != nil {
+		return err
+	}
+	return n.openSIP()
 }
 
 // openSIP opens the listeners and the three that work with them.
