@@ -1,0 +1,159 @@
+package call_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"baton/call"
+	"baton/config"
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+	"baton/store"
+	"baton/test/phone"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is a whole node in this process, on loopback, with phones that share no code with it.
+type rig struct {
+	t      *testing.T
+	b      *call.B2BUA
+	reg    *registrar.Registrar
+	engine *media.Engine
+	store  *store.Bolt
+	server netip.AddrPort
+	pass   map[string]string
+}
+
+// lateCredentials lets the agent be made before the registrar that it asks.
+type lateCredentials struct{ *registrar.Registrar }
+
+func (l *lateCredentials) Secret(login string) (sip.Secret, bool) { return l.Registrar.Secret(login) }
+
+func newRig(t *testing.T, tune func(*config.Config)) *rig {
+	t.Helper()
+	cfg := config.Default()
+	cfg.Call.Ring = 5 * time.Second
+	if tune != nil {
+		tune(&cfg)
+	}
+	level := slog.LevelError + 1
+	if os.Getenv("BATON_TEST_LOG") != "" {
+		level = slog.LevelDebug
+	}
+	var out io.Writer = os.Stderr
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
+	db, err := store.Open(t.TempDir(), log)
+	must(t, err)
+	users := &lateCredentials{}
+	r := &rig{t: t, store: db, pass: map[string]string{}}
+	agent, err := sip.NewAgent(sip.Options{
+		Listen: config.Listen{UDP: "127.0.0.1:0", TCP: "127.0.0.1:0", TLS: "off"}, Realm: db.Realm(), Secret: db.Secret(),
+		Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
+		Handlers: map[string]func(*sip.Exchange){
+			"REGISTER": func(x *sip.Exchange) { r.reg.Register(x) }, "INVITE": func(x *sip.Exchange) { r.b.Invite(x) },
+		},
+	})
+	must(t, err)
+	r.reg, err = registrar.New(registrar.Options{Agent: agent, Store: db, Journal: db, Log: log, Realm: db.Realm(), Node: "test"})
+	must(t, err)
+	users.Registrar = r.reg
+	r.engine, err = media.NewEngine(media.Options{Config: cfg.Media, Advertise: cfg.Advertise, Log: log})
+	must(t, err)
+	r.b = call.New(call.Options{
+		Config: cfg.Call, Codes: cfg.Codes, Node: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
+		Store: db, Journal: db, Log: log,
+	})
+	r.server = agent.Addrs()["udp"]
+	r.run(db.Run, agent.Run, r.reg.Run, r.engine.Run, r.b.Run)
+	return r
+}
+
+// run starts the parts and, at the test's end, stops them from the last to the first.
+func (r *rig) run(parts ...func(context.Context) error) {
+	r.t.Cleanup(func() { r.store.Close() })
+	for _, part := range parts {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- part(ctx) }()
+		r.t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil && ctx.Err() == nil {
+				r.t.Errorf("a part of the node stopped: %v", err)
+			}
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *rig) user(name, number string) {
+	r.t.Helper()
+	_, password, err := r.reg.AddUser(registrar.UserSpec{Name: name, Numbers: []string{number}, Display: name})
+	must(r.t, err)
+	r.pass[name] = password
+}
+
+// phone registers the n-th device of a user.
+func (r *rig) phone(user string, n int) *phone.Phone {
+	r.t.Helper()
+	p, err := phone.New(phone.Config{
+		User: user, Password: r.pass[user], Display: user, Server: r.server, Addr: netip.MustParseAddr("127.0.0.1"),
+		UserAgent: fmt.Sprintf("phone%c/1.0", 'a'-1+n), Instance: fmt.Sprintf("urn:uuid:%s-%d", user, n),
+		Phase: time.Duration(n) * 3 * time.Millisecond,
+	})
+	must(r.t, err)
+	r.t.Cleanup(p.Close)
+	_, err = p.Register(10 * time.Minute)
+	must(r.t, err)
+	return p
+}
+
+// connect has from call to, who answers, and waits until they hear each other.
+func (r *rig) connect(from, to *phone.Phone) (*phone.Call, *phone.Call) {
+	r.t.Helper()
+	to.Behave(phone.AutoAnswer)
+	out, err := from.Dial(to.Config().User)
+	must(r.t, err)
+	in, err := to.Ringing(5 * time.Second)
+	must(r.t, err)
+	must(r.t, out.Await(5*time.Second))
+	if !out.Hears(in, 3*time.Second) || !in.Hears(out, 3*time.Second) {
+		r.t.Fatalf("%s and %s do not hear each other", from.Config().User, to.Config().User)
+	}
+	return out, in
+}
+
+// eventually waits for what must become true.
+func (r *rig) eventually(what string, limit time.Duration, holds func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(limit); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// nothingLeft checks that the node holds nothing of a call any more.
+func (r *rig) nothingLeft() {
+	r.t.Helper()
+	r.eventually("calls, dialogs, streams and records are gone", 12*time.Second, func() bool {
+		calls, dialogs := r.b.Debug()
+		records, err := r.store.Calls()
+		return err == nil && calls == 0 && dialogs == 0 && r.engine.OpenStreams() == 0 && len(records) == 0
+	})
+}
