@@ -52,7 +52,7 @@ type Behaviour struct {
 	Answer   bool          // answers, after After
 	After    time.Duration //
 	Early    bool          // 183 with SDP and sound in place of 180
-	HangUp   bool          // hangs up as soon as the ACK of its answer has come
+	HangUp   bool          // hangs up as soon as the ACK of its answer has come, without having said a word
 	Ringless bool          // answers at once where the caller's headers ask for it (RFC 5373, Call-Info, Alert-Info)
 	Talk     bool          // says Allow-Events: talk in its 180 and answers at NOTIFY talk
 	Refuse   int           // status for re-INVITEs, 0 = accept

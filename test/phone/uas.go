@@ -110,6 +110,7 @@ func (c *Call) behave(b Behaviour) {
 		c.Reject(b.Reject)
 		return
 	}
+	c.media.Mute(b.HangUp)
 	if b.Answer && b.After == 0 {
 		c.Answer()
 	} else {
