@@ -68,7 +68,7 @@ func (r *Registrar) asked(a *account, p place, b Binding, err error) {
 		if b.Silent {
 			r.event(a, func(d []Device) []Device { return answered(d, p.key, b.samePlace, r.now()) })
 		}
-	case errors.Is(err, sip.ErrFlowGone):
+	case errors.Is(err, sip.ErrFlowGone) && r.dead(b.Flow):
 		r.flowClosed(a, b.Flow)
 	default:
 		s.next = r.nextAsk(r.now())

@@ -60,7 +60,7 @@ func readOrder(req *sip.Request, flow sip.Flow) (order, error) {
 		o.path = req.Headers("Path")
 	}
 	contacts := req.Contacts()
-	if len(contacts) == 0 && req.Header("Contact") != "" {
+	if len(contacts) != len(req.Headers("Contact")) {
 		return order{}, refuse(400, "Bad Contact")
 	}
 	if slices.ContainsFunc(contacts, func(c sip.NameAddr) bool { return c.URI.Host == "*" }) {

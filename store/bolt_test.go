@@ -119,10 +119,8 @@ func TestUnreadable(t *testing.T) {
 		"zeros":            func(b []byte) []byte { return make([]byte, len(b)) },
 		"garbage":          func(b []byte) []byte { return bytes.Repeat([]byte("baton"), len(b)/5) },
 		"pages never came": func(b []byte) []byte { clear(b[2*4096:]); return b },
-		"pages mixed up":   func(b []byte) []byte { return slices.Concat(b[:2*4096], b[3*4096:], b[2*4096:3*4096]) },
-			copy(b[3*4096:4*4096], b[5*4096:6*4096])
-			copy(b[2*4096:3*4096], b[4*4096:5*4096])
-			return b
+		"pages mixed up": func(b []byte) []byte {
+			return slices.Concat(b[:2*4096], b[3*4096:], b[2*4096:3*4096])
 		},
 	}
 	for name, spoil := range breaks {
