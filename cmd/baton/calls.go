@@ -150,15 +150,20 @@ func showSeat(out io.Writer, s call.SeatInfo) error {
 	if len(s.Legs) == 0 {
 		return nil
 	}
-	var rows [][]string
+	var legs, audio [][]string
 	for _, l := range s.Legs {
 		state := l.State
 		if l.Held {
 			state += " (on hold)"
 		}
-		rows = append(rows, append([]string{"  " + l.ID, strings.TrimSpace(index(l.Index) + " " + l.Device), state, l.Remote, strings.Join(l.Codecs, " ")}, legMedia(l)...))
+		device := strings.TrimPrefix(index(l.Index)+" "+l.Device, "- ")
+		legs = append(legs, []string{"  " + l.ID, device, state, l.Remote, strings.Join(l.Codecs, " ")})
+		audio = append(audio, append([]string{"  " + l.ID}, legMedia(l)...))
 	}
-	return table(out, []string{"  LEG", "DEVICE", "STATE", "SIP", "CODECS", "MEDIA", "HEARD", "SENT"}, rows)
+	if err := table(out, []string{"  LEG", "DEVICE", "STATE", "SIP", "CODECS"}, legs); err != nil {
+		return err
+	}
+	return table(out, []string{"  AUDIO", "WITH", "CODEC", "HEARD", "SENT", "RTT", "NOT TAKEN"}, audio)
 }
 
 // moveTable lists the moves of a call, done and failed.

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -143,7 +141,7 @@ func sentence(e web.Entry) string {
 	case journal.CallStarted:
 		return fmt.Sprintf("%s calls %s from %s%s", e.User, e.Peer, orDash(e.Device), why)
 	case journal.CallAnswered:
-		return fmt.Sprintf("%s answers%s%s%s", e.User, on(" on ", e.Device), with(" after ", ""), why)
+		return fmt.Sprintf("%s answers%s%s%s", e.Peer, on(" on ", e.Device), with(" after ", ""), why)
 	case journal.CallMoved:
 		return fmt.Sprintf("%s moves from %s to %s%s", e.User, e.From, e.Device, figures(e.Data))
 	case journal.CallMoveFailed:
@@ -162,11 +160,8 @@ func on(word, name string) string {
 	return word + name
 }
 
-// figures are an entry's data, the well-known ones first and in words.
+// figures are the main figures of a move; --json has them all.
 func figures(data map[string]string) string {
-	if len(data) == 0 {
-		return ""
-	}
 	var words []string
 	for _, known := range []struct{ key, format string }{
 		{"switch_ms", "in %s ms"},
@@ -177,10 +172,8 @@ func figures(data map[string]string) string {
 			words = append(words, fmt.Sprintf(known.format, v))
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		if !slices.Contains([]string{"switch_ms", "gap_ms", "lost"}, key) {
-			words = append(words, key+" "+data[key])
-		}
+	if len(words) == 0 {
+		return ""
 	}
 	return " (" + strings.Join(words, ", ") + ")"
 }

@@ -12,6 +12,7 @@ import (
 	"baton/call"
 	"baton/config"
 	"baton/journal"
+	"baton/media"
 	"baton/web"
 )
 
@@ -128,6 +129,38 @@ alice  -  attic         softphone   away 1m05s (expired)  -               -    -
 CALL      STATE  SINCE                TALKING  WHO                                   MOVES
 k3f9aaaa  up     2026-01-02 03:04:05  1m05s    alice (desk, mobile) with bob (left)  1
 `},
+		{"call", func(b *bytes.Buffer) error {
+			return showCall(b, call.Info{
+				ID: "k3f9aaaa", State: "up", Started: registered, Up: &up,
+				Seats: []call.SeatInfo{{User: "alice", Number: "101", Legs: []call.LegInfo{{
+					ID: "d23p2lxq", Device: "desk", Index: 1, State: "up", Held: true, Remote: "udp:10.77.0.2:5060", Codecs: []string{"PCMU", "telephone-event"},
+					Stats: media.Stats{
+						Remote: "10.77.0.2:4000", Latched: true, RTT: 1.25,
+						In:      media.Traffic{Codec: "PCMU/8000", Packets: 500, Lost: 2, Jitter: 3.04},
+						Dropped: map[string]uint64{"foreign": 3, "early": 0},
+					},
+				}}}, {User: "bob", Empty: true}},
+				Moves: []call.MoveInfo{
+					{At: registered, User: "alice", From: "mobile", To: "desk", How: "cli", Who: "root", Report: &call.MoveReport{SwitchMS: 23, Far: call.Gap{GapMS: 21}}},
+					{At: registered, User: "alice", From: "desk", To: "mobile", How: "refer", Error: "486 Busy Here"},
+				},
+			})
+		}, `
+call k3f9aaaa, up since 2026-01-02 03:04:05, talking for 1m05s
+
+alice (101)
+  LEG       DEVICE  STATE         SIP                 CODECS
+  d23p2lxq  1 desk  up (on hold)  udp:10.77.0.2:5060  PCMU telephone-event
+  AUDIO     WITH            CODEC      HEARD                       SENT  RTT     NOT TAKEN
+  d23p2lxq  10.77.0.2:4000  PCMU/8000  500, 2 lost, 3.0 ms jitter  -     1.2 ms  3 foreign
+
+bob: has left
+
+moves
+  AT                   USER   DEVICES         HOW          SWITCH                 GAP FAR / NEAR  LOST FAR / NEAR
+  2026-01-02 03:04:05  alice  mobile to desk  cli by root  23 ms                  21 ms / 0.0 ms  0 / 0
+  2026-01-02 03:04:05  alice  desk to mobile  refer by -   failed: 486 Busy Here
+`},
 		{"move", func(b *bytes.Buffer) error {
 			return printMove(b, call.MoveReport{
 				Call: "k3f9aaaa", User: "alice", From: "desk", To: "mobile", SwitchMS: 43.4, RingMS: 2010, AnswerToMedia: 21.2,
@@ -174,8 +207,8 @@ func TestSentences(t *testing.T) {
 		{journal.Entry{Kind: journal.DeviceAway, User: "alice", Device: "desk", Text: "connection closed", Duration: time.Hour}, "alice's desk is away after 1h00m: connection closed"},
 		{journal.Entry{Kind: journal.DeviceUnregistered, User: "alice", Device: "desk", Duration: time.Hour}, "alice's desk has unregistered after 1h00m"},
 		{journal.Entry{Kind: journal.CallStarted, User: "alice", Peer: "bob", Device: "desk"}, "alice calls bob from desk"},
-		{journal.Entry{Kind: journal.CallAnswered, User: "bob", Device: "mobile", Duration: 5 * time.Second}, "bob answers on mobile after 5s"},
-		{journal.Entry{Kind: journal.CallMoved, User: "alice", From: "desk", Device: "mobile", Data: map[string]string{"lost": "0", "switch_ms": "43", "gap_ms": "21", "who": "root"}}, "alice moves from desk to mobile (in 43 ms, gap 21 ms, 0 lost, who root)"},
+		{journal.Entry{Kind: journal.CallAnswered, User: "alice", Peer: "bob", Device: "mobile", Duration: 5 * time.Second}, "bob answers on mobile after 5s"},
+		{journal.Entry{Kind: journal.CallMoved, User: "alice", From: "desk", Device: "mobile", Data: map[string]string{"lost": "0", "switch_ms": "43", "gap_ms": "21", "who": "root"}}, "alice moves from desk to mobile (in 43 ms, gap 21 ms, 0 lost)"},
 		{journal.Entry{Kind: journal.CallMoveFailed, User: "alice", Device: "mobile", Text: "486 Busy Here"}, "alice could not move to mobile: 486 Busy Here"},
 		{journal.Entry{Kind: journal.CallEnded, User: "alice", Peer: "bob", Duration: 90 * time.Second, Text: "bob hung up"}, "the call of alice and bob ended after 1m30s: bob hung up"},
 	}
