@@ -4,8 +4,8 @@ import "time"
 
 // The splice: another source goes on where the last one stopped, on the grid of frames that the far side already hears. The new source's
 // first packet takes the slot nearest to its arrival, with the next sequence number and that slot's timestamp; where that slot has been
-// sent already, the next one is kept for the new source and its next packet taken. The rest of the phase difference is remembered (skew),
-// so that many switches never add up.
+// sent already, the next one is kept for the new source and its next packet taken. The rest of the phase difference is remembered (skew,
+// never more than three quarters of a frame), so that many switches do not add up.
 
 const (
 	maxJump   = 3000                   // sequence numbers (RFC 3550 A.1, MAX_DROPOUT) that are a restart and not loss
@@ -57,9 +57,13 @@ func (l *line) step(p *packet) (int64, bool) {
 	}
 	frame := int64(l.frame)
 	late := ticks(p.due-l.due, l.rate)
-	step := floor(l.skew+late+frame/2, frame)
-	if step < 1 && late >= frame*3/4 && l.skew+late >= frame/4 {
+	behind := l.skew + late // of the slot sent last
+	step := floor(behind+frame/2, frame)
+	switch {
+	case step < 1 && late >= frame*3/4 && behind >= frame/4:
 		step = 1 // rather a little early than a gap of two frames
+	case step == 2 && behind <= frame*7/4 && p.now-l.at < 2*duration(frame, l.rate):
+		step = 1 // rather a little late than a slot left empty
 	}
 	return step, step >= 1
 }
