@@ -173,11 +173,11 @@ func (tr *trial) check() {
 	}
 }
 
-// somebodyHungUp says that a phone has ended a call that was up: by a person, or one that hangs up as it answers.
+// somebodyHungUp says that a phone has sent BYE: by a person, or one that hangs up as it answers.
 func (tr *trial) somebodyHungUp() bool {
 	for _, p := range append([]*phone.Phone{tr.bob}, tr.mine...) {
-		for _, c := range p.Calls() {
-			if why, _ := c.Why(); why == "local" && !c.Times().Answered.IsZero() {
+		for _, m := range p.Log() {
+			if m.Out && m.Method == "BYE" {
 				return true
 			}
 		}
@@ -219,7 +219,7 @@ func (tr *trial) checkUp(info call.Info, mine *phone.Call) {
 	if !tr.far.Hears(mine, 3*time.Second) {
 		tr.t.Errorf("bob does not hear alice's device")
 	}
-	if r := phone.Analyse(tr.far.Media().Heard(), 8000); r.SSRCs != 1 || r.Missing != 0 {
+	if r := phone.Analyse(tr.far.Media().Heard(), 8000); len(r.SSRCs) != 1 || r.Missing != 0 {
 		tr.t.Errorf("bob's stream is broken: %v", r)
 	}
 	if n := len(info.Seats); n != 2 {

@@ -21,7 +21,10 @@ import (
 	"baton/test/phone"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The phones share one clock for the life of the process; everything else must be gone.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("baton/test/phone.(*frameClock).run"))
+}
 
 // rig is a whole node in this process, on loopback, with phones that share no code with it.
 type rig struct {
@@ -58,7 +61,7 @@ func newRig(t *testing.T, tune func(*config.Config)) *rig {
 	r := &rig{t: t, store: db, pass: map[string]string{}}
 	agent, err := sip.NewAgent(sip.Options{
 		Listen: config.Listen{UDP: "127.0.0.1:0", TCP: "127.0.0.1:0", TLS: "off"}, Realm: db.Realm(), Secret: db.Secret(),
-		Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
+		InDialog: []string{"REFER"}, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
 		Handlers: map[string]func(*sip.Exchange){
 			"REGISTER": func(x *sip.Exchange) { r.reg.Register(x) }, "INVITE": func(x *sip.Exchange) { r.b.Invite(x) },
 		},

@@ -47,9 +47,10 @@ type Entries interface {
 type Options struct {
 	Node      Node
 	Registrar Registrar
-	Calls     Calls   // nil when no node runs and the store was opened directly
-	Entries   Entries // of the store
-	Tail      *Tail   // nil = the log cannot be followed
+	Calls     Calls                // nil when no node runs and the store was opened directly
+	Entries   Entries              // of the store
+	Tail      *Tail                // nil = the log cannot be followed
+	Held      func() (Held, error) // counts what the node holds; nil as Calls
 	Log       *slog.Logger
 }
 
@@ -66,6 +67,7 @@ const maxBody = 64 << 10
 func NewServer(o Options) *Server {
 	s := &Server{Options: o, mux: http.NewServeMux()}
 	s.handle("GET /api/v1/node", s.node)
+	s.handle("GET /api/v1/debug", s.debug)
 	s.handle("GET /api/v1/users", s.users)
 	s.handle("POST /api/v1/users", s.addUser)
 	s.handle("GET /api/v1/users/{user}", s.user)

@@ -86,6 +86,7 @@ func (n *node) openSIP() error {
 			"REGISTER": func(x *sip.Exchange) { n.registrar.Register(x) },
 			"INVITE":   func(x *sip.Exchange) { n.calls.Invite(x) },
 		},
+		InDialog:   []string{"REFER"},
 		FlowClosed: func(f sip.Flow) { n.registrar.FlowClosed(f) },
 	})
 	if err != nil {
@@ -132,8 +133,20 @@ func (n *node) api() *web.Server {
 			Version: version(), PID: os.Getpid(), Started: time.Now(), Data: n.config.Data,
 			Realm: n.store.Realm(), Listen: listen,
 		},
-		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Log: n.log,
+		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Log: n.log, Held: n.held,
 	})
+}
+
+// held counts what a leak would leave behind.
+func (n *node) held() (web.Held, error) {
+	records, err := n.store.Calls()
+	if err != nil {
+		return web.Held{}, err
+	}
+	calls, dialogs := n.calls.Debug()
+	return web.Held{
+		Calls: calls, Dialogs: dialogs, Streams: n.engine.OpenStreams(), Transactions: n.agent.Transactions(), Records: len(records),
+	}, nil
 }
 
 // close gives back what openNode has opened before it failed.
