@@ -85,9 +85,14 @@ func (f *framer) skipBlank() error {
 // head reads start line and headers, with the empty line that ends them.
 func (f *framer) head() ([]byte, error) {
 	var head []byte
+	first := true
 	for {
 		chunk, err := f.r.ReadSlice('\n')
 		head = append(head, chunk...)
+		if first && !startsMessage(chunk) {
+			return nil, &framingError{nil, errNotSIP}
+		}
+		first = false
 		if len(head) > maxMessage {
 			return nil, &framingError{nil, errors.New("headers do not end")}
 		}
@@ -101,6 +106,13 @@ func (f *framer) head() ([]byte, error) {
 			return head, nil
 		}
 	}
+}
+
+// startsMessage tells a start line from what is surely none: the rest of a body, another protocol. What is wrong with
+// one that may be a request is for the parser to say.
+func startsMessage(line []byte) bool {
+	method, rest, ok := strings.Cut(string(line), " ")
+	return ok && (strings.HasPrefix(method, "SIP/") || isToken(method) && strings.ContainsRune(rest, ':'))
 }
 
 // contentLength finds the one Content-Length, long or compact, folded or not.

@@ -14,7 +14,7 @@ import (
 const (
 	maxMessage = 64 << 10
 	maxHeaders = 128
-	maxVias    = 32
+	maxVias    = 40 // RFC 4475 §3.1.1.7 has 34
 )
 
 // message is what requests and responses have in common, after parsing.

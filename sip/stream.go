@@ -55,8 +55,21 @@ func (s *stream) send(data []byte) error {
 	}
 }
 
-// closeAfter closes when everything queued has been written.
+// closeAfter closes when every message that has come is served, and every answer to it written.
 func (s *stream) closeAfter() {
+	var left atomic.Int32
+	left.Store(int32(len(s.agent.shards)))
+	for _, q := range s.agent.shards {
+		q.queue.post(func() {
+			if left.Add(-1) == 0 {
+				s.flush()
+			}
+		})
+	}
+}
+
+// flush closes when everything queued has been written.
+func (s *stream) flush() {
 	select {
 	case s.out <- nil:
 	default:
@@ -205,7 +218,10 @@ func (a *Agent) serveStream(ctx context.Context, s *stream) {
 	if errors.As(err, &framing) {
 		a.refuseFraming(framing, s.flow)
 		s.closeAfter()
-		<-s.done
+		select {
+		case <-s.done:
+		case <-a.done:
+		}
 	}
 	s.close()
 	a.mu.Lock()
