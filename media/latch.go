@@ -32,7 +32,7 @@ const (
 
 // latch is owned by the reader; source is for those who send.
 type latch struct {
-	source atomic.Pointer[netip.AddrPort] // nil = none yet: send to the SDP address
+	source atomic.Pointer[latched] // nil = none yet
 
 	terms *terms // what it was opened for
 	told  *terms // for which the call was told of the first packet
@@ -45,6 +45,12 @@ type latch struct {
 	ssrc  uint32
 	seq   uint16
 	proof int
+}
+
+// latched is a source, and the terms under which it was found.
+type latched struct {
+	from  netip.AddrPort
+	terms *terms
 }
 
 // admit says whether a packet from this address is the peer's, and latches.
@@ -61,27 +67,23 @@ func (s *Stream) admit(t *path, p *packet, from netip.AddrPort) bool {
 		return false
 	}
 	l.from, l.rank, l.last = from, t.rankOf(from), p.now
-	l.publish()
+	l.source.Store(&latched{from, t.terms}) // allocates, once for every new source
 	return true
 }
 
-// publish tells the senders; it allocates, once for every new source.
-func (l *latch) publish() {
-	at := l.from
-	l.source.Store(&at)
-}
 
 // reopen takes new terms. The source stays latched while the peer's address does, so that a phone behind NAT goes on hearing.
 func (l *latch) reopen(t *terms) {
 	old := l.terms
 	l.terms, l.proof = t, 0
-	if old == nil || old.remote == t.remote && !t.reopen {
-		return
-	}
-	if l.from != t.remote {
+	if old != nil && !t.keeps(l.from, old) {
 		l.was, l.from, l.rank = l.from, netip.AddrPort{}, nobody
-		l.source.Store(nil)
 	}
+}
+
+// keeps says whether a source latched under old terms holds under t too.
+func (t *terms) keeps(from netip.AddrPort, old *terms) bool {
+	return t.remote == old.remote && t.peer == old.peer || from == t.remote
 }
 
 func (t *terms) rankOf(from netip.AddrPort) rank {
@@ -129,8 +131,8 @@ func (l *latch) believeStranger(t *path, p *packet, from netip.AddrPort, since t
 
 // dest is where to send RTP: the latched source (RFC 4961), until there is one the SDP address.
 func (s *Stream) dest(t *terms) netip.AddrPort {
-	if at := s.ear.latch.source.Load(); at != nil {
-		return *at
+	if l := s.ear.latch.source.Load(); l != nil && t.keeps(l.from, l.terms) {
+		return l.from
 	}
 	return t.remote
 }

@@ -12,7 +12,6 @@ type terms struct {
 	peer      netip.Addr     // signalling IP
 	remote    netip.AddrPort // where SDP wants RTP; zero = nowhere that may be sent to
 	control   netip.AddrPort // and RTCP
-	reopen    bool           // a new source may be latched although the address is the same
 	direction Direction
 	send      []Codec
 	codecs    []heard

@@ -107,7 +107,7 @@ func (s *Stream) mayControl(from netip.AddrPort) bool {
 		return true
 	}
 	at := s.ear.latch.source.Load()
-	return at != nil && at.Addr() == ip
+	return at != nil && at.from.Addr() == ip
 }
 
 // reported takes what the peer says of our line.

@@ -151,12 +151,11 @@ func (s *Stream) Stats() Stats {
 		st.In.Codec = c.rtpmap()
 	}
 	st.Out = s.sent()
-	at := s.ear.latch.source.Load()
-	st.Latched = at != nil
-	if at != nil {
-		st.Remote = at.String()
-	} else if p := s.path.Load(); p != nil && p.remote.IsValid() {
-		st.Remote = p.remote.String()
+	st.Latched = s.ear.latch.source.Load() != nil
+	if p := s.path.Load(); p != nil {
+		if to := s.dest(p.terms); to.IsValid() {
+			st.Remote = to.String()
+		}
 	}
 	return st
 }

@@ -73,9 +73,11 @@ func (s *Stream) SetPeer(ip netip.Addr) {
 		return
 	}
 	t := *s.terms
-	t.peer, t.at, t.reopen = s.peer, e.clock(), true
+	t.peer, t.at = s.peer, e.clock()
 	s.terms = &t
 	s.rebuild()
+	s.line.apply(&t)
+	s.ctrl.apply(&t)
 }
 
 // Feed says where what s hears goes: to each of sinks that follows s.
