@@ -2,6 +2,7 @@
 GO ?= go
 SOURCES = $(shell find . -name '*.go' -not -path './.git/*')
 TOOL = $(GO) tool -modfile=tools.mod
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 .PHONY: run build unit test bench fmt lint clean setup
 
@@ -11,7 +12,7 @@ run: build
 build: baton
 
 baton: go.mod go.sum $(SOURCES)
-	CGO_ENABLED=0 $(GO) build -o baton ./cmd/baton
+	CGO_ENABLED=0 $(GO) build -buildvcs=false -ldflags '-X main.built=$(VERSION)' -o baton ./cmd/baton
 
 unit:
 	$(GO) vet ./...
@@ -25,8 +26,9 @@ test: setup build
 setup:
 	.ci/setup
 
+# The figures of this machine; BATON_BENCH lets the long runs of ./test/bench begin.
 bench: setup build
-	$(GO) test ./test/bench -run . -v -timeout 60m -count 1 -args -bench
+	BATON_BENCH=1 $(GO) test ./test/bench -run . -v -timeout 60m -count 1
 
 fmt:
 	$(TOOL) gofumpt -w .

@@ -67,19 +67,16 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// version is the module's version, else the commit it was built from.
+// built is the commit, set by the linker.
+var built string
+
+// version is the commit it was built from, else the module's version.
 func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+	if built != "" {
+		return built
 	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
 	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return s.Value[:12]
-		}
-	}
-	return "devel"
+	return "unknown"
 }

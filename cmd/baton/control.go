@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,19 +36,25 @@ func (f *flags) ask(ctx context.Context, do func(context.Context, *web.Client) e
 	return explain(do(ctx, client))
 }
 
-// administer runs do with a client of the running node or, when none runs, on the store itself, which must be there.
+// administer runs do with a client of the running node or, when none runs, on the store itself, which must be there. A
+// node that is starting or stopping holds the store and does not answer: it gets three seconds.
 func (f *flags) administer(ctx context.Context, do func(context.Context, *web.Client) error) error {
 	dir := f.dataDir()
-	if web.Running(dir) {
-		return f.ask(ctx, do)
-	}
 	if _, err := web.SocketPath(dir); err != nil {
 		return err
 	}
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return f.ask(ctx, do) // says that no node is running there
 	}
-	return explain(direct(ctx, dir, do))
+	for deadline := time.Now().Add(3 * time.Second); ; {
+		if web.Running(dir) {
+			return f.ask(ctx, do)
+		}
+		err := direct(ctx, dir, do)
+		if !errors.Is(err, store.ErrRunning) || time.Now().After(deadline) || ctx.Err() != nil {
+			return explain(err)
+		}
+	}
 }
 
 // prepare makes the data directory, so that administer finds it before the first start of a node.

@@ -53,7 +53,11 @@ func status(err error) int {
 func message(err error) string {
 	var wrong config.Errors
 	if errors.As(err, &wrong) {
-		return wrong.Error()
+		lines := strings.Split(wrong.Error(), "\n")
+		for i, line := range lines {
+			lines[i] = clean(line)
+		}
+		return strings.Join(lines, "\n")
 	}
 	return "baton: " + strings.TrimSpace(clean(err.Error()))
 }

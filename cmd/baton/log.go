@@ -97,7 +97,7 @@ func (p *logPrinter) all(entries []web.Entry) error {
 
 func (p *logPrinter) one(e web.Entry) error {
 	if p.json {
-		return json.NewEncoder(p.out).Encode(e)
+		return printJSONLine(p.out, e)
 	}
 	at := e.Time.Local()
 	if day := at.Format("Monday, 2 January 2006"); day != p.day {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -30,6 +31,21 @@ func TestClean(t *testing.T) {
 		if got := clean(in); got != want {
 			t.Errorf("clean(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+func TestPrintJSON(t *testing.T) {
+	text := "a\x1b\u009b31m\x7f\u202e\U000e0001<Zoë>"
+	var b bytes.Buffer
+	if err := printJSON(&b, text); err != nil {
+		t.Fatal(err)
+	}
+	if strings.IndexFunc(strings.TrimSpace(b.String()), unprintable) >= 0 {
+		t.Errorf("%q can be obeyed by a terminal", b.String())
+	}
+	var back string
+	if err := json.Unmarshal(b.Bytes(), &back); err != nil || back != text {
+		t.Errorf("%q came back as %q, error %v", text, back, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 )
 
 // table writes rows under a heading, in columns. Every cell is cleaned.
@@ -26,9 +27,38 @@ func table(out io.Writer, heading []string, rows [][]string) error {
 
 // printJSON writes v for programs.
 func printJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeJSON(out, b)
+}
+
+// printJSONLine writes v for programs on one line.
+func printJSONLine(out io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return writeJSON(out, b)
+}
+
+// writeJSON writes JSON with what a terminal might obey escaped, as JSON escapes it. encoding/json does so only for
+// ASCII control characters; others can stand in strings alone.
+func writeJSON(out io.Writer, b []byte) error {
+	var safe strings.Builder
+	for _, r := range string(b) {
+		if r < 0x7f || !unprintable(r) {
+			safe.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&safe, `\u%04x`, unit)
+		}
+	}
+	safe.WriteByte('\n')
+	_, err := io.WriteString(out, safe.String())
+	return err
 }
 
 // clean makes text that came from the network harmless to a terminal: control and format characters (escape
