@@ -62,7 +62,7 @@ func TestMoveReport(t *testing.T) {
 	p.over()
 	out, err := p.CLI("log")
 	p.must(err)
-	if !strings.Contains(out, "moved") {
+	if !strings.Contains(out, "alice moves from deva to devb") {
 		t.Errorf("the log has no word of the move:\n%s", out)
 	}
 }
@@ -136,6 +136,8 @@ func TestHoldThenTransfer(t *testing.T) {
 		t.Error("bob hears no hold tone")
 	}
 	p.move("refer", 1, phone.Behaviour{Answer: true, After: 300 * time.Millisecond})
+	p.deaf = p.leg().Times().Answered // who holds hears nothing
+	pause(600 * time.Millisecond)
 	tones := 0
 	for _, k := range phone.Between(p.far.Media().Heard(), p.leg().Times().Answered.Add(500*time.Millisecond), time.Now()) {
 		if k.Source == 0 {
@@ -337,9 +339,11 @@ func TestBothSidesMoveAtOnce(t *testing.T) {
 		p.Behave(phone.Behaviour{})
 	}
 	out := w.dial(a1, "bob")
-	w.must(w.ringing(b1).Answer())
+	desk, soft := w.ringing(b1), w.ringing(b2)
+	w.must(desk.Answer())
 	w.must(out.Await(5 * time.Second))
-	w.ended(w.ringing(b2))
+	w.ended(soft)
+	since := time.Now()
 	a2.Behave(phone.AutoAnswer)
 	b2.Behave(phone.AutoAnswer)
 	ia, ib := fmt.Sprint(w.deviceOf(a2).Index), fmt.Sprint(w.deviceOf(b2).Index)
@@ -350,6 +354,12 @@ func TestBothSidesMoveAtOnce(t *testing.T) {
 	w.must(<-failed)
 	na, nb := w.ringing(a2), w.ringing(b2)
 	w.talk(na, nb)
+	w.ended(out, desk)
+	for _, m := range a2.Received(since) {
+		if m.Method != "" && m.Method != "INVITE" && m.Method != "ACK" {
+			t.Errorf("alice's new phone was sent %s", m.Line())
+		}
+	}
 	w.must(na.Hangup())
 	w.ended(nb)
 }

@@ -125,6 +125,9 @@ func (d *Description) attribute(value string, names map[uint8]*Codec) {
 		if len(parts) > 1 {
 			c.Rate, _ = strconv.Atoi(parts[1])
 		}
+		if len(parts) > 2 {
+			c.Channels, _ = strconv.Atoi(parts[2])
+		}
 	}
 }
 

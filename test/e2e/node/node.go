@@ -207,6 +207,10 @@ func (n *Node) expectIdle() {
 			return fmt.Errorf("baton calls lists %v", calls)
 		}
 		d, err := n.Debug()
+		if errors.Is(err, errNoDebug) && os.Getenv("CI") != "true" {
+			n.t.Log(err)
+			return nil
+		}
 		if err == nil && (d.Calls != 0 || d.Streams != 0 || d.Dialogs != 0 || d.Records != 0) {
 			err = fmt.Errorf("left over: %+v", d)
 		}

@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,6 +27,8 @@ type Debug struct {
 	Records      int    `json:"records"`
 }
 
+var errNoDebug = errors.New("the node has no GET /api/v1/debug: its streams, dialogs and records are not looked at")
+
 // Debug asks the node for its inside.
 func (n *Node) Debug() (Debug, error) {
 	var d Debug
@@ -35,6 +38,9 @@ func (n *Node) Debug() (Debug, error) {
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
+	if res.StatusCode == http.StatusNotFound {
+		return d, errNoDebug
+	}
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = fmt.Errorf("GET /api/v1/debug: %s: %s", res.Status, body)
 	}
