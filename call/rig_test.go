@@ -34,6 +34,7 @@ type rig struct {
 	engine *media.Engine
 	store  *store.Bolt
 	server netip.AddrPort
+	faults *faultyStore
 	pass   map[string]string
 }
 
@@ -58,7 +59,7 @@ func newRig(t *testing.T, tune func(*config.Config)) *rig {
 	db, err := store.Open(t.TempDir(), log)
 	must(t, err)
 	users := &lateCredentials{}
-	r := &rig{t: t, store: db, pass: map[string]string{}}
+	r := &rig{t: t, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}}
 	agent, err := sip.NewAgent(sip.Options{
 		Listen: config.Listen{UDP: "127.0.0.1:0", TCP: "127.0.0.1:0", TLS: "off"}, Realm: db.Realm(), Secret: db.Secret(),
 		InDialog: []string{"REFER"}, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
@@ -74,7 +75,7 @@ func newRig(t *testing.T, tune func(*config.Config)) *rig {
 	must(t, err)
 	r.b = call.New(call.Options{
 		Config: cfg.Call, Codes: cfg.Codes, Node: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
-		Store: db, Journal: db, Log: log,
+		Store: r.faults, Journal: db, Log: log,
 	})
 	r.server = agent.Addrs()["udp"]
 	r.run(db.Run, agent.Run, r.reg.Run, r.engine.Run, r.b.Run)

@@ -1,0 +1,159 @@
+package call_test
+
+import (
+	"encoding/json"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"baton/call"
+	"baton/store"
+	"baton/test/phone"
+)
+
+// faultyStore is the real store with the troubles that a store can have.
+type faultyStore struct {
+	*store.Bolt
+
+	mu    sync.Mutex
+	delay time.Duration
+	err   error
+	puts  int
+}
+
+func (f *faultyStore) fault(delay time.Duration, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delay, f.err = delay, err
+}
+
+func (f *faultyStore) Put(s call.Stored, done func(error)) {
+	f.mu.Lock()
+	delay, err := f.delay, f.err
+	f.puts++
+	f.mu.Unlock()
+	put := func() {
+		if err != nil {
+			done(err)
+			return
+		}
+		f.Bolt.Put(s, done)
+	}
+	if delay > 0 {
+		time.AfterFunc(delay, put)
+		return
+	}
+	put()
+}
+
+func newPair(t *testing.T) (*rig, *phone.Phone, *phone.Phone) {
+	r := newRig(t, nil)
+	r.user("alice", "101")
+	r.user("bob", "102")
+	return r, r.phone("alice", 1), r.phone("bob", 1)
+}
+
+// TestRecordBeforeAnswer reads the store at the moment the caller has its 200: the record must know the call as up, with
+// both dialogs, or a crash right now would lose an answered call.
+func TestRecordBeforeAnswer(t *testing.T) {
+	r, alice, bob := newPair(t)
+	r.faults.fault(20*time.Millisecond, nil)
+	bob.Behave(phone.AutoAnswer)
+	out, err := alice.Dial("102")
+	must(t, err)
+	must(t, out.Await(3*time.Second))
+	stored, err := r.store.Calls()
+	must(t, err)
+	if len(stored) != 1 {
+		t.Fatalf("%d records at the 200", len(stored))
+	}
+	var rec call.Record
+	must(t, json.Unmarshal(stored[0].Blob, &rec))
+	if rec.State != call.StateUp || len(rec.Seats) != 2 || len(rec.Seats[0].Legs) != 1 || len(rec.Seats[1].Legs) != 1 {
+		t.Errorf("the record at the 200 does not hold the call: %+v", rec)
+	}
+	for _, s := range rec.Seats {
+		if d := s.Legs[0].Dialog; d.CallID == "" || d.LocalTag == "" || d.Target == "" {
+			t.Errorf("%s's dialog cannot be gone on with: %+v", s.User, d)
+		}
+	}
+	must(t, out.Hangup())
+	r.nothingLeft()
+}
+
+// TestSlowStore has the store hang: calls are set up and moved all the same, within 50 ms more, and are marked unsafe.
+func TestSlowStore(t *testing.T) {
+	r, alice, bob := newPair(t)
+	desk := r.phone("alice", 2)
+	r.faults.fault(2*time.Second, nil)
+	out, in := r.connect(alice, bob)
+	if took := out.Times().Answered.Sub(out.Times().Sent); took > time.Second {
+		t.Errorf("set-up took %v with a slow store", took)
+	}
+	calls := r.b.Calls("")
+	if len(calls) != 1 || !calls[0].Unsafe {
+		t.Errorf("a call that is not in the store is not marked: %+v", calls)
+	}
+	desk.Behave(phone.AutoAnswer)
+	if _, err := r.b.Move(t.Context(), call.MoveRequest{User: "alice", Device: "2"}); err != nil {
+		t.Fatal(err)
+	}
+	r.faults.fault(0, nil)
+	r.eventually("the call is safe again", 8*time.Second, func() bool { return !r.b.Calls("")[0].Unsafe })
+	must(t, in.Hangup())
+	r.nothingLeft()
+}
+
+// TestStoreFails has every write refused: the calls go on, and the newest record is written once it can be.
+func TestStoreFails(t *testing.T) {
+	r, alice, bob := newPair(t)
+	r.faults.fault(0, errors.New("disk full"))
+	out, in := r.connect(alice, bob)
+	stored, err := r.store.Calls()
+	must(t, err)
+	if len(stored) != 0 {
+		t.Fatalf("the fault does not work: %d records", len(stored))
+	}
+	r.faults.fault(0, nil)
+	r.eventually("the newest record is written", 8*time.Second, func() bool {
+		stored, err := r.store.Calls()
+		return err == nil && len(stored) == 1 && !r.b.Calls("")[0].Unsafe
+	})
+	if !out.Hears(in, time.Second) {
+		t.Error("the call was disturbed")
+	}
+	must(t, out.Hangup())
+	r.nothingLeft()
+}
+
+// TestFencedOff has the record owned by a higher epoch: this node falls silent about the call. The phones get no BYE, for
+// the call lives on elsewhere.
+func TestFencedOff(t *testing.T) {
+	r, alice, bob := newPair(t)
+	out, in := r.connect(alice, bob)
+	began := time.Now()
+	r.faults.fault(0, call.ErrStale)
+	must(t, out.Hold(phone.HoldSendonly)) // a change that is written within a second
+	r.eventually("the node lets go of the call", 5*time.Second, func() bool { return len(r.b.Calls("")) == 0 })
+	if n := r.engine.OpenStreams(); n != 0 {
+		t.Errorf("%d streams still send", n)
+	}
+	time.Sleep(50 * time.Millisecond) // a BYE would have been sent before its stream was closed
+	for _, c := range []*phone.Call{out, in} {
+		if c.State() != phone.Up {
+			why, _ := c.Why()
+			t.Errorf("%s was hung up (%s)", c.Phone().Config().User, why)
+		}
+	}
+	for _, m := range append(alice.Received(began), bob.Received(began)...) {
+		if m.Method != "" {
+			t.Errorf("a fenced node sent %s", m.Line())
+		}
+	}
+	stored, err := r.store.Calls()
+	must(t, err)
+	if len(stored) != 1 {
+		t.Errorf("the other node's record was deleted")
+	}
+}
