@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"baton/registrar"
@@ -249,7 +250,7 @@ func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
 	var (
 		seat   *Seat
 		device registrar.Device
-		errs   []error
+		errs   []string
 	)
 	for _, s := range c.seats {
 		if want != "" && s.user.Name != want {
@@ -258,7 +259,7 @@ func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
 		d, err := c.b.Registrar.Find(s.user.Name, r.Device)
 		switch {
 		case err != nil:
-			errs = append(errs, err)
+			errs = append(errs, err.Error())
 		case seat != nil && seat.user.Name != s.user.Name:
 			return nil, d, fmt.Errorf("both %s and %s have a device %q: say whose with --seat", seat.user.Name, s.user.Name, r.Device)
 		case seat == nil || (seat.holder != nil && seat.holder.device.Key == d.Key):
@@ -271,5 +272,5 @@ func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
 	if len(errs) == 0 {
 		return nil, device, fmt.Errorf("%s is not in this call", want)
 	}
-	return nil, device, errors.Join(errs...)
+	return nil, device, errors.New(strings.Join(errs, "; "))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"baton/media"
@@ -102,9 +103,30 @@ func (d *dial) provisional(l *Leg, r *sip.Response) {
 		d.c.setState(l, legRinging)
 		l.rangAt = time.Now()
 	}
-	if !d.over {
-		d.ringing(l, r)
+	if d.over {
+		return
 	}
+	if d.auto && !l.talked && wantsRingless(l.device) && strings.Contains(strings.ToLower(r.Header("Allow-Events")), "talk") {
+		d.talk(l, r)
+	}
+	d.ringing(l, r)
+}
+
+// talk asks a ringing phone that knows BroadSoft's remote control to answer.
+func (d *dial) talk(l *Leg, r *sip.Response) {
+	l.talked = true
+	early := l.dialog
+	early.Confirm(r)
+	out := early.NewRequest("NOTIFY", sip.Body{},
+		sip.Header{Name: "Event", Value: "talk"}, sip.Header{Name: "Subscription-State", Value: "active"})
+	l.dialog.LocalCSeq = early.LocalCSeq
+	d.c.exchange(func() {
+		ctx, cancel := context.WithTimeout(d.c.ctx, byePatience)
+		defer cancel()
+		if _, err := d.c.b.Agent.Do(ctx, out); err != nil {
+			d.c.log.Debug("notify talk", "leg", l.id, "device", l.device.Name, "err", err)
+		}
+	})
 }
 
 // final takes the end of one device's INVITE.

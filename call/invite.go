@@ -172,7 +172,7 @@ func (c *Call) earlyMedia(caller, callee *Leg, r *sip.Response) error {
 	if err := callee.settle(callee.local, answer); err != nil {
 		return err
 	}
-	local, err := media.NewAnswer(caller.origin, caller.remote, callee.agreed.Send, caller.stream.Endpoint(), media.SendRecv)
+	local, err := media.NewAnswer(caller.origin, caller.remote, media.WithG711(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (c *Call) settleBoth(caller, callee *Leg, r *sip.Response) error {
 	if len(caller.local.Lines) > 0 { // the 200 repeats the 183's SDP
 		return understands(callee, caller)
 	}
-	local, err := media.NewAnswer(caller.origin, caller.remote, callee.agreed.Send, caller.stream.Endpoint(), media.SendRecv)
+	local, err := media.NewAnswer(caller.origin, caller.remote, media.WithG711(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
 	if err != nil {
 		return err
 	}

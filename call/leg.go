@@ -52,6 +52,8 @@ type Leg struct {
 
 	acked bool // the 2xx to its INVITE is acknowledged, by us or by it
 
+	talked bool // it was sent NOTIFY talk
+
 	// it called us
 	exchange *sip.Exchange
 	answered bool // we have sent a 2xx to its INVITE
