@@ -323,3 +323,12 @@ func (a *Agent) tables() int {
 	}
 	return n
 }
+
+func addrOf(w *wire) (netip.AddrPort, int) {
+	a := netip.MustParseAddrPort(w.conn.LocalAddr().String())
+	return a, int(a.Port())
+}
+
+func loopback(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), a.Port())
+}
