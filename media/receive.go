@@ -74,12 +74,12 @@ func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
 		s.ear.drops.early.inc()
 		return
 	}
-	if !s.admit(t, &p, from) {
-		s.ear.drops.foreign.inc()
-		return
-	}
 	if g := s.ear.guard; g != nil && !p.open(g) {
 		s.ear.drops.forged.inc()
+		return
+	}
+	if !s.admit(t, &p, from) {
+		s.ear.drops.foreign.inc()
 		return
 	}
 	i := int(t.index[p.pt])
