@@ -345,8 +345,8 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// TestMoveTakenBack wants a move to be cancelled when the one who asked goes away.
-func TestMoveTakenBack(t *testing.T) {
+// TestMoveLeft wants a handler to end when the one who asked for a move goes away.
+func TestMoveLeft(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -51,7 +51,7 @@ func (s *Server) endCall(r *http.Request) (any, error) {
 	return nil, s.Calls.End(r.Context(), r.PathValue("call"), Who(r.Context()))
 }
 
-// move answers when the move is over; a client that goes away before takes it back.
+// move answers when the move is over. A client that goes away before is no longer waited for.
 func (s *Server) move(r *http.Request) (any, error) {
 	if err := s.running(); err != nil {
 		return nil, err

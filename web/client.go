@@ -143,7 +143,7 @@ func (c *Client) EndCall(ctx context.Context, id string) error {
 	return c.do(ctx, "DELETE", "calls/"+url.PathEscape(id), nil, nil)
 }
 
-// Move moves a call and returns when that is over; ending ctx before takes the move back.
+// Move moves a call and returns when that is over, or when ctx ends.
 func (c *Client) Move(ctx context.Context, m Move) (call.MoveReport, error) {
 	return ask[call.MoveReport](ctx, c, "POST", "moves", m)
 }

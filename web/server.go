@@ -117,7 +117,7 @@ func (s *Server) handle(pattern string, f func(*http.Request) (any, error)) {
 // fail answers with the status that belongs to err.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	code := statusOf(err)
-	if code >= 500 && s.Log != nil {
+	if code >= 500 && s.Log != nil && r.Context().Err() == nil { // not if the client has gone
 		s.Log.Error("api request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	write(w, code, Failure{Error: err.Error()})

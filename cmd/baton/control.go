@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -67,7 +66,7 @@ func (f *flags) prepare() error {
 
 // direct opens the store of a node that does not run, and runs do on the same API.
 func direct(ctx context.Context, dir string, do func(context.Context, *web.Client) error) error {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := discard()
 	s, err := store.Open(dir, log)
 	if err != nil {
 		return err
@@ -85,6 +84,9 @@ func direct(ctx context.Context, dir string, do func(context.Context, *web.Clien
 	}
 	return runParts(ctx, ready, part{"store", s.Run}, part{"registrar", r.Run})
 }
+
+// discard logs nothing: what went wrong is told by the command.
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // explain gives an error of the node the exit status that belongs to it.
 func explain(err error) error {

@@ -63,6 +63,10 @@ func moveArgs(cmd *cobra.Command, args []string, want *web.Move) error {
 
 // printMove tells the figures of a move.
 func printMove(out io.Writer, m call.MoveReport) error {
+	if m.From == m.To {
+		_, err := fmt.Fprintf(out, "call %s: %s is on %s already\n", clean(m.Call), clean(m.User), clean(m.To))
+		return err
+	}
 	fmt.Fprintf(out, "call %s: %s went from %s to %s in %s", clean(m.Call), clean(m.User), clean(m.From), clean(m.To), milliseconds(m.SwitchMS))
 	if m.RingMS > 0 {
 		fmt.Fprintf(out, ", after %s of ringing", milliseconds(m.RingMS))
