@@ -163,8 +163,23 @@ func TestNonceCountsOutOfOrder(t *testing.T) {
 		nc  uint32
 		new bool
 	}{
-		{1, true}, {1, false}, {3, true}, {2, true}, {2, false}, {3, false}, {100, true}, {37, true}, {36, false},
-		{99, true}, {99, false}, {0, false}, {1000, true}, {936, false}, {937, true}, {1<<32 - 1, true}, {5, false},
+		{1, true},
+		{1, false},
+		{3, true},
+		{2, true},
+		{2, false},
+		{3, false},
+		{100, true},
+		{37, true},
+		{36, false},
+		{99, true},
+		{99, false},
+		{0, false},
+		{1000, true},
+		{936, false},
+		{937, true},
+		{1<<32 - 1, true},
+		{5, false},
 	} {
 		if got := n.Use("n", c.nc); got != c.new {
 			t.Errorf("nc %d: new is %v", c.nc, got)

@@ -88,8 +88,12 @@ func TestDialogReceives(t *testing.T) {
 		fails  bool
 		target string
 	}{
-		{"INVITE", 7, false, "sip:1@h"}, {"INVITE", 7, true, "sip:1@h"}, {"BYE", 6, true, "sip:1@h"},
-		{"INFO", 8, false, "sip:1@h"}, {"UPDATE", 9, false, "sip:5@h"}, {"REFER", 300, false, "sip:5@h"},
+		{"INVITE", 7, false, "sip:1@h"},
+		{"INVITE", 7, true, "sip:1@h"},
+		{"BYE", 6, true, "sip:1@h"},
+		{"INFO", 8, false, "sip:1@h"},
+		{"UPDATE", 9, false, "sip:5@h"},
+		{"REFER", 300, false, "sip:5@h"},
 	} {
 		err := d.Receive(request(c.method, c.cseq, fmt.Sprintf("sip:%d@h", map[string]int{"UPDATE": 5}[c.method]+map[bool]int{true: 1}[c.method == "INVITE"])))
 		if errors.Is(err, ErrCSeq) != c.fails || d.Target != c.target {

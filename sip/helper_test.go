@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -331,4 +332,35 @@ func addrOf(w *wire) (netip.AddrPort, int) {
 
 func loopback(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), a.Port())
+}
+
+// newLossy relays datagrams between whoever sends first and the target, dropping every n-th of each 2n at random.
+func newLossy(t *testing.T, target netip.AddrPort, n int) netip.AddrPort {
+	t.Helper()
+	front, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = front.Close() })
+	rnd := rand.New(rand.NewPCG(1, 2))
+	go func() {
+		var caller netip.AddrPort
+		buf := make([]byte, maxMessage)
+		for {
+			k, from, err := front.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			to := target
+			if from == target {
+				to = caller
+			} else {
+				caller = from
+			}
+			if rnd.IntN(n) != 0 && to.IsValid() {
+				_, _ = front.WriteToUDPAddrPort(buf[:k], to)
+			}
+		}
+	}()
+	return front.LocalAddr().(*net.UDPAddr).AddrPort()
 }

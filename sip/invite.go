@@ -93,51 +93,40 @@ func (tx *inviteTx) why(ctx context.Context) error {
 
 // wait is the transaction until its final answer, or until the caller has waited long enough for that.
 func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{}, onProvisional func(*Response)) (*Response, error) {
-	t := tx.agent.timing
-	interval := t.t1
-	timerA, timerB := tx.agent.repeatTimer(tx.flow), time.NewTimer(t.life())
-	timerC, leave := time.NewTimer(t.c), time.NewTimer(t.cancel)
-	for _, timer := range []*time.Timer{timerA, timerB, timerC, leave} {
-		defer timer.Stop()
-	}
-	timerC.Stop()
-	leave.Stop()
-	cancelling := ctx.Done()
+	t := newInviteTimers(tx.agent, tx.flow)
+	defer t.stop()
+	cancel := ctx.Done()
+	givenUp := false
 	giveUp := func() {
-		cancelling, tx.reason = nil, reasonOf(ctx)
+		cancel, givenUp, tx.reason = nil, true, reasonOf(ctx)
+		t.leave.Reset(tx.agent.timing.cancel)
 		if tx.provisional {
 			tx.cancel()
 		}
-		leave.Reset(t.cancel)
 	}
 	for {
 		select {
 		case <-tx.wake:
-			r := tx.progress(onProvisional, cancelling == nil)
-			if r != nil {
-				return tx.final(ctx, r, cancelling == nil || ctx.Err() != nil)
+			if r := tx.progress(onProvisional, givenUp); r != nil {
+				return tx.final(ctx, r, givenUp || ctx.Err() != nil)
 			}
 			if tx.provisional {
-				timerA.Stop()
-				timerB.Stop()
-				if cancelling != nil {
-					timerC.Reset(t.c)
-				} else {
-					tx.cancel()
-				}
+				t.proceed(tx.agent.timing.c, givenUp)
 			}
-		case <-timerA.C:
+			if tx.provisional && givenUp {
+				tx.cancel()
+			}
+		case <-t.a.C:
 			_ = tx.agent.send(tx.flow, data)
-			interval *= 2
-			timerA.Reset(interval)
-		case <-timerB.C:
+			t.again()
+		case <-t.b.C:
 			tx.finish("")
-			return nil, ErrTimeout
-		case <-timerC.C:
+			return nil, tx.why(ctx)
+		case <-t.c.C:
 			giveUp()
-		case <-cancelling:
+		case <-cancel:
 			giveUp()
-		case <-leave.C:
+		case <-t.leave.C:
 			return nil, errLeft
 		case <-gone:
 			tx.finish("")
@@ -145,6 +134,44 @@ func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{},
 		case <-tx.agent.done:
 			return nil, errStopped
 		}
+	}
+}
+
+// inviteTimers are Timers A, B and C, and the time a caller stays after he has cancelled.
+type inviteTimers struct {
+	a, b, c, leave *time.Timer
+	interval       time.Duration
+}
+
+func newInviteTimers(a *Agent, f Flow) *inviteTimers {
+	t := a.timing
+	i := &inviteTimers{
+		a: a.repeatTimer(f), b: time.NewTimer(t.life()), c: time.NewTimer(t.c), leave: time.NewTimer(t.cancel),
+		interval: t.t1,
+	}
+	i.c.Stop()
+	i.leave.Stop()
+	return i
+}
+
+// again doubles Timer A.
+func (i *inviteTimers) again() {
+	i.interval *= 2
+	i.a.Reset(i.interval)
+}
+
+// proceed is the state after a 1xx: nothing is repeated, and Timer C runs anew unless the INVITE is cancelled.
+func (i *inviteTimers) proceed(c time.Duration, givenUp bool) {
+	i.a.Stop()
+	i.b.Stop()
+	if i.c.Stop(); !givenUp {
+		i.c.Reset(c)
+	}
+}
+
+func (i *inviteTimers) stop() {
+	for _, t := range []*time.Timer{i.a, i.b, i.c, i.leave} {
+		t.Stop()
 	}
 }
 

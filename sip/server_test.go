@@ -131,7 +131,7 @@ func TestInviteAnswered(t *testing.T) {
 		t.Errorf("ACK has body %q", b.Data)
 	}
 	w.send(m.String()) // absorbed
-	for { // a repeat of the 200 may have crossed the ACK
+	for {              // a repeat of the 200 may have crossed the ACK
 		if data, err := w.read(10 * quick.t1); err == errQuiet {
 			break
 		} else if statusOf(t, data) != 200 {
