@@ -44,6 +44,7 @@ into their phones.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal ends the process at once
+			defer log.Info("node has stopped")
 			return n.run(ctx, func() error {
 				log.Info("node is running", "data", c.Data, "realm", n.store.Realm(), "listen", listens(n.agent.Addrs()))
 				if !demo {
