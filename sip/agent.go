@@ -67,6 +67,7 @@ type Agent struct {
 	inDialog  []string
 	edge      *edge
 	timing    timing
+	patience  patience
 	shards    []*shard
 	udp       *udpListener
 	listeners []*streamListener
@@ -98,9 +99,10 @@ func NewAgent(o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		opt: o, log: o.Log, inDialog: o.InDialog,
-		auth:   &authenticator{realm: o.Realm, secret: o.Secret, credentials: o.Credentials, nonces: o.Nonces},
-		timing: timing{timerT1, timerT2, timerC, cancelWait},
-		done:   make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
+		auth:     &authenticator{realm: o.Realm, secret: o.Secret, credentials: o.Credentials, nonces: o.Nonces},
+		timing:   timing{timerT1, timerT2, timerC, cancelWait},
+		patience: usualPatience,
+		done:     make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
 		lastStream: firstStream(),
 	}
 	a.allow = allowed(o)

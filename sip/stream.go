@@ -15,15 +15,24 @@ import (
 // The limits of connections. One that nobody has logged in on is held short; one that a device uses is kept for as
 // long as a registration can last, and the kernel's keep-alive finds out when its other end has died.
 const (
-	firstMessage = 10 * time.Second  // from accept to the end of the first message, TLS handshake included
-	oneMessage   = 10 * time.Second  // from a message's first byte to its last
-	idleStranger = 120 * time.Second // between messages, nobody logged in
-	idleDevice   = 65 * time.Minute  // between messages, after a login; registrations end in an hour
-	writeWithin  = 10 * time.Second
-	perSource    = 100    // connections of one address (IPv6: of one /64)
-	allStreams   = 10_000 // connections of all
-	writeQueue   = 256    // messages waiting to be written
+	perSource  = 100    // connections of one address (IPv6: of one /64)
+	allStreams = 10_000 // connections of all
+	writeQueue = 256    // messages waiting to be written
 )
+
+// patience is how long a connection is waited for; tests have less.
+type patience struct {
+	first    time.Duration // from accept to the end of the first message, TLS handshake included
+	message  time.Duration // from a message's first byte to its last
+	stranger time.Duration // between messages, nobody logged in
+	device   time.Duration // between messages, after a login; registrations end in an hour
+	write    time.Duration
+}
+
+var usualPatience = patience{
+	first: 10 * time.Second, message: 10 * time.Second, stranger: 120 * time.Second, device: 65 * time.Minute,
+	write: 10 * time.Second,
+}
 
 // stream is one TCP or TLS connection.
 type stream struct {
@@ -95,7 +104,7 @@ func (s *stream) write() {
 			if data == nil {
 				return
 			}
-			_ = s.conn.SetWriteDeadline(time.Now().Add(writeWithin))
+			_ = s.conn.SetWriteDeadline(time.Now().Add(s.agent.patience.write))
 			if _, err := s.conn.Write(data); err != nil {
 				return
 			}
@@ -105,7 +114,7 @@ func (s *stream) write() {
 
 // read is the reader's goroutine: handshake, then messages until the first error.
 func (s *stream) read(ctx context.Context) error {
-	first := time.Now().Add(firstMessage)
+	first := time.Now().Add(s.agent.patience.first)
 	_ = s.conn.SetDeadline(first)
 	if t, ok := s.conn.(*tls.Conn); ok {
 		if err := t.HandshakeContext(ctx); err != nil {
@@ -116,7 +125,7 @@ func (s *stream) read(ctx context.Context) error {
 	seen := false
 	f.started = func() {
 		if seen {
-			_ = s.conn.SetReadDeadline(time.Now().Add(oneMessage))
+			_ = s.conn.SetReadDeadline(time.Now().Add(s.agent.patience.message))
 		}
 	}
 	for {
@@ -140,9 +149,9 @@ func (s *stream) read(ctx context.Context) error {
 
 func (s *stream) idle() time.Duration {
 	if s.trusted.Load() {
-		return idleDevice
+		return s.agent.patience.device
 	}
-	return idleStranger
+	return s.agent.patience.stranger
 }
 
 // accept takes connections until the listener is closed.

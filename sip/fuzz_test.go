@@ -1,0 +1,146 @@
+package sip
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func seeds(f *testing.F) {
+	files, _ := filepath.Glob(filepath.Join(tortureDir, "*", "*.dat"))
+	for _, name := range files {
+		if data, err := os.ReadFile(name); err == nil {
+			f.Add(data)
+		}
+	}
+	f.Add([]byte(msg{method: "INVITE", body: "v=0\r\n"}.String()))
+	f.Add([]byte(msg{method: "REFER", headers: []string{"r: <sip:b@h?Replaces=a%40b%3Bto-tag%3D1>"}}.String()))
+}
+
+// FuzzParseRequest: what is accepted can be answered, and neither the answer nor a request built from it lets a line
+// of the peer's making through.
+func FuzzParseRequest(f *testing.F) {
+	seeds(f)
+	a, err := NewAgent(Options{Secret: []byte("s"), Realm: testRealm, Credentials: logins{"alice": "pw"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(a.Close)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := parse(data, Flow{Transport: "udp"})
+		if refused, ok := err.(*refusal); ok {
+			_ = a.reply(refused.request, "t", Reply{Code: refused.code, Headers: refused.headers})
+			return
+		}
+		r, ok := m.(*Request)
+		if err != nil || !ok {
+			return
+		}
+		_, _, _ = ReferTarget(r)
+		_ = a.auth.verify(r)
+		raw := a.reply(r, "t", Reply{Code: 200})
+		back, err := parse(raw, Flow{})
+		if res, ok := back.(*Response); err == nil && (!ok || res.callID != r.callID || res.cseq != r.cseq || res.via.branch() != r.via.branch()) {
+			t.Errorf("the answer is another's: %q", raw)
+		}
+		x := Exchange{r, &serverTx{tag: "t"}}
+		d := x.Dialog(1)
+		if dr, err := a.draft(d.NewRequest("BYE", Body{})); err == nil {
+			if _, err := ParseRequest(a.bytes(dr)); err != nil {
+				t.Errorf("our BYE: %v\n%q", err, a.bytes(dr))
+			}
+		}
+	})
+}
+
+// FuzzParseURI: what is accepted means the same after it was written and read again.
+func FuzzParseURI(f *testing.F) {
+	for _, s := range []string{"sip:a@h", "sips:%00@[::1]:5061;x=%41?h=v", "tel:+1-2;ext=3", "sip:a;b?c@h"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		u, err := ParseURI(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseURI(u.String())
+		if err != nil || again.String() != u.String() || again.User != u.User || again.Host != u.Host || again.Port != u.Port {
+			t.Errorf("%q → %q → %q (%v)", s, u, again, err)
+		}
+	})
+}
+
+// FuzzParseNameAddr: as FuzzParseURI, for addresses.
+func FuzzParseNameAddr(f *testing.F) {
+	for _, s := range []string{`"A \"b\"" <sip:a@h;x>;tag=1`, "sip:a@h;tag=1", "*", "A <sip:h>", `<sip:h>;x="<y>"`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := ParseNameAddr(s)
+		if err != nil || hasControl(s) {
+			return
+		}
+		again, err := ParseNameAddr(n.String())
+		if err != nil || again.String() != n.String() || tag(again) != tag(n) {
+			t.Errorf("%q → %q → %q (%v)", s, n, again, err)
+		}
+	})
+}
+
+// FuzzReferTarget: whatever a Refer-To says, what comes of it has no headers to smuggle in.
+func FuzzReferTarget(f *testing.F) {
+	f.Add("<sip:b@h?Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2>")
+	f.Add("sip:*41@h")
+	f.Fuzz(func(t *testing.T, s string) {
+		r := &Request{message: message{headers: []Header{{"Refer-To", s}}}}
+		if u, _, err := ReferTarget(r); err == nil && (len(u.Headers) != 0 || u.Scheme == "") {
+			t.Errorf("%q → %#v", s, u)
+		}
+	})
+}
+
+// FuzzParseReplaces: what is accepted means the same after it was written and read again.
+func FuzzParseReplaces(f *testing.F) {
+	f.Add("a@b;to-tag=1;from-tag=2;early-only")
+	f.Add("only-id")
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := ParseReplaces(s)
+		if err != nil || !plainValue(r.ToTag) || !plainValue(r.FromTag) {
+			return
+		}
+		if again, err := ParseReplaces(r.String()); err != nil || again != r {
+			t.Errorf("%q → %+v → %+v (%v)", s, r, again, err)
+		}
+	})
+}
+
+// FuzzFramer: a stream ends, is never cut beyond the limit, and the same messages come however it is chopped.
+func FuzzFramer(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		all := func(r *framer) []string {
+			var out []string
+			for range len(data) + 2 {
+				m, err := r.next()
+				if err == errPing {
+					out = append(out, "ping")
+					continue
+				}
+				if err != nil {
+					return out
+				}
+				if len(m) > maxMessage {
+					t.Fatalf("message of %d bytes", len(m))
+				}
+				out = append(out, string(m))
+			}
+			t.Fatal("the stream does not end")
+			return nil
+		}
+		whole, chopped := all(newFramer(bytes.NewReader(data))), all(newFramer(oneByte{bytes.NewReader(data)}))
+		if len(whole) != len(chopped) {
+			t.Errorf("%d messages whole, %d chopped", len(whole), len(chopped))
+		}
+	})
+}
