@@ -43,7 +43,7 @@ func (r *Registrar) keepAlive(a *account, p place, s *pulse) {
 	s.asking = true
 	r.asking++
 	r.asks.Go(func() {
-		err := r.ask(b, askTimeout, askTries)
+		err := r.ask(b, r.askTimeout, askTries)
 		r.mail.post(func() {
 			s.asking = false
 			r.asking--

@@ -31,7 +31,7 @@ func TestFlowClosed(t *testing.T) {
 		o.expect(200, app("alice", "baresip v3", "urn:uuid:1", tcp("198.51.100.8:40001", 3)), "")
 		o.FlowClosed(flow) // told late
 		o.want("alice", "1 baresip here")
-		if n := len(o.flows); n != 1 {
+		if n := o.followed(); n != 1 {
 			t.Errorf("%d flows are followed, one is bound", n)
 		}
 	})

@@ -30,7 +30,6 @@ type office struct {
 	store   *memory
 	journal *diary
 	stop    func()
-	calls   int
 }
 
 func newOffice(t testing.TB, users ...string) *office {
@@ -63,6 +62,13 @@ func (o *office) open() {
 func (o *office) restart() {
 	o.stop()
 	o.open()
+}
+
+// followed counts the flows that run follows; run itself does, for they are its own.
+func (o *office) followed() int {
+	n := make(chan int)
+	o.mail.post(func() { n <- len(o.flows) })
+	return <-n
 }
 
 // phone is what registers.

@@ -99,6 +99,7 @@ func TestIdentify(t *testing.T) {
 				for _, s := range steps {
 					a := o.send(s.phone, "")
 					time.Sleep(later)
+					synctest.Wait()
 					if a.code != 200 {
 						t.Fatalf("%+v", a)
 					}

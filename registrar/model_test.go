@@ -166,7 +166,7 @@ func (m *room) checkStore(rt *rapid.T, o *office, all []Device) {
 			bound[b.Flow] = true
 		}
 	}
-	if len(bound) != len(o.flows) {
-		rt.Fatalf("%d flows are followed, %d bound", len(o.flows), len(bound))
+	if n := o.followed(); n != len(bound) {
+		rt.Fatalf("%d flows are followed, %d bound", n, len(bound))
 	}
 }

@@ -43,8 +43,10 @@ const defaultKeepAlive = 30 * time.Second
 // Registrar holds all users and devices in memory. Whoever reads it reads snapshots; every change goes through run,
 // one at a time per user, and is answered when the store has it.
 type Registrar struct {
-	o   Options // set once
-	log *slog.Logger
+	// set once
+	o          Options
+	log        *slog.Logger
+	askTimeout time.Duration
 
 	users     sync.Mutex // who adds and removes users
 	directory atomic.Pointer[directory]
@@ -69,7 +71,7 @@ func New(o Options) (*Registrar, error) {
 		o.Log = slog.Default()
 	}
 	r := &Registrar{
-		o: o, log: o.Log, stopped: make(chan struct{}),
+		o: o, log: o.Log, askTimeout: askTimeout, stopped: make(chan struct{}),
 		mail: mailbox{wake: make(chan struct{}, 1)}, flows: make(map[sip.Flow]map[*account]bool),
 	}
 	return r, r.load()
