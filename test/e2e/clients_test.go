@@ -41,3 +41,26 @@ func TestBaresipCallsBaresip(t *testing.T) {
 		})
 	}
 }
+
+func TestBaresipCallsLinphone(t *testing.T) {
+	for _, first := range []string{"baresip", "linphonec"} {
+		t.Run(first+" calls", func(t *testing.T) {
+			w := newWorld(t)
+			need(t, "linphonec", "linphone-cli")
+			b, l := w.startBaresip("alice", "udp", 440), w.startLinphone("bob", 660)
+			if first == "baresip" {
+				b.dial("102")
+			} else {
+				l.do("call sip:101@" + w.UDP.String())
+			}
+			b.await("CALL_ESTABLISHED", 10*time.Second)
+			pause(5 * time.Second)
+			b.do("hangup", "")
+			b.await("CALL_CLOSED", 5*time.Second)
+			b.quit()
+			l.quit()
+			b.found(660, 3*time.Second)
+			l.found(440, 3*time.Second)
+		})
+	}
+}

@@ -70,3 +70,12 @@ func fromA(b byte) int16 {
 	}
 	return int16(v)
 }
+
+// EncodePCMU is sound as bytes of G.711 µ-law, for what is played to others.
+func EncodePCMU(samples []int16) []byte {
+	b := make([]byte, len(samples))
+	for i, s := range samples {
+		b[i] = toMu(s)
+	}
+	return b
+}
