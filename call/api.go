@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"baton/registrar"
@@ -168,7 +167,8 @@ type MoveRequest struct {
 	How    string `json:"how"`            // for the log: cli, api
 }
 
-// Move moves a seat to a named device and returns the figures when both sides are settled, or why it could not be.
+// Move moves a seat to a named device and returns the figures when both sides are settled, or why it could not be. The end
+// of ctx takes a move back that has not switched yet.
 func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
 	c, err := b.moveCall(r)
 	if err != nil {
@@ -180,7 +180,8 @@ func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
 	}
 	told := make(chan outcome, 1)
 	tell := func(report MoveReport, err error) { told <- outcome{report, err} }
-	if !c.post(func() { c.requested(r, tell) }) {
+	var m *move // owned by the agent
+	if !c.post(func() { m = c.requested(r, tell) }) {
 		return MoveReport{}, ErrNoCall
 	}
 	select {
@@ -190,6 +191,11 @@ func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
 		o, err := last(told, outcome{})
 		return o.report, errors.Join(err, o.err)
 	case <-ctx.Done():
+		c.post(func() {
+			if m != nil && c.moveOf(m.seat) == m {
+				c.failMove(m, "taken back", 487)
+			}
+		})
 		return MoveReport{}, ctx.Err()
 	}
 }
@@ -210,28 +216,29 @@ func (b *B2BUA) moveCall(r MoveRequest) (*Call, error) {
 }
 
 // requested starts a move that a person or program asked for.
-func (c *Call) requested(r MoveRequest, tell func(MoveReport, error)) {
+func (c *Call) requested(r MoveRequest, tell func(MoveReport, error)) *move {
 	seat, device, err := c.seatFor(r)
 	if err != nil {
 		tell(MoveReport{}, err)
-		return
+		return nil
 	}
 	if seat.holder != nil && seat.holder.device.Key == device.Key { // already there: nothing changes
 		tell(MoveReport{Call: c.id, User: seat.user.Name, From: device.Name, To: device.Name}, nil)
-		return
+		return nil
 	}
 	m := &move{
 		c: c, seat: seat, into: seat, from: seat.holder, only: &device, how: r.How, who: r.Who, began: time.Now(), reported: tell,
 	}
 	if !device.Here() {
 		tell(MoveReport{}, refusal(480, away(device)))
-		return
+		return nil
 	}
 	if err := c.addMove(m); err != nil {
 		tell(MoveReport{}, err)
-		return
+		return nil
 	}
 	c.beginMove(m)
+	return m
 }
 
 // seatFor finds the seat whose user has the device.
@@ -250,7 +257,7 @@ func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
 	var (
 		seat   *Seat
 		device registrar.Device
-		errs   []string
+		unfit  error
 	)
 	for _, s := range c.seats {
 		if want != "" && s.user.Name != want {
@@ -259,7 +266,7 @@ func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
 		d, err := c.b.Registrar.Find(s.user.Name, r.Device)
 		switch {
 		case err != nil:
-			errs = append(errs, err.Error())
+			unfit = and(unfit, err)
 		case seat != nil && seat.user.Name != s.user.Name:
 			return nil, d, fmt.Errorf("both %s and %s have a device %q: say whose with --seat", seat.user.Name, s.user.Name, r.Device)
 		case seat == nil || (seat.holder != nil && seat.holder.device.Key == d.Key):
@@ -269,8 +276,16 @@ func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
 	if seat != nil {
 		return seat, device, nil
 	}
-	if len(errs) == 0 {
+	if unfit == nil {
 		return nil, device, fmt.Errorf("%s is not in this call", want)
 	}
-	return nil, device, errors.New(strings.Join(errs, "; "))
+	return nil, device, unfit
+}
+
+// and joins two errors in one line.
+func and(a, b error) error {
+	if a == nil {
+		return b
+	}
+	return fmt.Errorf("%w; %w", a, b)
 }

@@ -42,17 +42,9 @@ func (m *move) figures(call string) MoveReport {
 		HeldMS: ms(m.heldFor), OverlapMS: ms(m.switched.Sub(m.overlap)),
 		Far: Gap{GapMS: ms(far.Gap), Lost: far.Lost},
 	}
-	r.Near = Gap{GapMS: ms(m.near()), Lost: 0}
+	near := m.to.stream.Splice() // of its line's beginning: the far side's media reaches both devices by then
+	r.Near = Gap{GapMS: ms(near.Gap), Lost: int(m.far.stream.Lost() - m.lost)}
 	return r
-}
-
-// near is how long neither of the user's devices got the far side's media: none in an overlap.
-func (m *move) near() time.Duration {
-	first := m.to.stream.FirstSent()
-	if !m.left || first.Before(m.overlap) {
-		return 0
-	}
-	return first.Sub(m.overlap)
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -42,7 +42,7 @@ type move struct {
 	heldFor  time.Duration
 	overlap  time.Time
 	far      *Leg
-	before   media.Stats // of the far leg when the new one was answered
+	lost     uint64 // packets of the far side that had reached nobody when the move began
 }
 
 // unheard is how long an answered device may stay silent before its signalling decides.
@@ -71,7 +71,7 @@ func (c *Call) addMove(m *move) error {
 	case far == nil || far.holder == nil:
 		return refusal(480, "nobody is on the other side")
 	}
-	m.far = far.holder
+	m.far, m.lost = far.holder, far.holder.stream.Lost()
 	if m.only != nil {
 		m.device = m.only.Name
 	} else {
@@ -122,7 +122,7 @@ func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 // joinNew connects the new leg beside the old one: it hears the far side at once and is waited for to be heard. The
 // act answers it, after commit A.
 func (c *Call) joinNew(m *move, l *Leg, act func() bool) {
-	m.to, m.overlap, m.before = l, time.Now(), m.far.stream.Stats()
+	m.to, m.overlap = l, time.Now()
 	c.wire()
 	c.commit(func() {
 		if c.moveOf(m.seat) != m || l.state == legClosed || !act() {
