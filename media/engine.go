@@ -42,9 +42,10 @@ type Engine struct {
 // NewEngine checks its options; it starts nothing.
 func NewEngine(o Options) (*Engine, error) {
 	e := &Engine{
-		log: o.Log, local: o.Advertise.Local, sockets: udpSockets{}, epoch: time.Now(),
+		log: o.Log, local: o.Advertise.Local, epoch: time.Now(),
 		ports: newPorts(o.Config.Ports), streams: map[*Stream]struct{}{},
 	}
+	e.sockets = portable{e}
 	e.clock = func() time.Duration { return time.Since(e.epoch) }
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -160,6 +161,10 @@ func (e *Engine) Open(o StreamOptions) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !e.enter() {
+		return nil, ErrClosed
+	}
+	defer e.readers.Done()
 	s := newStream(e, o)
 	port, err := e.bindPair(s, at)
 	if err != nil {
@@ -173,10 +178,17 @@ func (e *Engine) Open(o StreamOptions) (*Stream, error) {
 		return nil, ErrClosed
 	}
 	e.streams[s] = struct{}{}
-	e.readers.Add(2)
-	go e.read(s, s.rtp, s.receive)
-	go e.read(s, s.rtcp, s.receiveRTCP)
 	return s, nil
+}
+
+// enter keeps Run from ending until readers.Done, unless it is ending already.
+func (e *Engine) enter() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.readers.Add(1)
+	}
+	return !e.closed
 }
 
 // bindPair finds a port pair that nobody else has either.
@@ -194,11 +206,11 @@ func (e *Engine) bindPair(s *Stream, at netip.Addr) (uint16, error) {
 		if err != nil {
 			return 0, errorOr(last, err)
 		}
-		if s.rtp, last = e.sockets.listen(netip.AddrPortFrom(home, port)); last != nil {
+		if s.rtp, last = e.sockets.listen(netip.AddrPortFrom(home, port), s.receive); last != nil {
 			e.dropPair(port, e.clock())
 			continue
 		}
-		if s.rtcp, last = e.sockets.listen(netip.AddrPortFrom(home, port+1)); last != nil {
+		if s.rtcp, last = e.sockets.listen(netip.AddrPortFrom(home, port+1), s.receiveRTCP); last != nil {
 			s.rtp.Close()
 			e.dropPair(port, e.clock())
 			continue

@@ -71,7 +71,6 @@ func (s *Stream) admit(t *path, p *packet, from netip.AddrPort) bool {
 	return true
 }
 
-
 // reopen takes new terms. The source stays latched while the peer's address does, so that a phone behind NAT goes on hearing.
 func (l *latch) reopen(t *terms) {
 	old := l.terms

@@ -36,6 +36,7 @@ type line struct {
 	frame   uint32        // ticks between packets
 	skew    int64         // ticks by which the source is behind the grid; stays within a frame
 	hold    time.Duration // until when the next slot is kept for want
+	holds   int           // how often in a row
 
 	in    incoming
 	last  *outgoing // how the last packet left
@@ -84,7 +85,7 @@ func (l *line) close() {
 func (l *line) follow(src *source, now time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hold = 0
+	l.hold, l.holds = 0, 0
 	switch {
 	case l.closed:
 	case src == nil:
@@ -96,6 +97,14 @@ func (l *line) follow(src *source, now time.Duration) {
 	default:
 		l.want.Store(src)
 	}
+}
+
+// next is the source of the packets to come: the one that is waited for, else the present one.
+func (l *line) next() *source {
+	if want := l.want.Load(); want != nil {
+		return want
+	}
+	return l.cur.Load()
 }
 
 // offer takes a packet that src delivers, and says whether it was sent: only the source that the line follows is, or the one it waits for,
@@ -133,6 +142,7 @@ func (l *line) take(src *source, p *packet, o *outgoing) bool {
 		return false
 	case p.now < l.hold:
 		l.slot.inc()
+		l.in.broken = true // should it have to go on after all, without a number missing
 		return false
 	case l.in.broken || l.strange(p):
 		return l.restart(p, o)

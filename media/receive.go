@@ -97,7 +97,7 @@ func isRTCP(b []byte) bool { return len(b) > 1 && b[1] >= 192 && b[1] <= 223 }
 
 // parse reads the header (RFC 3550 §5.1); CSRC list, extension and padding are left behind.
 func (p *packet) parse(b []byte) bool {
-	if len(b) < 12 || b[0]>>6 != 2 {
+	if len(b) < 12 || len(b) > maxPacket || b[0]>>6 != 2 {
 		return false
 	}
 	p.buf, p.body, p.end = b, 12+4*int(b[0]&15), len(b)
@@ -146,7 +146,7 @@ func (s *Stream) heard(t *path, c *heard, p *packet) {
 
 // forward offers the packet to every line that is fed; one that follows somebody else says no.
 func (s *Stream) forward(t *path, codec int, p *packet) {
-	sent, can := false, len(t.sinks) == 0
+	sent, can := false, false
 	for i := range t.sinks {
 		k := &t.sinks[i]
 		if !k.out[codec].ok {
@@ -157,11 +157,13 @@ func (s *Stream) forward(t *path, codec int, p *packet) {
 			sent = true
 		}
 	}
-	switch {
-	case !can:
+	if sent || len(t.sinks) == 0 {
+		return
+	}
+	if !can {
 		s.ear.drops.payload.inc()
-		s.ear.lost.inc()
-	case !sent && len(t.sinks) > 0:
+	}
+	if p.sound {
 		s.ear.lost.inc()
 	}
 }

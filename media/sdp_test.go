@@ -76,9 +76,11 @@ func TestParseOffers(t *testing.T) {
 		ptime, lines int
 		mux          bool
 	}{
-		"linphone": {0, "10.77.0.2:7078", "10.77.0.2:45109",
+		"linphone": {
+			0, "10.77.0.2:7078", "10.77.0.2:45109",
 			"opus/48000/2 speex/16000 speex/8000 PCMU/8000 PCMA/8000 G729/8000 telephone-event/48000 telephone-event/16000 telephone-event/8000",
-			SendRecv, 0, 2, true},
+			SendRecv, 0, 2, true,
+		},
 		"baresip":        {0, "10.77.0.3:12408", "10.77.0.3:12409", "opus/48000/2 G722/8000 PCMU/8000 PCMA/8000 telephone-event/8000", SendRecv, 20, 1, false},
 		"yealink":        {0, "192.168.1.20:11800", "192.168.1.20:11801", "G722/8000 PCMU/8000 PCMA/8000 G729/8000 telephone-event/8000", SendRecv, 20, 1, false},
 		"zoiper":         {0, "192.168.1.30:8000", "192.168.1.30:8001", "GSM/8000 speex/8000 PCMA/8000 PCMU/8000 iLBC/8000 telephone-event/8000", SendRecv, 0, 1, false},
@@ -215,8 +217,14 @@ func TestAnswers(t *testing.T) {
 
 func TestOffer(t *testing.T) {
 	own := []Codec{
-		{Name: "opus", Rate: 48000, Channels: 2, PT: 111}, {Name: "AMR", Rate: 8000, PT: 111, Fmtp: "octet-align=1"}, pcmu,
-		{Name: "speex", Rate: 8000, PT: 8}, pcma, {Name: "red", Rate: 48000, PT: 63}, {Name: "telephone-event", Rate: 16000, PT: 99}, dtmf,
+		{Name: "opus", Rate: 48000, Channels: 2, PT: 111},
+		{Name: "AMR", Rate: 8000, PT: 111, Fmtp: "octet-align=1"},
+		pcmu,
+		{Name: "speex", Rate: 8000, PT: 8},
+		pcma,
+		{Name: "red", Rate: 48000, PT: 63},
+		{Name: "telephone-event", Rate: 16000, PT: 99},
+		dtmf,
 	}
 	at := netip.MustParseAddrPort("[2001:db8::1]:20002")
 	got := string(NewOffer(Origin{ID: 9, Version: 1}, own, at, SendOnly).Marshal())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -33,9 +32,8 @@ type seen struct {
 }
 
 type roomConn struct {
-	r      *room
-	at     netip.AddrPort
-	closed chan struct{}
+	r  *room
+	at netip.AddrPort
 }
 
 func newRoom(t testing.TB) *room {
@@ -61,14 +59,7 @@ func (r *room) shut() {
 	}
 }
 
-func (r *room) listen(at netip.AddrPort) (conn, error) {
-	return &roomConn{r: r, at: at, closed: make(chan struct{})}, nil
-}
-
-func (c *roomConn) ReadFromUDPAddrPort([]byte) (int, netip.AddrPort, error) {
-	<-c.closed
-	return 0, netip.AddrPort{}, net.ErrClosed
-}
+func (r *room) listen(at netip.AddrPort, _ receiver) (conn, error) { return &roomConn{r, at}, nil }
 
 func (c *roomConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	c.r.mu.Lock()
@@ -77,7 +68,7 @@ func (c *roomConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) 
 	return len(b), nil
 }
 
-func (c *roomConn) Close() error { close(c.closed); return nil }
+func (c *roomConn) Close() error { return nil }
 
 // dev is a phone: where it is, how it numbers, when it sends next.
 type dev struct {
@@ -174,16 +165,6 @@ func (d *dev) arrival() time.Duration {
 	return d.due() + rand.N(d.jitter)
 }
 
-// silent lets a device that has been quiet begin again in its own rhythm.
-func (d *dev) resume() {
-	for d.due() < d.r.now {
-		d.n++
-		d.hdr.SequenceNumber++
-		d.hdr.Timestamp += d.frame
-	}
-	d.off = false
-}
-
 func bridge(a, b *dev) {
 	a.s.Feed(b.s)
 	b.s.Feed(a.s)
@@ -253,5 +234,4 @@ func follow(t testing.TB, all []seen, rate uint32) track {
 
 func payloadOf(b []byte) []byte { return b[12:] }
 
-func seqOf(b []byte) uint16 { return binary.BigEndian.Uint16(b[2:]) }
-func tsOf(b []byte) uint32  { return binary.BigEndian.Uint32(b[4:]) }
+func tsOf(b []byte) uint32 { return binary.BigEndian.Uint32(b[4:]) }

@@ -9,14 +9,14 @@ import (
 )
 
 // sockets is the seam between the packet path and what reads packets: the kernel's UDP sockets with a goroutine each here, a test's own
-// network, or a reader of many sockets at once. Whatever it is calls receive from one goroutine at a time for each conn.
+// network, or a reader of many sockets at once.
 type sockets interface {
-	listen(at netip.AddrPort) (conn, error)
+	// listen binds a socket and gives what arrives to receive, from one goroutine at a time, until it is closed.
+	listen(at netip.AddrPort, receive receiver) (conn, error)
 }
 
 // conn is one bound socket.
 type conn interface {
-	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
 	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
 	Close() error
 }
@@ -30,9 +30,10 @@ const maxPacket = 1500
 // socketBuffer holds seconds of audio, so that a busy machine loses none.
 const socketBuffer = 256 << 10
 
-type udpSockets struct{}
+// portable reads with a goroutine for each socket.
+type portable struct{ e *Engine }
 
-func (udpSockets) listen(at netip.AddrPort) (conn, error) {
+func (r portable) listen(at netip.AddrPort, receive receiver) (conn, error) {
 	network := "udp4"
 	if at.Addr().Is6() {
 		network = "udp6"
@@ -42,28 +43,28 @@ func (udpSockets) listen(at netip.AddrPort) (conn, error) {
 		return nil, err
 	}
 	_ = c.SetReadBuffer(socketBuffer) // a smaller one only makes loss likelier
+	r.e.readers.Go(func() { r.serve(c, receive) })
 	return c, nil
 }
 
-// read feeds one socket to receive until it is closed. A panic costs the packet, not the node.
-func (e *Engine) read(s *Stream, c conn, receive receiver) {
-	defer e.readers.Done()
-	buf := make([]byte, maxPacket)
-	for failures := 0; failures < 100; failures++ {
-		err := e.readAll(c, buf, receive)
+// serve reads a socket until it is closed. A panic costs the packet, not the node.
+func (r portable) serve(c *net.UDPConn, receive receiver) {
+	buf := make([]byte, maxPacket+1)
+	for range 100 {
+		err := r.read(c, buf, receive)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		e.log.Warn("media socket", "local", s.endpoint, "err", err)
+		r.e.log.Warn("media socket", "local", c.LocalAddr(), "err", err)
 		time.Sleep(10 * time.Millisecond)
 	}
-	e.log.Error("media socket given up", "local", s.endpoint)
+	r.e.log.Error("media socket given up", "local", c.LocalAddr())
 }
 
-func (e *Engine) readAll(c conn, buf []byte, receive receiver) (err error) {
+func (r portable) read(c *net.UDPConn, buf []byte, receive receiver) (err error) {
 	defer func() {
-		if r := recover(); r != nil {
-			e.log.Error("media packet", "err", r, "stack", string(debug.Stack()))
+		if p := recover(); p != nil {
+			r.e.log.Error("media packet", "err", p, "stack", string(debug.Stack()))
 			err = errors.New("panic")
 		}
 	}()
@@ -72,7 +73,7 @@ func (e *Engine) readAll(c conn, buf []byte, receive receiver) (err error) {
 		if err != nil {
 			return err
 		}
-		receive(buf[:n], unmapped(from), e.clock())
+		receive(buf[:n], unmapped(from), r.e.clock())
 	}
 }
 

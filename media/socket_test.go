@@ -111,15 +111,21 @@ func (p *peer) heard() []seen {
 	return append([]seen(nil), p.all...)
 }
 
+func (p *peer) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.all)
+}
+
 // wait until n packets have been heard.
 func (p *peer) wait(t testing.TB, n int) {
 	t.Helper()
 	limit := time.After(10 * time.Second)
-	for len(p.heard()) < n {
+	for p.count() < n {
 		select {
 		case <-p.more:
 		case <-limit:
-			t.Fatalf("%d packets, want %d", len(p.heard()), n)
+			t.Fatalf("%d packets, want %d", p.count(), n)
 		}
 	}
 }
@@ -342,5 +348,63 @@ func TestNothingLeaks(t *testing.T) {
 	e.stop(t)
 	if _, err := e.Open(StreamOptions{Peer: netip.MustParseAddr("127.0.0.1")}); !errors.Is(err, ErrClosed) {
 		t.Errorf("open after the end: %v", err)
+	}
+}
+
+// TestControlWhileTalking changes everything that can be changed while packets fly, for the race detector and the invariants of a line.
+func TestControlWhileTalking(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	e := startEngine(t, 43600)
+	var phones []*peer
+	var streams []*Stream
+	stop := make(chan struct{})
+	var talk sync.WaitGroup
+	for range 3 {
+		p := newPeer(t, "127.0.0.1")
+		s := e.stream(t, "127.0.0.1")
+		s.Apply(agreed(p.at, pcmu))
+		phones, streams = append(phones, p), append(streams, s)
+		talk.Go(func() { p.talk(t, s.Endpoint(), stop) })
+	}
+	far := streams[0]
+	for i := range 600 {
+		a := streams[1+rand.IntN(2)]
+		terms := agreed(phones[0].at, pcmu)
+		terms.Direction = Direction(rand.IntN(4))
+		switch rand.IntN(9) {
+		case 0, 1:
+			far.Follow(a)
+		case 2:
+			far.Play(Tone(rand.IntN(len(tones))))
+		case 3:
+			far.Feed(streams[1], streams[2])
+		case 4:
+			far.Apply(terms)
+		case 5:
+			a.Feed(far)
+		case 6:
+			a.Follow(far)
+		case 7:
+			far.Stats()
+			far.Splice()
+			far.InUse()
+		case 8:
+			e.report(e.clock() + time.Duration(i)*10*time.Second)
+		}
+		time.Sleep(rand.N(4 * ms))
+	}
+	streams[1].Close()
+	far.Apply(agreed(phones[0].at, pcmu))
+	streams[2].Feed(far)
+	far.Follow(streams[2])
+	phones[0].wait(t, phones[0].count()+5)
+	close(stop)
+	talk.Wait()
+	if k := follow(t, phones[0].heard(), 8000); k.breaks+k.tsBreaks != 0 || k.ssrcs != 1 {
+		t.Errorf("%+v", k)
+	}
+	e.stop(t)
+	for _, p := range phones {
+		p.close()
 	}
 }

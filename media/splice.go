@@ -5,7 +5,7 @@ import "time"
 // The splice: another source goes on where the last one stopped, on the grid of frames that the far side already hears. The new source's
 // first packet takes the slot nearest to its arrival, with the next sequence number and that slot's timestamp; where that slot has been
 // sent already, the next one is kept for the new source and its next packet taken. The rest of the phase difference is remembered (skew,
-// never more than three quarters of a frame), so that many switches do not add up.
+// never more than a frame), so that many switches do not add up.
 
 const (
 	maxJump   = 3000                   // sequence numbers (RFC 3550 A.1, MAX_DROPOUT) that are a restart and not loss
@@ -17,19 +17,25 @@ const (
 func (l *line) change(src *source, p *packet, o *outgoing) bool {
 	step, ok := l.step(p)
 	if !ok {
-		l.hold = p.now + duration(int64(l.frame), l.rate)*3/2
+		l.keep(p.now)
 		l.slot.inc()
 		return false
 	}
 	l.endEvent(p.now)
 	old := l.cur.Swap(src)
 	l.want.Store(nil)
-	l.hold = 0
+	l.hold, l.holds = 0, 0
 	lost := l.anchor(p, step)
 	if !src.tone {
 		l.gaps.spliced(old, src, p.now, lost)
 	}
 	return l.begin(p, o)
+}
+
+// keep holds the next slot for the source that is waited for: one and a half frames, longer each time for one whose packets are longer.
+func (l *line) keep(now time.Duration) {
+	l.holds = min(l.holds+1, 4)
+	l.hold = now + time.Duration(l.holds)*duration(int64(l.frame), l.rate)*3/2
 }
 
 // restart anchors the same source again: it has a new SSRC, jumped, or paused.
@@ -60,7 +66,7 @@ func (l *line) step(p *packet) (int64, bool) {
 	behind := l.skew + late // of the slot sent last
 	step := floor(behind+frame/2, frame)
 	switch {
-	case step < 1 && late >= frame*3/4 && behind >= frame/4:
+	case step < 1 && late >= frame*3/4 && (behind >= frame/4 || l.holds > 0):
 		step = 1 // rather a little early than a gap of two frames
 	case step == 2 && behind <= frame*7/4 && p.now-l.at < 2*duration(frame, l.rate):
 		step = 1 // rather a little late than a slot left empty

@@ -334,3 +334,24 @@ func TestEventEndsBeforeTheSplice(t *testing.T) {
 		}
 	}
 }
+
+// TestLongPackets: a new source with 60 ms packets that always come just after the old one's is taken all the same.
+func TestLongPackets(t *testing.T) {
+	r := newRoom(t)
+	far, old, dev := r.phone("203.0.113.5"), r.phone("198.51.100.7"), r.phone("198.51.100.9")
+	bridge(far, old)
+	r.run(r.now+201*ms, old)
+	dev.s.Feed(far.s)
+	far.s.Follow(dev.s)
+	dev.frame = 480
+	for range 10 {
+		r.run(r.now+60*ms, old)
+		dev.send()
+	}
+	if c := far.s.line.cur.Load(); c != &dev.s.ear.source {
+		t.Fatal("the switch never came")
+	}
+	if k := r.track(far, 8000); k.breaks+k.tsBreaks > 0 || k.gap > 65*ms {
+		t.Errorf("%+v", k)
+	}
+}

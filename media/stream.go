@@ -33,6 +33,7 @@ type Stream struct {
 	terms   *terms
 	sinks   []*Stream
 	feeders []*Stream // the streams that have this one among their sinks
+	player  *player   // of the last tone
 	closed  bool
 }
 
@@ -120,7 +121,8 @@ func (s *Stream) Follow(src *Stream) {
 	s.line.follow(&src.ear.source, s.engine.clock())
 }
 
-// Play sends a tone on the same unbroken line until the next Follow or Play. ToneNone is silence: nothing is sent.
+// Play sends a tone on the same unbroken line until the next Follow or Play; one that is playing goes on. ToneNone is silence: nothing is
+// sent.
 func (s *Stream) Play(t Tone) {
 	if t == ToneNone || int(t) >= len(tones) {
 		s.line.follow(nil, s.engine.clock())
@@ -129,13 +131,12 @@ func (s *Stream) Play(t Tone) {
 	e := s.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if s.closed || e.closed {
+	if s.closed || e.closed || s.player != nil && s.player.tone == t && s.line.next() == &s.player.source {
 		return
 	}
-	p := newPlayer(s, t)
-	s.line.follow(&p.source, e.clock())
-	e.readers.Add(1)
-	go p.run()
+	s.player = newPlayer(s, t)
+	s.line.follow(&s.player.source, e.clock())
+	e.readers.Go(s.player.run)
 }
 
 // InUse returns the codec last heard from the peer.
