@@ -153,9 +153,13 @@ func TestGarbage(t *testing.T) {
 	p := newParty(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	good := string((&phone.Message{Method: "INVITE", URI: "sip:bob@" + p.UDP.String(), Headers: []phone.Header{
-		{Name: "Via", Value: "SIP/2.0/UDP 10.77.0.19:5060;branch=z9hG4bKgarbage;rport"}, {Name: "Max-Forwards", Value: "70"},
-		{Name: "From", Value: "<sip:alice@x>;tag=1"}, {Name: "To", Value: "<sip:bob@x>"}, {Name: "Call-ID", Value: "garbage"},
-		{Name: "CSeq", Value: "1 INVITE"}, {Name: "Contact", Value: "<sip:alice@10.77.0.19>"},
+		{Name: "Via", Value: "SIP/2.0/UDP 10.77.0.19:5060;branch=z9hG4bKgarbage;rport"},
+		{Name: "Max-Forwards", Value: "70"},
+		{Name: "From", Value: "<sip:alice@x>;tag=1"},
+		{Name: "To", Value: "<sip:bob@x>"},
+		{Name: "Call-ID", Value: "garbage"},
+		{Name: "CSeq", Value: "1 INVITE"},
+		{Name: "Contact", Value: "<sip:alice@10.77.0.19>"},
 	}, Body: []byte("v=0\r\n")}).Bytes())
 	var messages [][]byte
 	for range 2000 {

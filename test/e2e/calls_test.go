@@ -401,8 +401,11 @@ func TestNothingUnknownPasses(t *testing.T) {
 	alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
 	bob.Behave(phone.AutoAnswer)
 	out := w.dial(alice, "bob", phone.DialOptions{Headers: []phone.Header{
-		{Name: "Call-Info", Value: "<sip:x>;answer-after=0"}, {Name: "Alert-Info", Value: "<http://x>;info=alert-autoanswer"},
-		{Name: "Answer-Mode", Value: "Auto"}, {Name: "X-Secret", Value: "1"}, {Name: "P-Asserted-Identity", Value: "<sip:boss@x>"},
+		{Name: "Call-Info", Value: "<sip:x>;answer-after=0"},
+		{Name: "Alert-Info", Value: "<http://x>;info=alert-autoanswer"},
+		{Name: "Answer-Mode", Value: "Auto"},
+		{Name: "X-Secret", Value: "1"},
+		{Name: "P-Asserted-Identity", Value: "<sip:boss@x>"},
 	}})
 	w.must(out.Await(5 * time.Second))
 	in := w.ringing(bob)

@@ -109,14 +109,17 @@ func (w *world) runSipp(from, to, portName, act string, args ...string) {
 	at := node.IP(w.next).String()
 	args = append([]string{
 		w.UDP.String(), "-sf", dir + "/call.xml", "-m", "1", "-i", at, "-mi", at, "-p", "5099", "-nostdin",
+		"-auth_uri", fmt.Sprintf("%s@%s", to, w.UDP), // else it authenticates another URI than it requests
 		"-timeout", "30s", "-timeout_error", "-trace_err", "-error_file", dir + "/errors",
+		"-trace_msg", "-message_file", dir + "/messages",
 	}, args...)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		said, _ := os.ReadFile(dir + "/errors")
-		w.t.Fatalf("sipp: %v\n%s\n%s", err, said, tail(string(out), 1500))
+		sent, _ := os.ReadFile(dir + "/messages")
+		w.t.Fatalf("sipp: %v\n%s\n%s\n%s", err, said, sent, tail(string(out), 1500))
 	}
 }
 
