@@ -103,7 +103,7 @@ func (a *authenticator) find(r *Request) (credential, bool) {
 }
 
 // matches computes the response. The digest URI need not be the Request-URI byte for byte: phones put another host
-// there; but it must mean the same user.
+// there, or none's user; but it must not name another user.
 func (a *authenticator) matches(c credential, r *Request, s Secret) bool {
 	h, ha1 := md5.New(), s.MD5
 	if c.sha256 {
@@ -116,7 +116,8 @@ func (a *authenticator) matches(c credential, r *Request, s Secret) bool {
 	}
 	same := subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(c.response))) == 1
 	u, err := ParseURI(c.uri)
-	return same && ha1 != "" && err == nil && u.User == r.uri.User
+	elsewhere := err != nil || u.User != r.uri.User && u.User != "" && r.uri.User != ""
+	return same && ha1 != "" && !elsewhere
 }
 
 func digest(h hash.Hash, parts ...string) string {

@@ -198,7 +198,7 @@ func TestInviteRefused(t *testing.T) {
 	begin := time.Now()
 	dev.answer(r, 486, "bt") // its ACK was lost
 	dev.next("ACK")
-	if took := time.Since(begin); took > quick.t1*5 {
+	if took := time.Since(begin); took > time.Second {
 		t.Errorf("the ACK was repeated after %v", took)
 	}
 }
@@ -216,7 +216,7 @@ func TestChallengeIsNotAnswered(t *testing.T) {
 		t.Errorf("%v", res.err)
 	}
 	dev.next("ACK")
-	dev.quiet(100 * time.Millisecond)
+	dev.never("INVITE", 100*time.Millisecond)
 }
 
 func TestCancel(t *testing.T) {
@@ -228,11 +228,7 @@ func TestCancel(t *testing.T) {
 	r := dev.next("INVITE")
 	elsewhere := &CancelReason{200, `Call "completed" elsewhere`}
 	cancel(elsewhere)
-	for end := time.Now().Add(3 * quick.t1); time.Now().Before(end); { // no CANCEL before a 1xx
-		if data, err := dev.read(quick.t1); err == nil && strings.HasPrefix(string(data), "CANCEL") {
-			t.Fatal("CANCEL before any answer")
-		}
-	}
+	dev.never("CANCEL", 3*quick.t1) // before a 1xx
 	dev.answer(r, 180, "bt")
 	c := dev.next("CANCEL")
 	if c.via.branch() != r.via.branch() || c.CSeq() != r.CSeq() || c.ToTag() != "" || c.RequestURI().String() != r.RequestURI().String() ||
@@ -272,8 +268,8 @@ func TestAnswerCrossesCancel(t *testing.T) {
 		}
 		dev.answer(bye, 200, "")
 		dev.answer(r, 200, "bt", "Contact: <sip:bob@192.0.2.9>")
-		dev.next("ACK") // and no second BYE
-		dev.quiet(50 * time.Millisecond)
+		dev.next("ACK")
+		dev.never("BYE", 50*time.Millisecond)
 		if wait == "at once" {
 			if res := receive(t, "end", done); !errors.Is(res.err, context.Canceled) {
 				t.Errorf("%v", res.err)
@@ -356,15 +352,16 @@ func TestTimersOfTheClient(t *testing.T) {
 				n++
 			}
 		}
-		if want := map[string]int{"udp": 6, "tcp": 1}[network]; n != want { // Timer A: 0, 1, 3, 7, 15, 31 T1
-			t.Errorf("%s: INVITE was sent %d times, want %d", network, n, want)
+		most := map[string]int{"udp": 6, "tcp": 1}[network] // Timer A: 0, 1, 3, 7, 15, 31 T1
+		if n > most || n < (most+1)/2 {                     // a busy machine sends fewer
+			t.Errorf("%s: INVITE was sent %d times, want %d", network, n, most)
 		}
 		if res := receive(t, "Timer B", done); !errors.Is(res.err, ErrTimeout) {
 			t.Errorf("%s: %v", network, res.err)
 		}
 		begin = time.Now()
 		_, err := a.Do(context.Background(), d.NewRequest("OPTIONS", Body{}))
-		if took := time.Since(begin); !errors.Is(err, ErrTimeout) || took < quick.life() || took > 2*quick.life() {
+		if took := time.Since(begin); !errors.Is(err, ErrTimeout) || took < quick.life() || took > 3*quick.life() {
 			t.Errorf("%s: Timer F after %v: %v", network, took, err)
 		}
 	}
@@ -379,7 +376,7 @@ func TestTimerC(t *testing.T) {
 	begin := time.Now()
 	for range 3 { // each 1xx starts it again
 		dev.answer(r, 180, "bt")
-		dev.quiet(quick.c / 2)
+		dev.never("CANCEL", quick.c/2)
 	}
 	dev.next("CANCEL")
 	if took := time.Since(begin); took < 3*quick.c/2 {
@@ -460,7 +457,7 @@ func TestFlowGone(t *testing.T) {
 			t.Errorf("%v: %v, %v, %v", f, err1, err2, err3)
 		}
 	}
-	if took := time.Since(begin); took > 100*time.Millisecond {
+	if took := time.Since(begin); took > time.Second {
 		t.Errorf("dead flows took %v", took)
 	}
 }

@@ -43,7 +43,7 @@ func (l logins) Secret(login string) (Secret, bool) {
 }
 
 // quick makes an agent's timers 25 times shorter than the RFC's.
-var quick = timing{t1: 20 * time.Millisecond, t2: 160 * time.Millisecond, c: 400 * time.Millisecond, cancel: 300 * time.Millisecond}
+var quick = timing{t1: 20 * time.Millisecond, t2: 160 * time.Millisecond, c: time.Second, cancel: 300 * time.Millisecond}
 
 // start runs an agent on loopback until the test ends.
 func start(t testing.TB, change ...func(*Options)) *Agent {
@@ -207,6 +207,16 @@ func (w *wire) quiet(wait time.Duration) {
 	w.t.Helper()
 	if data, err := w.read(wait); err == nil {
 		w.t.Fatalf("unexpected message:\n%s", data)
+	}
+}
+
+// never fails if a request of the method comes within the time; others are passed over.
+func (w *wire) never(method string, wait time.Duration) {
+	w.t.Helper()
+	for end := time.Now().Add(wait); time.Now().Before(end); {
+		if data, err := w.read(time.Until(end)); err == nil && strings.HasPrefix(string(data), method) {
+			w.t.Fatalf("unexpected %s:\n%s", method, data)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func on(addr string) bool { return addr != "" && addr != "off" }
 // went away without a word is found out within half a minute.
 func (a *Agent) listenStream(transport, addr string, cfg *tls.Config) error {
 	alive := net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}
-	lc := net.ListenConfig{KeepAliveConfig: alive}
+	lc := net.ListenConfig{KeepAliveConfig: alive, Control: giveUpUnacked}
 	l, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return listenError(transport, addr, err)

@@ -136,7 +136,7 @@ func (s *shard) authenticate(r *Request, d *attached) bool {
 	}
 	r.user = v.user
 	if st := s.agent.stream(r.flow); st != nil {
-		st.trusted.Store(true)
+		st.trust()
 	}
 	wrong := d != nil && d.user != v.user
 	if d == nil && !contains(v.identities, r.from.URI.User) {

@@ -45,7 +45,9 @@ type stream struct {
 	done   chan struct{}
 	end    sync.Once
 
-	trusted atomic.Bool // an authenticated request came over it
+	// guarded by mu
+	mu      sync.Mutex
+	trusted bool // an authenticated request came over it
 }
 
 // send queues one message. A peer that does not read its messages loses the connection.
@@ -142,16 +144,31 @@ func (s *stream) read(ctx context.Context) error {
 			s.agent.receive(msg, s.flow)
 		}
 		if seen {
-			_ = s.conn.SetReadDeadline(time.Now().Add(s.idle()))
+			s.rest()
 		}
 	}
 }
 
-func (s *stream) idle() time.Duration {
-	if s.trusted.Load() {
-		return s.agent.patience.device
+// rest sets how long the next message is waited for.
+func (s *stream) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idle := s.agent.patience.stranger
+	if s.trusted {
+		idle = s.agent.patience.device
 	}
-	return s.agent.patience.stranger
+	_ = s.conn.SetReadDeadline(time.Now().Add(idle))
+}
+
+// trust keeps the connection for as long as a device's: somebody has logged in on it. The reader may be waiting for
+// the next message already.
+func (s *stream) trust() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.trusted {
+		s.trusted = true
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.agent.patience.device))
+	}
 }
 
 // accept takes connections until the listener is closed.

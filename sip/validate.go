@@ -75,7 +75,7 @@ func (r *Request) checkContacts() error {
 	contacts := r.Headers("Contact")
 	for _, v := range contacts {
 		n, err := ParseNameAddr(v)
-		if err != nil && !errors.Is(err, errScheme) {
+		if err != nil && (r.method == "INVITE" || !errors.Is(err, errScheme)) {
 			return fmt.Errorf("Contact: %w", err)
 		}
 		if n.URI.Host == "*" && r.method != "REGISTER" {
