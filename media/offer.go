@@ -67,7 +67,8 @@ func NewAnswer(o Origin, offer Description, codecs []Codec, at netip.AddrPort, d
 	return d, nil
 }
 
-// common returns the codecs of offer that are in codecs, in offer's order and with the parameters of codecs.
+// common returns the codecs of offer that are in codecs, in offer's order and with the parameters of codecs. Of PCMU and PCMA the one that
+// stands first in codecs comes first: it is the one that need not be converted.
 func common(offer, codecs []Codec) []Codec {
 	pairs := match(offer, codecs)
 	slices.SortFunc(pairs, func(a, b pair) int { return a.offer - b.offer })
@@ -76,6 +77,10 @@ func common(offer, codecs []Codec) []Codec {
 		c := offer[p.offer]
 		c.Fmtp = p.fmtp
 		out = append(out, c)
+	}
+	mu, a := slices.IndexFunc(out, pcmu.Is), slices.IndexFunc(out, pcma.Is)
+	if mu >= 0 && a >= 0 && (mu < a) != (slices.IndexFunc(codecs, pcmu.Is) < slices.IndexFunc(codecs, pcma.Is)) {
+		out[mu], out[a] = out[a], out[mu]
 	}
 	return atSoundRates(out)
 }

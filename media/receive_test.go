@@ -90,7 +90,7 @@ func BenchmarkReceive(b *testing.B) {
 
 // BenchmarkSockets is the whole way by the kernel's sockets: sent, relayed, heard.
 func BenchmarkSockets(b *testing.B) {
-	e := startEngine(b, 43500)
+	e := startEngine(b, 17500)
 	far, near := newPeer(b, "127.0.0.1"), newPeer(b, "127.0.0.1")
 	sf, sn := e.stream(b, "127.0.0.1"), e.stream(b, "127.0.0.1")
 	sf.Apply(agreed(far.at, pcmu))

@@ -45,7 +45,8 @@ var offers = map[string][]byte{
 		"m=image 4000 udptl t38", "a=T38FaxVersion:0", "m=audio 5004 RTP/AVP 0 8", "m=video 5006 RTP/AVP 34", "a=rtpmap:34 H263/90000"),
 	"bria two lines": sdpOf("v=0", "o=- 1 1 IN IP4 10.0.0.9", "s=Bria", "c=IN IP4 10.0.0.9", "t=0 0",
 		"m=audio 4000 RTP/SAVP 0 8", "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x", "m=audio 4002 RTP/AVP 0 8"),
-	"bare": []byte("v=0\no=x 1 1 IN IP4 10.0.0.1\ns= \nc=IN IP4 10.0.0.1\nt=0 0\nm=audio 4000 RTP/AVP 0"),
+	"bare":     []byte("v=0\no=x 1 1 IN IP4 10.0.0.1\ns= \nc=IN IP4 10.0.0.1\nt=0 0\nm=audio 4000 RTP/AVP 0"),
+	"bare two": []byte("v=0\no=x 1 1 IN IP4 10.0.0.1\ns= \nc=IN IP4 10.0.0.1\nt=0 0\nm=audio 4000 RTP/AVP 0 9 8"),
 	"disorder": sdpOf("v=0", "a=sendonly", "t=0 0", "c=IN IP4 10.0.0.1", "s=x", "o=x 1 1 IN IP4 10.0.0.1", "x-junk", "q=?",
 		"m=audio 4000 RTP/AVP 0 8", "a=ptime:30", "c=IN IP4 10.0.0.2", "i=title", "b=AS:64"),
 }
@@ -185,6 +186,9 @@ func TestAnswers(t *testing.T) {
 		}},
 		"fax refused, order kept": {"ata with fax", Known(), nil, []string{
 			"m=image 0 udptl t38", "m=audio 20000 RTP/AVP 0 8", "a=rtpmap:0 PCMU/8000", "a=rtpmap:8 PCMA/8000", "a=sendrecv", "m=video 0 RTP/AVP 34",
+		}},
+		"no conversion first": {"bare two", WithG711([]Codec{g722, pcma}), nil, []string{
+			"m=audio 20000 RTP/AVP 8 9 0", "a=rtpmap:8 PCMA/8000", "a=rtpmap:9 G722/8000", "a=rtpmap:0 PCMU/8000", "a=sendrecv",
 		}},
 		"the line without srtp": {"bria two lines", []Codec{pcmu}, nil, []string{
 			"m=audio 0 RTP/SAVP 0 8", "m=audio 20000 RTP/AVP 0", "a=rtpmap:0 PCMU/8000", "a=sendrecv",

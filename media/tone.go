@@ -155,8 +155,10 @@ func (p *player) run() {
 		if !p.play(due, now) {
 			return
 		}
-		if due += toneFrame; now-due > 10*toneFrame {
-			due = now // the machine stood still; what was missed is past
+		due += toneFrame
+		if missed := (now - due) / toneFrame; missed > 10 { // the machine stood still
+			p.skip(int(missed))
+			due += missed * toneFrame
 		}
 		timer.Reset(due - e.clock())
 	}
@@ -190,6 +192,12 @@ func (p *player) play(due, now time.Duration) bool {
 	p.n++
 	l.offer(&p.source, &p.p, &p.out)
 	return true
+}
+
+// skip leaves frames out whose time has passed.
+func (p *player) skip(n int) {
+	p.n += n
+	p.p.ts += uint32(n) * uint32(ticks(toneFrame, p.p.rate))
 }
 
 // choose takes the codec that is spoken on the line, else the first the peer takes that tones can be had in.

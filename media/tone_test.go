@@ -111,7 +111,7 @@ func TestToneAlone(t *testing.T) {
 // TestToneByTheClock plays in real time.
 func TestToneByTheClock(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	e := startEngine(t, 43400)
+	e := startEngine(t, 17400)
 	peer := newPeer(t, "127.0.0.1")
 	s := e.stream(t, "127.0.0.1")
 	s.Apply(agreed(peer.at, pcmu))
