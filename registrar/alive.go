@@ -41,25 +41,23 @@ func (r *Registrar) keepAlive(a *account, p place, s *pulse) {
 		return
 	}
 	s.asking = true
+	from := r.now()
 	r.asking++
 	r.asks.Go(func() {
 		err := r.ask(b, r.askTimeout, askTries)
 		r.mail.post(func() {
 			s.asking = false
 			r.asking--
-			r.asked(a, p, b, err)
+			r.asked(a, p, b, from, err)
 		})
 	})
 }
 
 // asked takes the outcome of a keep-alive.
-func (r *Registrar) asked(a *account, p place, b Binding, err error) {
-	if r.ctx.Err() != nil {
-		return
-	}
+func (r *Registrar) asked(a *account, p place, b Binding, from time.Time, err error) {
 	s := a.pulse[p]
-	if s == nil || s.flow != b.Flow {
-		return // registered anew meanwhile
+	if s == nil || r.ctx.Err() != nil || !s.heard.Before(from) {
+		return // it has ended, or spoken meanwhile
 	}
 	switch {
 	case err == nil:

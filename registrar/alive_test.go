@@ -106,6 +106,13 @@ func TestKeepAlive(t *testing.T) {
 		if n := o.agent.count(p.contact); n != 0 {
 			t.Errorf("a device that speaks was asked %d times", n)
 		}
+		for range 12 {
+			o.expect(200, p, "")
+			time.Sleep(10 * time.Second)
+		}
+		if n := o.agent.count(p.contact); n != 0 {
+			t.Errorf("a device that registers was asked %d times", n)
+		}
 	})
 }
 
@@ -157,6 +164,26 @@ func TestSilentDevice(t *testing.T) {
 		o.want("alice", "1 yealink-t46s away")
 		if d := o.Devices("alice")[0]; len(d.Spare) != 0 || d.Reason != "does not answer OPTIONS" {
 			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// TestSpeaksWhileAsked registers while an OPTIONS goes unanswered: it is there all the same.
+func TestSpeaksWhileAsked(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t, "alice")
+		p := desk("alice", "Yealink SIP-T46S 1", "198.51.100.7:5060")
+		o.expect(200, p, "")
+		o.agent.set(func() { o.agent.deaf[p.contact] = true })
+		for o.agent.count(p.contact) == 0 {
+			time.Sleep(time.Second)
+		}
+		o.expect(200, p, "")
+		o.journal.lines()
+		time.Sleep(askTries*askTimeout + time.Second)
+		o.want("alice", "1 yealink-t46s here")
+		if lines := o.journal.lines(); len(lines) != 0 {
+			t.Errorf("log is %q", lines)
 		}
 	})
 }

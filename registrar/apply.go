@@ -29,12 +29,12 @@ func (o order) apply(devices []Device, lives func(Device) bool, now time.Time, n
 	case len(o.wishes) == 0:
 		return after, o.fetch(after), nil
 	}
-	claimed := make(map[string]bool)
+	claimed := make(map[place]bool)
 	for _, w := range o.wishes {
 		var key string
 		if w.expires > 0 {
 			after, key, err = o.bind(after, w, claimed, lives, now, node)
-			claimed[key] = true
+			claimed[place{key, w.regID}] = true
 		} else {
 			key, err = o.unbind(after, w, claimed, now)
 		}
@@ -77,7 +77,7 @@ func (o order) fetch(devices []Device) []string {
 }
 
 // bind gives the device behind a contact its binding; the device is made if it is new.
-func (o order) bind(devices []Device, w wish, claimed map[string]bool, lives func(Device) bool, now time.Time, node string) ([]Device, string, error) {
+func (o order) bind(devices []Device, w wish, claimed map[place]bool, lives func(Device) bool, now time.Time, node string) ([]Device, string, error) {
 	i := recognise(devices, w.visitor, claimed, lives)
 	if i < 0 {
 		rest, d, err := newDevice(devices, o.user, w.visitor, now)
@@ -90,7 +90,7 @@ func (o order) bind(devices []Device, w wish, claimed map[string]bool, lives fun
 	if err := o.inOrder(d); err != nil {
 		return nil, "", err
 	}
-	if claimed[d.Key] && w.regID == 0 || o.repeats(d, w, now) {
+	if claimed[place{d.Key, w.regID}] || o.repeats(d, w, now) {
 		return devices, d.Key, nil
 	}
 	if d.Index == 0 {
@@ -114,23 +114,23 @@ func (o order) binding(w wish, now time.Time, node string) Binding {
 	}
 }
 
-// unbind ends the binding of a contact. It is known by its URI, or by its instance and reg-id (RFC 5626 §6) unless
-// the same REGISTER has just given the device another contact.
-func (o order) unbind(devices []Device, w wish, claimed map[string]bool, now time.Time) (string, error) {
+// unbind ends the binding of a contact. It is known by its URI, or by its instance and reg-id (RFC 5626 §6); what the
+// same REGISTER has just bound stays.
+func (o order) unbind(devices []Device, w wish, claimed map[place]bool, now time.Time) (string, error) {
 	for i, d := range devices {
-		same := func(b Binding) bool {
-			return sameContact(b.Contact, w.uri) && b.RegID == w.regID ||
-				w.instance != "" && d.Instance == w.instance && b.RegID == w.regID && !claimed[d.Key]
+		if w.instance != d.Instance || claimed[place{d.Key, w.regID}] {
+			continue
 		}
-		if w.instance != d.Instance || !slices.ContainsFunc(d.bindings(), same) {
+		meant := func(b Binding) bool {
+			return b.RegID == w.regID && (w.instance != "" || sameContact(b.Contact, w.uri))
+		}
+		if !slices.ContainsFunc(d.bindings(), meant) {
 			continue
 		}
 		if err := o.inOrder(d); err != nil {
 			return "", err
 		}
-		if !claimed[d.Key] {
-			devices[i] = d.settle(slices.DeleteFunc(d.bindings(), same), reasonUnregistered, now)
-		}
+		devices[i] = d.settle(slices.DeleteFunc(d.bindings(), meant), reasonUnregistered, now)
 		return d.Key, nil
 	}
 	return "", nil

@@ -44,7 +44,6 @@ type Trace struct {
 	Host    string `json:"host"`              // contact host
 	Port    int    `json:"port"`              // contact port, 0 = none given
 	CallID  string `json:"call_id,omitempty"` // of its REGISTERs
-	Stream  bool   `json:"stream,omitempty"`  // it came over a connection, whose port means nothing
 	Addr    string `json:"addr"`              // address its packets came from, without port
 }
 

@@ -44,14 +44,14 @@ func contactUser(user string) string { return startAddress.ReplaceAllString(user
 // is new. A device without instance is known by its product, contact user and contact host:port (UDP) or Call-ID
 // (connections). lives tells of a device that is thought to be here whether it is: one that is not may have restarted,
 // and now comes with another port and Call-ID.
-func recognise(devices []Device, v visitor, claimed map[string]bool, lives func(Device) bool) int {
+func recognise(devices []Device, v visitor, claimed map[place]bool, lives func(Device) bool) int {
 	if v.instance != "" {
 		return slices.IndexFunc(devices, func(d Device) bool { return d.Instance == v.instance })
 	}
 	best := -1
 	for i, d := range devices {
 		switch {
-		case claimed[d.Key]:
+		case claimed[place{key: d.Key}]:
 		case v.is(d):
 			return i
 		case !v.mayBe(d), d.Here() && (v.Product == unknownProduct || lives(d)):
@@ -87,7 +87,7 @@ func (v visitor) is(d Device) bool {
 		return sameFlow && (sameUser || sameCall) || sameUser && sameCall
 	}
 	// A phone that has learnt its public address (RFC 3581) puts that into its next contact.
-	return sameUser && (sameFlow && sameCall || t.Host == v.Host && t.Port == v.Port && !t.Stream)
+	return sameUser && (sameFlow && sameCall || t.Host == v.Host && t.Port == v.Port)
 }
 
 // mayBe says whether the device may be the visitor after a restart: the same product and contact user at the same

@@ -41,6 +41,12 @@ func TestIdentify(t *testing.T) {
 			flow: tcp(fmt.Sprint("203.0.113.1:", 30000+id), id), callID: user,
 		}
 	}
+	viaProxy := func(contact string) *phone {
+		return &phone{
+			user: "alice", agent: "snom320/8.7", contact: "sip:alice@" + contact, flow: tcp("203.0.113.5:5060", 1), callID: contact,
+			headers: []string{"Via: SIP/2.0/UDP " + contact + ";branch=z9hG4bKx"}, cseq: int(time.Now().UnixMicro() % 1e6),
+		}
+	}
 	for name, steps := range map[string][]step{
 		"behind NAT whose port changes": {
 			{nat(yealink, 10001), "1 yealink-t46s here"},
@@ -87,6 +93,15 @@ func TestIdentify(t *testing.T) {
 			{browser(1, "abc"), "1 sipjs here"},
 			{browser(2, "def"), "1 sipjs here, 2 sipjs-2 here"},
 		},
+		"two behind a proxy": {
+			{viaProxy("10.0.0.1:5060"), "1 snom-320 here"},
+			{viaProxy("10.0.0.2:5060"), "1 snom-320 here, 2 snom-320-2 here"},
+			{viaProxy("10.0.0.1:5060"), "1 snom-320 here, 2 snom-320-2 here"},
+		},
+		"from TCP to UDP": {
+			{with(yealink, func(p *phone) { p.flow = tcp("192.168.1.20:40000", 1) }), "1 yealink-t46s here"},
+			{with(yealink, callID("udp")), "1 yealink-t46s here"},
+		},
 		"no User-Agent, three ports": {
 			{desk("alice", "", "192.168.1.50:5060"), "1 phone here"},
 			{desk("alice", "", "192.168.1.50:5062"), "1 phone here, 2 phone-2 here"},
@@ -131,6 +146,22 @@ func TestRestartedPhone(t *testing.T) {
 		if got := o.Devices("alice")[0].Binding.Contact; got != "sip:alice@192.168.1.40:50002" {
 			t.Errorf("device is at %s", got)
 		}
+		// One heard just now lives, and one that says nothing of itself may be anything: nobody is asked.
+		young := desk("alice", "Twinkle/1.10.2", "192.168.1.43:50001")
+		mute := desk("alice", "", "192.168.1.44:50001")
+		o.agent.set(func() { o.agent.deaf[young.contact], o.agent.deaf[mute.contact] = true, true })
+		o.expect(200, mute, "")
+		time.Sleep(15 * time.Second)
+		o.expect(200, young, "")
+		time.Sleep(time.Second)
+		o.expect(200, desk("alice", "Twinkle/1.10.2", "192.168.1.43:50002"), "")
+		o.expect(200, desk("alice", "", "192.168.1.44:50002"), "")
+		o.want("alice", "1 microsip here, 2 yealink-t46s here, 3 snom-320 here, 4 phone here, 5 twinkle here, 6 twinkle-2 here, 7 phone-2 here")
+		for _, ref := range []string{"7", "6", "5", "4"} {
+			if err := o.Forget("alice", ref); err != nil {
+				t.Fatal(err)
+			}
+		}
 		// One that is away needs no asking, and keeps its name whatever the port.
 		o.expect(200, desk("alice", "Yealink SIP-T46S 1", "192.168.1.41:5060"), "0")
 		o.expect(200, desk("alice", "Yealink SIP-T46S 1", "192.168.1.41:5099"), "")
@@ -170,6 +201,10 @@ func TestTenthDevice(t *testing.T) {
 		if d, err := o.Find("alice", "appb"); err != nil || d.Index != 0 {
 			t.Errorf("%+v, %v", d, err)
 		}
+		// One without index that is away has no place to give.
+		o.expect(200, nth(9), "")
+		o.expect(200, nth(9), "0")
+		time.Sleep(time.Minute)
 		// Two go away; the next takes the place of the one that went first.
 		o.expect(200, nth(4), "0")
 		time.Sleep(time.Minute)

@@ -118,7 +118,7 @@ func TestReadContact(t *testing.T) {
 	if w.instance != "urn:uuid:abcd-1" || w.regID != 2 || w.q != 0.3 {
 		t.Errorf("instance %q, reg-id %d, q %v", w.instance, w.regID, w.q)
 	}
-	want := Trace{Product: "linphone", User: "alice", Host: "192.0.2.7", Port: 5070, CallID: "c", Stream: true, Addr: "2001:db8::9"}
+	want := Trace{Product: "linphone", User: "alice", Host: "192.0.2.7", Port: 5070, CallID: "c", Addr: "2001:db8::9"}
 	if w.Trace != want {
 		t.Errorf("trace %+v, want %+v", w.Trace, want)
 	}
@@ -131,6 +131,9 @@ func TestReadContact(t *testing.T) {
 	}
 	if got := b.header(90500 * time.Millisecond); got != `<`+b.Contact+`>;+sip.instance="<urn:uuid:ABCD-1>";reg-id=2;q=0.3;+sip.ice;expires=91` {
 		t.Errorf("Contact of the answer is %s", got)
+	}
+	if o, err := readOrder(p.request(t, "", "<sip:alice@192.0.2.7>;reg-id=3"), p.flow); err != nil || o.wishes[0].regID != 0 {
+		t.Errorf("reg-id without an instance (RFC 5626 §6): %+v, %v", o.wishes, err)
 	}
 	p.headers = p.headers[1:]
 	if o, err = readOrder(p.request(t, "", "<sip:alice@192.0.2.7>"), p.flow); err != nil || o.path != nil {

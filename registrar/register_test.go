@@ -230,6 +230,12 @@ func TestAllOrNothing(t *testing.T) {
 			}
 		}
 		o.want("alice", "1 x1 here, 2 x1-2 here")
+		// Two contacts of one device: the one it prefers.
+		const instance = `;+sip.instance="<urn:uuid:1>"`
+		a := o.expect(200, desk("alice", "app", "198.51.100.9:5060"), "", "<sip:alice@198.51.100.9:5060>;q=0.5"+instance, "<sip:alice@198.51.100.9:5070>;q=0.7"+instance)
+		if got := a.contacts(); len(got) != 1 || !strings.Contains(got[0], ":5070") {
+			t.Errorf("200 lists %q", got)
+		}
 	})
 }
 
@@ -261,6 +267,25 @@ func TestRegIDs(t *testing.T) {
 		p.flow = tcp("198.51.100.8:40003", 4)
 		o.expect(200, p, "")
 		if d := o.Devices("alice")[0]; d.Binding.Flow != p.flow || len(d.Spare) != 0 {
+			t.Errorf("a ghost is left: %+v", d.Spare)
+		}
+		p.params = instance + ";reg-id=1"
+		o.expect(200, p, "")
+		p.params = instance + ";reg-id=2"
+		o.expect(200, p, "")
+		if d := o.Devices("alice")[0]; len(d.Spare) != 1 {
+			t.Errorf("device is at %+v and %+v", d.Binding, d.Spare)
+		}
+		// One REGISTER ends the second flow and refreshes the first.
+		second := "<" + p.contact + ">" + p.params + ";expires=0"
+		p.params = instance + ";reg-id=1"
+		o.expect(200, p, "", "<"+p.contact+">"+p.params, second)
+		if d := o.Devices("alice")[0]; len(d.Spare) != 0 || !d.Here() || d.Binding.RegID != 1 {
+			t.Errorf("device is at %+v and %+v", d.Binding, d.Spare)
+		}
+		p.params = instance
+		o.expect(200, p, "")
+		if d := o.Devices("alice")[0]; d.Binding.RegID != 0 || len(d.Spare) != 0 {
 			t.Errorf("a ghost is left: %+v", d.Spare)
 		}
 	})
@@ -345,6 +370,31 @@ func TestRegisterAfterRemoval(t *testing.T) {
 		}
 		if left, _ := o.store.Devices(); len(left) != 0 || len(o.Devices("alice")) != 0 {
 			t.Errorf("devices of a removed user are left: %v", left)
+		}
+	})
+}
+
+// TestRegisterAcrossRemoval is a REGISTER that was let in just before its user was removed.
+func TestRegisterAcrossRemoval(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t, "alice")
+		p := desk("alice", "x", "198.51.100.7:5060")
+		a := o.directory.Load().accounts["alice"]
+		req, err := readOrder(p.request(t, ""), p.flow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := o.RemoveUser("alice"); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan int, 1)
+		o.submit(a, func(a *account) { o.serve(a, req, func(r sip.Reply) { got <- r.Code }) })
+		synctest.Wait()
+		if c := <-got; c != 404 {
+			t.Errorf("answered %d", c)
+		}
+		if left, _ := o.store.Devices(); len(left) != 0 {
+			t.Errorf("devices are left: %v", left)
 		}
 	})
 }

@@ -226,10 +226,8 @@ func (r *Registrar) written(user string) func(error) {
 // event carries out a change that a device does not wait for.
 func (r *Registrar) event(a *account, change func([]Device) []Device) {
 	r.submit(a, func(a *account) {
-		if !a.gone {
-			before := *a.devices.Load()
-			r.note(a, before, change(before))
-		}
+		before := *a.devices.Load()
+		r.note(a, before, change(before))
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -114,11 +115,12 @@ func TestOpenFails(t *testing.T) {
 // TestUnreadable breaks the files as a power cut would. Users are never thrown away, state is begun anew.
 func TestUnreadable(t *testing.T) {
 	breaks := map[string]func([]byte) []byte{
-		"cut short":        func(b []byte) []byte { return b[:len(b)/3] },
-		"cut to one page":  func(b []byte) []byte { return b[:4096] },
-		"zeros":            func(b []byte) []byte { return make([]byte, len(b)) },
-		"garbage":          func(b []byte) []byte { return bytes.Repeat([]byte("baton"), len(b)/5) },
-		"pages never came": func(b []byte) []byte { clear(b[2*4096:]); return b },
+		"cut short":              func(b []byte) []byte { return b[:len(b)/3] },
+		"cut to one page":        func(b []byte) []byte { return b[:4096] },
+		"zeros":                  func(b []byte) []byte { return make([]byte, len(b)) },
+		"garbage":                func(b []byte) []byte { return bytes.Repeat([]byte("baton"), len(b)/5) },
+		"pages never came":       func(b []byte) []byte { clear(b[2*4096:]); return b },
+		"one page in the middle": func(b []byte) []byte { return clearPages(b, `"text":"number 1000 `) },
 		"pages mixed up": func(b []byte) []byte {
 			return slices.Concat(b[:2*4096], b[3*4096:], b[2*4096:3*4096])
 		},
@@ -130,8 +132,8 @@ func TestUnreadable(t *testing.T) {
 			if err := s.PutUser(storetest.User("alice", "101")); err != nil {
 				t.Fatal(err)
 			}
-			for range 50 {
-				s.Append(journal.Entry{Kind: journal.CallEnded, Text: strings.Repeat("x", 500)})
+			for i := range 2000 {
+				s.Append(journal.Entry{Kind: journal.CallEnded, Text: fmt.Sprint("number ", i, strings.Repeat(" x", 250))})
 			}
 			stop()
 			state := filepath.Join(dir, "state.db")
@@ -158,6 +160,60 @@ func TestUnreadable(t *testing.T) {
 				t.Errorf("moved aside: %v; said: %s", aside, said.String())
 			}
 		})
+	}
+}
+
+// clearPages loses every page that holds the text.
+func clearPages(b []byte, text string) []byte {
+	for page := range slices.Chunk(b, 4096) {
+		if bytes.Contains(page, []byte(text)) {
+			clear(page)
+		}
+	}
+	return b
+}
+
+// TestCutAnywhere cuts the file at many lengths. It opens at each: with all that it held where only free pages are
+// missing, else anew.
+func TestCutAnywhere(t *testing.T) {
+	const entries = 400
+	dir := t.TempDir()
+	s, stop := start(t, dir)
+	for i := range entries {
+		s.Append(journal.Entry{Kind: journal.CallEnded, Text: fmt.Sprint("number ", i, strings.Repeat(" x", 250))})
+	}
+	stop()
+	state := filepath.Join(dir, "state.db")
+	whole, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := 0
+	for n := 4096; n < len(whole); n += 3 * 4096 {
+		if err := os.WriteFile(state, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := store.Open(dir, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatalf("cut to %d of %d bytes: %v", n, len(whole), err)
+		}
+		got, err := s.Entries(time.Time{}, time.Time{}, 0)
+		if err != nil || len(got) != 0 && len(got) != entries {
+			t.Fatalf("cut to %d of %d bytes: %d entries, %v", n, len(whole), len(got), err)
+		}
+		if len(got) == 0 {
+			lost++
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		aside, _ := filepath.Glob(state + ".unreadable-*")
+		for _, f := range aside {
+			_ = os.Remove(f)
+		}
+	}
+	if lost == 0 {
+		t.Error("nothing was ever lost: the cuts are not tried")
 	}
 }
 

@@ -116,47 +116,68 @@ func openState(path string, log *slog.Logger) (*bbolt.DB, error) {
 
 // openSound opens a file and reads all of its pages.
 func openSound(path string) (*bbolt.DB, error) {
-	db, err := open(path, options(false))
+	var db *bbolt.DB
+	err := guard(func() (err error) {
+		if db, err = bbolt.Open(path, 0o600, options(false)); err != nil {
+			return err
+		}
+		if err = extend(db); err == nil {
+			err = db.Update(func(tx *bbolt.Tx) error {
+				return errors.Join(ensure(tx, devicesBucket), ensure(tx, callsBucket), ensure(tx, logBucket))
+			})
+		}
+		if err == nil {
+			err = check(db)
+		}
+		if err != nil {
+			err = errors.Join(err, db.Close())
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		return errors.Join(ensure(tx, devicesBucket), ensure(tx, callsBucket), ensure(tx, logBucket))
-	})
-	if err == nil {
-		err = check(db)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
 	}
 	return db, nil
 }
 
-// open opens a bbolt file. A broken one makes bbolt panic, or fault where the file is shorter than it says.
 func open(path string, o *bbolt.Options) (db *bbolt.DB, err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if broken := recover(); broken != nil {
-			db, err = nil, fmt.Errorf("file is broken: %v", broken)
-		}
-	}()
-	db, err = bbolt.Open(path, 0o600, o)
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		err = ErrRunning
-	}
+	err = guard(func() (err error) {
+		db, err = bbolt.Open(path, 0o600, o)
+		return err
+	})
 	return db, err
 }
 
-// check walks the whole file. Its length comes first: to read behind the end of a mapped file cannot be survived.
-func check(db *bbolt.DB) error {
+// guard makes an error of what bbolt does with a broken file: it panics, or faults where the file is shorter than it
+// says. The file then stays open and locked, for bbolt cannot close it any more.
+func guard(try func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if broken := recover(); broken != nil {
+			err = fmt.Errorf("file is broken: %v", broken)
+		}
+	}()
+	if err = try(); errors.Is(err, bolterrors.ErrTimeout) {
+		err = ErrRunning
+	}
+	return err
+}
+
+// extend gives a file the length it says it has. The pages that are missing may be free ones, which nobody wrote; if
+// they are not, check finds zeros in their place, where bbolt would have read behind the end of a mapped file.
+func extend(db *bbolt.DB) error {
 	return db.View(func(tx *bbolt.Tx) error {
 		info, err := os.Stat(db.Path())
-		if err != nil {
-			return err
+		if err == nil && info.Size() < tx.Size() {
+			err = os.Truncate(db.Path(), tx.Size())
 		}
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("file has %d bytes of %d", info.Size(), tx.Size())
-		}
+		return err
+	})
+}
+
+// check walks the whole file.
+func check(db *bbolt.DB) error {
+	return db.View(func(tx *bbolt.Tx) error {
 		var first error
 		for err := range tx.Check() {
 			if first == nil {
