@@ -39,12 +39,13 @@ type Device struct {
 
 // Trace is what a device without +sip.instance is recognised by when it registers again.
 type Trace struct {
-	Product string `json:"product"`           // product name without version
-	User    string `json:"user"`              // contact user
-	Host    string `json:"host"`              // contact host
-	Port    int    `json:"port"`              // contact port, 0 = none given
-	CallID  string `json:"call_id,omitempty"` // of its REGISTERs
-	Addr    string `json:"addr"`              // address its packets came from, without port
+	Product   string `json:"product"`           // product name without version
+	User      string `json:"user"`              // contact user
+	Host      string `json:"host"`              // contact host
+	Port      int    `json:"port"`              // contact port, 0 = none given
+	CallID    string `json:"call_id,omitempty"` // of its REGISTERs
+	Transport string `json:"transport"`         // it came over
+	Addr      string `json:"addr"`              // address its packets came from, without port
 }
 
 // Binding is where a device can be reached now (RFC 3261 §10, RFC 5626). It is a plain value.

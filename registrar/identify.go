@@ -55,7 +55,7 @@ func recognise(devices []Device, v visitor, claimed map[place]bool, lives func(D
 		case v.is(d):
 			return i
 		case !v.mayBe(d), d.Here() && (v.Product == unknownProduct || lives(d)):
-		case best < 0 || d.Since.After(devices[best].Since):
+		case best < 0 || v.likelier(d, devices[best]):
 			best = i
 		}
 	}
@@ -101,6 +101,15 @@ func (v visitor) mayBe(d Device) bool {
 		return ownHost(t.Host) && t.Addr == v.Addr
 	}
 	return t.User == v.User && t.Host == v.Host
+}
+
+// likelier prefers, of two devices that the visitor may be, the one that came by the same transport, then the one
+// that went away last.
+func (v visitor) likelier(a, b Device) bool {
+	if aSame, bSame := a.Trace.Transport == v.Transport, b.Trace.Transport == v.Transport; aSame != bSame {
+		return aSame
+	}
+	return a.Since.After(b.Since)
 }
 
 // key makes the lasting name of a device that is seen for the first time.

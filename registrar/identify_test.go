@@ -177,6 +177,35 @@ func TestRestartedPhone(t *testing.T) {
 	})
 }
 
+// TestLikelier starts two phones of one product at one host again, after both were killed.
+func TestLikelier(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t, "alice")
+		at := func(flow string, port int) *phone {
+			p := desk("alice", "baresip v1.0.0", fmt.Sprint("192.168.1.40:", port))
+			if flow == "tcp" {
+				p.flow = tcp(fmt.Sprint("192.168.1.40:", port), uint64(port))
+			}
+			return p
+		}
+		u, c := at("udp", 5070), at("tcp", 5072)
+		o.expect(200, u, "")
+		o.expect(200, c, "")
+		o.want("alice", "1 baresip here, 2 baresip-2 here")
+		o.agent.set(func() { o.agent.deaf[u.contact] = true })
+		o.FlowClosed(c.flow)
+		time.Sleep(15 * time.Second)
+		again := o.send(at("udp", 5074), "")
+		time.Sleep(2 * time.Second)
+		o.expect(200, at("tcp", 5076), "")
+		o.want("alice", "1 baresip here, 2 baresip-2 here")
+		all := o.Devices("alice")
+		if again.code != 200 || all[0].Binding.Flow.Transport != "udp" || all[1].Binding.Flow.Transport != "tcp" {
+			t.Errorf("%+v are at %+v and %+v", again, all[0].Binding, all[1].Binding)
+		}
+	})
+}
+
 func TestTenthDevice(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t, "alice")

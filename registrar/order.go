@@ -126,7 +126,7 @@ func readWish(req *sip.Request, flow sip.Flow, c sip.NameAddr) (wish, error) {
 	w.visitor = visitor{
 		Trace: Trace{
 			Product: product(req.UserAgent()), User: contactUser(c.URI.User), Host: strings.ToLower(c.URI.Host),
-			Port: c.URI.Port, CallID: req.CallID(), Addr: flow.Remote.Addr().Unmap().String(),
+			Port: c.URI.Port, CallID: req.CallID(), Transport: flow.Transport, Addr: flow.Remote.Addr().Unmap().String(),
 		},
 		instance: instanceOf(c.Params), agent: req.UserAgent(), flow: flow,
 		proxied: len(req.Headers("Via")) > 1,

@@ -118,7 +118,7 @@ func TestReadContact(t *testing.T) {
 	if w.instance != "urn:uuid:abcd-1" || w.regID != 2 || w.q != 0.3 {
 		t.Errorf("instance %q, reg-id %d, q %v", w.instance, w.regID, w.q)
 	}
-	want := Trace{Product: "linphone", User: "alice", Host: "192.0.2.7", Port: 5070, CallID: "c", Addr: "2001:db8::9"}
+	want := Trace{Product: "linphone", User: "alice", Host: "192.0.2.7", Port: 5070, CallID: "c", Transport: "tcp", Addr: "2001:db8::9"}
 	if w.Trace != want {
 		t.Errorf("trace %+v, want %+v", w.Trace, want)
 	}

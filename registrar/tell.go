@@ -108,7 +108,15 @@ func (r *Registrar) enter(d Device, e journal.Entry) {
 	if r.o.Journal != nil {
 		r.o.Journal.Append(e)
 	}
-	r.log.Info("device "+string(e.Kind), "user", d.User, "device", d.Name, "index", d.Index, "text", e.Text)
+	if e.Kind != journal.DeviceNew {
+		log := r.log.With("user", d.User, "device", d.Name, "index", d.Index)
+		if e.Text != "" {
+			log = log.With("why", e.Text)
+		}
+		log.Info("device is " + string(e.Kind))
+		return
+	}
+	r.log.Info("device is new", "user", d.User, "device", d.Name, "index", d.Index, "agent", d.UserAgent)
 }
 
 func same(a, b Device) bool { return reflect.DeepEqual(a, b) }

@@ -106,7 +106,7 @@ func Device(user, key string, cseq uint32) registrar.Device {
 		UserAgent: "Yealink SIP-T46S 66.85.0.5", Profile: map[string]string{"srtp": "sdes"}, Binding: &binding,
 		Spare: []registrar.Binding{spare}, Since: at, Reason: "was away",
 		Trace: registrar.Trace{
-			Product: "yealink-t46s", User: user, Host: "192.0.2.7", Port: 5062, CallID: "abc@192.0.2.7", Addr: "2001:db8::7",
+			Product: "yealink-t46s", User: user, Host: "192.0.2.7", Port: 5062, CallID: "abc@192.0.2.7", Transport: "tcp", Addr: "2001:db8::7",
 		},
 	}
 }
