@@ -23,7 +23,7 @@ func (f Flow) reliable() bool { return f.Transport != "udp" }
 // Alive reports whether a request can be sent over the flow: its connection is open, or its UDP listener is ours.
 func (a *Agent) Alive(f Flow) bool {
 	if !f.reliable() {
-		return a.udp != nil && f.Local == a.udp.local && f.Remote.IsValid()
+		return a.udp != nil && a.udp.has(f.Local) && f.Remote.IsValid()
 	}
 	return a.stream(f) != nil
 }
@@ -44,7 +44,7 @@ func (a *Agent) sendUDP(f Flow, data []byte) error {
 	if !a.Alive(f) {
 		return fmt.Errorf("send over %s: %w", f, ErrFlowGone)
 	}
-	if _, err := a.udp.conn.WriteToUDPAddrPort(data, f.Remote); err != nil {
+	if err := a.udp.send(f, data); err != nil {
 		return fmt.Errorf("send over %s: %w", f, errors.Join(ErrFlowGone, err))
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 type udpListener struct {
 	conn  *net.UDPConn
 	local netip.AddrPort
+	both  bool // an IPv6 socket, which takes IPv4 too
 }
 
 const udpBuffer = 4 << 20 // asked of the kernel; it may give less
@@ -23,7 +24,41 @@ func listenUDP(addr string) (*udpListener, error) {
 	conn := c.(*net.UDPConn)
 	_ = conn.SetReadBuffer(udpBuffer)
 	_ = conn.SetWriteBuffer(udpBuffer)
-	return &udpListener{conn, unmap(conn.LocalAddr().(*net.UDPAddr).AddrPort())}, nil
+	bound := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	u := &udpListener{conn: conn, local: unmap(bound), both: bound.Addr().Is6()}
+	if u.any() {
+		wantAddress(conn)
+	}
+	return u, nil
+}
+
+// any says that the listener is on every address of the machine.
+func (u *udpListener) any() bool { return u.local.Addr().IsUnspecified() }
+
+// at is our end of a flow whose datagrams are sent to ip.
+func (u *udpListener) at(ip netip.Addr) netip.AddrPort {
+	if !u.any() || !ip.IsValid() || ip.IsMulticast() || ip == broadcast {
+		return u.local
+	}
+	return netip.AddrPortFrom(ip, u.local.Port())
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// has says that local, our end of a flow, is this listener.
+func (u *udpListener) has(local netip.AddrPort) bool {
+	return local == u.local || (u.any() && local.Port() == u.local.Port())
+}
+
+// send writes a datagram, from the address that the flow began at as long as the machine has it.
+func (u *udpListener) send(f Flow, data []byte) error {
+	if from := f.Local.Addr(); u.any() && from.IsValid() && !from.IsUnspecified() {
+		if _, _, err := u.conn.WriteMsgUDPAddrPort(data, sendFrom(from, u.both), f.Remote); err == nil {
+			return nil
+		}
+	}
+	_, err := u.conn.WriteToUDPAddrPort(data, f.Remote)
+	return err
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort {
@@ -32,9 +67,9 @@ func unmap(a netip.AddrPort) netip.AddrPort {
 
 // serveUDP reads datagrams until the socket is closed. One goroutine reads them, so that they keep their order.
 func (a *Agent) serveUDP() {
-	buf := make([]byte, maxMessage+1)
+	buf, oob := make([]byte, maxMessage+1), make([]byte, addressBuffer)
 	for {
-		n, from, err := a.udp.conn.ReadFromUDPAddrPort(buf)
+		n, told, _, from, err := a.udp.conn.ReadMsgUDPAddrPort(buf, oob)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -45,7 +80,7 @@ func (a *Agent) serveUDP() {
 		if n > maxMessage || keepAlive(buf[:n]) || from.Port() == 0 {
 			continue
 		}
-		flow := Flow{Transport: "udp", Local: a.udp.local, Remote: unmap(from)}
+		flow := Flow{Transport: "udp", Local: a.udp.at(sentTo(oob[:told])), Remote: unmap(from)}
 		a.receive(append([]byte(nil), buf[:n]...), flow)
 	}
 }
