@@ -12,6 +12,7 @@ type Report struct {
 	Missing    int // sequence numbers between the first and the last that never came
 	Reordered  int // packets that came after one with a higher sequence number
 	Duplicates int
+	Skipped    int // frames of 20 ms that the timestamps jump over without a packet missing
 	SSRCs      []uint32
 	Markers    int
 	Changed    int           // numbered frames whose payload is not as it was sent
@@ -25,8 +26,8 @@ type Report struct {
 
 // String is the report in one line.
 func (r Report) String() string {
-	return fmt.Sprintf("%d packets, %d missing, %d reordered, %d duplicates, %d SSRC, %d markers, %d tone, gap %s, drift %s, sources %v",
-		r.Packets, r.Missing, r.Reordered, r.Duplicates, len(r.SSRCs), r.Markers, r.Tones, round(r.Gap), round(r.Drift), r.Sources)
+	return fmt.Sprintf("%d packets, %d missing, %d skipped, %d reordered, %d duplicates, %d SSRC, %d markers, %d tone, gap %s, drift %s, sources %v",
+		r.Packets, r.Missing, r.Skipped, r.Reordered, r.Duplicates, len(r.SSRCs), r.Markers, r.Tones, round(r.Gap), round(r.Drift), r.Sources)
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
@@ -54,6 +55,9 @@ func Analyse(heard []Packet, rate int) Report {
 			r.Reordered++
 		}
 		seen[seq] = true
+		if before := heard[i-1]; seq == top+1 && p.Seq == before.Seq+1 && p.Event == nil && before.Event == nil {
+			r.Skipped += max(0, int(int32(p.TS-before.TS))/(rate/50)-1)
+		}
 		top, low = max(top, seq), min(low, seq)
 		if gap := p.At.Sub(heard[i-1].At); gap > r.Gap {
 			r.Gap, r.GapAt = gap, p.At

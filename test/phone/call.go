@@ -3,6 +3,7 @@ package phone
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -49,6 +50,8 @@ type Call struct {
 	acked     chan struct{} // closed at the ACK of our answer
 	ackSeen   bool
 	holding   bool
+	early     bool    // an incoming call that may be heard before it is answered
+	both      []Codec // in common with the peer
 	refers    []*Referral
 	progress  []int
 	cancelled bool
@@ -257,12 +260,14 @@ func (c *Call) learn(body []byte, isOffer bool) bool {
 		c.sdp.codecs, c.sdp.direction = both, answerDirection(d)
 		c.sdp.version++
 	}
-	c.apply(both)
+	c.both = both
+	c.apply()
 	return true
 }
 
-// apply sets the sound to what both sides have said.
-func (c *Call) apply(both []Codec) {
+// apply sets the sound to what both sides have said. A phone that rings says nothing yet.
+func (c *Call) apply() {
+	both := c.both
 	var voice Codec
 	var eventPT uint8 = 101
 	for i := len(both) - 1; i >= 0; i-- {
@@ -274,7 +279,8 @@ func (c *Call) apply(both []Codec) {
 	}
 	theirs, ours := c.peer.Direction, c.sdp.direction
 	sending := (ours == "sendrecv" || ours == "sendonly") && (theirs == "sendrecv" || theirs == "recvonly")
-	c.media.agree(c.peer.Addr, voice, append(both, c.sdp.codecs...), eventPT, sending && !c.holding && c.state != Ended)
+	may := c.state == Up || c.state == Calling || c.state == Alerting && c.early
+	c.media.agree(c.peer.Addr, voice, slices.Concat(both, c.sdp.codecs), eventPT, sending && may && !c.holding)
 }
 
 // answerDirection is what to answer to an offer's direction (RFC 3264 §6.1).

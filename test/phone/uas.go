@@ -147,6 +147,10 @@ func (c *Call) ring(b Behaviour) {
 		return
 	}
 	if b.Early {
+		c.phone.mu.Lock()
+		c.early = true
+		c.applyIfAgreed()
+		c.phone.mu.Unlock()
 		c.phone.respond(c.invite, c.inviteOn, 183, "Session Progress", c.localTag, c.describe())
 		return
 	}
@@ -155,6 +159,13 @@ func (c *Call) ring(b Behaviour) {
 		extra = []Header{{"Allow-Events", "talk, hold"}}
 	}
 	c.phone.respond(c.invite, c.inviteOn, 180, "Ringing", c.localTag, nil, extra...)
+}
+
+// applyIfAgreed starts the sound, unless the offer is still to come.
+func (c *Call) applyIfAgreed() {
+	if c.both != nil {
+		c.apply()
+	}
 }
 
 func (c *Call) describe() []byte {
@@ -173,6 +184,7 @@ func (c *Call) Answer() error {
 	}
 	c.state, c.times.Answered = Up, time.Now()
 	close(c.up)
+	c.applyIfAgreed()
 	p.mu.Unlock()
 	body := c.describe()
 	p.respond(c.invite, c.inviteOn, 200, "OK", c.localTag, body)

@@ -2,8 +2,8 @@ package node
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,8 +27,6 @@ type Debug struct {
 	Records      int    `json:"records"`
 }
 
-var errNoDebug = errors.New("the node has no GET /api/v1/debug: its streams, dialogs and records are not looked at")
-
 // Debug asks the node for its inside.
 func (n *Node) Debug() (Debug, error) {
 	var d Debug
@@ -38,9 +36,6 @@ func (n *Node) Debug() (Debug, error) {
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
-	if res.StatusCode == http.StatusNotFound {
-		return d, errNoDebug
-	}
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = fmt.Errorf("GET /api/v1/debug: %s: %s", res.Status, body)
 	}
@@ -48,6 +43,29 @@ func (n *Node) Debug() (Debug, error) {
 		err = json.Unmarshal(body, &d)
 	}
 	return d, err
+}
+
+// Post sends JSON to the API over the control socket and reads the answer; a refusal is an error with its text.
+func (n *Node) Post(path string, body, into any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	res, err := n.http.Post("http://node"+path, "application/json", bytes.NewReader(text))
+	if err != nil {
+		return fmt.Errorf("POST %s: %w", path, err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	switch {
+	case err != nil:
+		return err
+	case res.StatusCode >= 300:
+		return fmt.Errorf("POST %s: %s: %s", path, res.Status, answer)
+	case into == nil || len(answer) == 0:
+		return nil
+	}
+	return json.Unmarshal(answer, into)
 }
 
 // PID is the node's process.

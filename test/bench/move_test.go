@@ -1,0 +1,233 @@
+package bench
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"baton/test/e2e/node"
+	"baton/test/phone"
+)
+
+// The limits of a move in relay, DESIGN §10 and §11.
+const (
+	gapOverControl = time.Millisecond
+	gapP95         = 35 * time.Millisecond
+	gapMax         = 42 * time.Millisecond
+	mediaP50       = 25 * time.Millisecond
+	mediaP95       = 45 * time.Millisecond
+	stall          = 30 * time.Millisecond // a control stream with a longer gap was held up by the machine
+)
+
+// The window round a switch in which gaps are looked for.
+const before, after = 100 * time.Millisecond, 500 * time.Millisecond
+
+// moved is one move as the phones saw it.
+type moved struct {
+	how     string
+	at      time.Time     // first frame of the new device at the far side
+	gap     time.Duration // longest time between two packets at the far side
+	control time.Duration // the same of the call beside it
+	media   time.Duration // answer → both directions on the new device
+}
+
+// bench is a live call that is moved to and fro, and one beside it that is not.
+type bench struct {
+	t       *testing.T
+	node    *node.Node
+	devices []*phone.Phone
+	bob     *phone.Phone
+	far     *phone.Call
+	control *phone.Call
+	legs    []*phone.Call
+	index   []int
+	since   time.Time
+	phase   time.Duration
+	moves   []moved
+	done    []moved // of all series
+	lost    int
+	series  int
+}
+
+func newBench(t *testing.T) *bench {
+	n := node.Start(t, node.Options{Users: map[string]string{"alice": "101", "bob": "102", "carol": "103", "dave": "104"}})
+	b := &bench{t: t, node: n}
+	for i := range 2 {
+		b.devices = append(b.devices, newPhone(t, n, "alice", fmt.Sprintf("dev%c", 'a'+i)))
+		b.devices[i].Behave(phone.AutoAnswer)
+	}
+	var list []struct {
+		Instance string
+		Index    int
+	}
+	must(t, n.JSON(&list, "devices", "alice", "--json"))
+	for _, d := range b.devices {
+		for _, l := range list {
+			if l.Instance == d.Config().Instance {
+				b.index = append(b.index, l.Index)
+			}
+		}
+	}
+	b.bob = newPhone(t, n, "bob", "far")
+	carol, dave := newPhone(t, n, "carol", "one"), newPhone(t, n, "dave", "other", func(c *phone.Config) { c.Phase = 9 * time.Millisecond })
+	_, b.control = connect(t, carol, "dave", dave)
+	return b
+}
+
+func (b *bench) begin() {
+	leg, far := connect(b.t, b.devices[0], "bob", b.bob)
+	b.far, b.legs, b.moves, b.since = far, []*phone.Call{leg}, nil, time.Now()
+	b.devices[0].Behave(phone.AutoAnswer)
+	time.Sleep(time.Second) // a second of talk before the first move
+}
+
+func (b *bench) leg() *phone.Call { return b.legs[len(b.legs)-1] }
+
+var ways = []string{"cli", "refer", "pull", "replaces"}
+
+// move brings the call to the other device; ring is how long that rings first.
+func (b *bench) move(how string, ring time.Duration) {
+	b.t.Helper()
+	to := len(b.legs) % 2
+	device, old := b.devices[to], b.leg()
+	b.phase = (b.phase + time.Millisecond) % phone.Frame
+	device.SetPhase(b.phase)
+	device.Behave(phone.Behaviour{Answer: true, After: ring})
+	leg, err := b.ask(how, device, to)
+	if err == nil && leg == nil {
+		leg, err = device.Ringing(5 * time.Second)
+	}
+	if err == nil {
+		err = leg.Await(5*time.Second + ring)
+	}
+	if err != nil {
+		b.t.Fatalf("move %d by %s: %v", len(b.legs), how, err)
+	}
+	m := moved{how: how}
+	first, ok := b.far.Media().Await(b.since, 5*time.Second, func(p phone.Packet) bool { return p.Source == leg.Media().Source() })
+	heard, also := leg.Media().Await(b.since, 5*time.Second, func(p phone.Packet) bool { return p.Source == b.far.Media().Source() })
+	if !ok || !also {
+		b.t.Fatalf("move %d by %s: no sound on the new device", len(b.legs), how)
+	}
+	m.at = first.At
+	m.media = later(first.At, heard.At).Sub(leg.Times().Answered)
+	b.legs = append(b.legs, leg)
+	b.moves = append(b.moves, m)
+	must(b.t, old.AwaitEnd(5*time.Second))
+	time.Sleep(max(0, time.Until(m.at.Add(after+150*time.Millisecond)))) // the windows of two moves do not overlap
+}
+
+// ask triggers a move; the two ways of the new device give its call.
+func (b *bench) ask(how string, device *phone.Phone, to int) (*phone.Call, error) {
+	switch how {
+	case "cli":
+		failed := make(chan error, 1)
+		go func() {
+			failed <- b.node.Post("/api/v1/moves", map[string]string{"user": "alice", "device": fmt.Sprint(b.index[to]), "how": "cli"}, nil)
+		}()
+		leg, err := device.Ringing(5 * time.Second)
+		if err != nil {
+			return nil, <-failed
+		}
+		return leg, nil
+	case "refer":
+		_, err := b.leg().Refer(fmt.Sprintf("101*%d", b.index[to]))
+		return nil, err
+	case "replaces":
+		return device.Dial("102", phone.DialOptions{Headers: []phone.Header{{Name: "Replaces", Value: b.leg().Replaces()}}})
+	}
+	return device.Dial("101")
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// finish ends a series: it looks at the whole stream and adds the moves' gaps to those of the other series.
+func (b *bench) finish(from time.Duration) {
+	b.t.Helper()
+	b.series++
+	heard, control := b.far.Media().Heard(), b.control.Media().Heard()
+	for _, m := range b.moves {
+		m.gap, _ = phone.LongestGap(heard, m.at.Add(-before-from), m.at.Add(after))
+		m.control, _ = phone.LongestGap(control, m.at.Add(-before-from), m.at.Add(after))
+		b.done = append(b.done, m)
+	}
+	r := phone.Analyse(heard, 8000)
+	var listeners []*phone.Media
+	for _, l := range b.legs {
+		listeners = append(listeners, l.Media())
+	}
+	lost := phone.Lost(b.far.Media(), b.since.Add(100*time.Millisecond), time.Now().Add(-100*time.Millisecond), listeners...)
+	told := 0
+	for _, m := range b.bob.Received(b.since) {
+		if m.Method == "OPTIONS" && m.Get("Call-ID") != b.far.ID() {
+			continue // is the phone there? that has nothing to do with the call
+		}
+		b.t.Logf("the far phone was sent %s", m.Line())
+		told++
+	}
+	whole := r.Missing == 0 && r.Reordered == 0 && r.Duplicates == 0 && len(r.SSRCs) == 1 && r.Tones == 0 && r.Markers <= 1
+	verdict(b.t, whole && r.Drift <= 25*time.Millisecond && told == 0 && len(lost) == 0,
+		"series %d, %d moves: far side %d packets, %d missing, %d out of order, %d SSRC, timestamps within %s ms of the clock, %d frames skipped, %d SIP messages; %d of the far side's frames lost",
+		b.series, len(b.moves), r.Packets, r.Missing, r.Reordered+r.Duplicates, len(r.SSRCs), ms(r.Drift), r.Skipped, told, len(lost))
+	must(b.t, b.far.Hangup())
+	must(b.t, b.leg().AwaitEnd(5*time.Second))
+}
+
+// judge prints the figures of all series; gaps over the limit that the call beside had too are the machine's.
+func (b *bench) judge(what string) {
+	b.t.Helper()
+	var gaps, controls, media []time.Duration
+	byWay := map[string][]time.Duration{}
+	stalled := 0
+	for _, m := range b.done {
+		controls, media = append(controls, m.control), append(media, m.media)
+		if m.gap > gapP95 && m.control > stall {
+			note("stall of the machine: gap %s ms while the call beside had one of %s ms (%s)", ms(m.gap), ms(m.control), m.how)
+			stalled++
+			continue
+		}
+		gaps = append(gaps, m.gap)
+		byWay[m.how] = append(byWay[m.how], m.media)
+	}
+	p50, p95, most := phone.Quantile(gaps, 0.5), phone.Quantile(gaps, 0.95), phone.Quantile(gaps, 1)
+	control := phone.Quantile(controls, 0.5)
+	verdict(b.t, p50 <= control+gapOverControl, "%s: gap p50 %s ms, control %s ms (limit + %s)", what, ms(p50), ms(control), ms(gapOverControl))
+	verdict(b.t, p95 <= gapP95, "%s: gap p95 %s ms, control %s ms (limit %s)", what, ms(p95), ms(phone.Quantile(controls, 0.95)), ms(gapP95))
+	verdict(b.t, most <= gapMax, "%s: gap max %s ms, control %s ms (limit %s), %d stalls of the machine left out of %d moves",
+		what, ms(most), ms(phone.Quantile(controls, 1)), ms(gapMax), stalled, len(b.done))
+	verdict(b.t, phone.Quantile(media, 0.5) <= mediaP50 && phone.Quantile(media, 0.95) <= mediaP95,
+		"%s: answer → both directions on the new device p50 / p95 / max %s (limit %s / %s)", what, three(media), ms(mediaP50), ms(mediaP95))
+	for _, how := range ways {
+		if len(byWay[how]) > 0 {
+			note("by %-8s answer → media %s, %d moves", how, three(byWay[how]), len(byWay[how]))
+		}
+	}
+}
+
+func TestMoveGap(t *testing.T) {
+	b := newBench(t)
+	for range 5 {
+		b.begin()
+		for i := range 100 {
+			b.move(ways[i%len(ways)], 0)
+		}
+		b.finish(0)
+	}
+	b.judge("500 moves")
+}
+
+func TestMoveGapWhileRinging(t *testing.T) {
+	const ring = 2 * time.Second
+	b := newBench(t)
+	b.begin()
+	for i := range 20 {
+		b.move(ways[i%2], ring)
+	}
+	b.finish(ring)
+	b.judge("20 moves to a device that rings for 2 s")
+}
