@@ -70,7 +70,7 @@ func (c *Call) tell(l *Leg, offer *media.Description, n notice) error {
 	if err := l.exchange.Respond(sip.Reply{Code: 200, Headers: []sip.Header{warning(n.why)}, Body: body}); err != nil {
 		return err
 	}
-	l.answered = true
+	l.accepted, l.owes = true, offer == nil
 	c.setState(l, legUp)
 	c.attach(l)
 	c.after(toneAfterAnswer, func() { c.end(n.why) })

@@ -192,7 +192,7 @@ func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
 		return o.report, errors.Join(err, o.err)
 	case <-ctx.Done():
 		c.post(func() {
-			if m != nil && c.moveOf(m.seat) == m {
+			if m != nil {
 				c.failMove(m, "taken back", 487)
 			}
 		})

@@ -80,14 +80,36 @@ func (b *B2BUA) Run(ctx context.Context) error {
 func (b *B2BUA) drain() {
 	b.mu.Lock()
 	b.draining = true
+	b.mu.Unlock()
+	b.each(func(c *Call) { c.end("baton was stopped") })
+	last := time.AfterFunc(drainPatience*4/5, func() { b.each((*Call).byeWithoutACK) })
+	defer last.Stop()
+	over := time.AfterFunc(drainPatience, func() {
+		b.stop()
+		b.each((*Call).closeAll)
+	})
+	defer over.Stop()
+	b.running.Wait()
+}
+
+// each runs f in the agent of every call.
+func (b *B2BUA) each(f func(*Call)) {
+	b.mu.Lock()
 	calls := b.list()
 	b.mu.Unlock()
 	for _, c := range calls {
-		c.post(func() { c.end("baton was stopped") })
+		c.post(func() { f(c) })
 	}
-	patience := time.AfterFunc(drainPatience, b.stop)
-	defer patience.Stop()
-	b.running.Wait()
+}
+
+// byeWithoutACK hangs up the phones that have not acknowledged our 2xx: there is no more time to wait.
+func (c *Call) byeWithoutACK() {
+	for _, l := range c.legs {
+		if l.byeLater {
+			l.byeLater, l.acked = false, true
+			c.bye(l)
+		}
+	}
 }
 
 // closeLeftovers writes the end of calls that died with an earlier run of this node and deletes their records.
@@ -116,10 +138,18 @@ func (b *B2BUA) closeLeftover(s Stored) {
 		}
 		b.Journal.Append(e)
 	}
-	b.Store.End(s.ID, s.Epoch, func(err error) {
-		if err != nil {
-			b.Log.Warn("delete the record of an earlier call", "call", s.ID, "err", err)
+	b.deleteRecord(s.ID, s.Epoch, time.Second, func() {})
+}
+
+// deleteRecord takes an ended call out of the store; when that fails it is tried again, ever more seldom. tried is called
+// after the first try.
+func (b *B2BUA) deleteRecord(id string, epoch uint64, pause time.Duration, tried func()) {
+	b.Store.End(id, epoch, func(err error) {
+		if err != nil && !errors.Is(err, ErrStale) && b.ctx.Err() == nil {
+			b.Log.Warn("delete the call's record", "call", id, "err", err)
+			time.AfterFunc(pause, func() { b.deleteRecord(id, epoch, min(2*pause, time.Minute), func() {}) })
 		}
+		tried()
 	})
 }
 

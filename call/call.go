@@ -88,10 +88,33 @@ func (c *Call) guard(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("call agent panicked", "err", p, "stack", string(debug.Stack()))
-			c.abandon()
+			c.crash()
 		}
 	}()
 	f()
+}
+
+// crash ends the call as well as it can still be ended.
+func (c *Call) crash() {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("call agent panicked while ending", "err", p)
+			c.finish()
+		}
+	}()
+	if c.state == StateEnding {
+		c.closeAll()
+		return
+	}
+	c.end("internal error")
+}
+
+// closeAll lets go of every leg without waiting for its phone.
+func (c *Call) closeAll() {
+	for _, l := range slices.Clone(c.legs) {
+		c.closeLeg(l)
+	}
+	c.finishIfEmpty()
 }
 
 // hold and release count what will still post to the mailbox.
@@ -173,12 +196,7 @@ func (c *Call) finishIfEmpty() {
 		return
 	}
 	c.hold()
-	c.b.Store.End(c.id, c.epoch, func(err error) {
-		if err != nil {
-			c.log.Warn("delete the call's record", "err", err)
-		}
-		c.release()
-	})
+	c.b.deleteRecord(c.id, c.epoch, time.Second, c.release)
 	c.finish()
 }
 
@@ -191,7 +209,7 @@ func (c *Call) finish() {
 	for t := range c.timers {
 		c.stop(t)
 	}
-	c.store.acts = nil
+	c.runActs(c.store.version) // each looks at the state again
 	c.b.forget(c)
 	if !c.abandoned {
 		c.note(journal.CallEnded, journal.Entry{Text: c.why, Duration: c.talked()})

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// patience is how long an act waits for the store before it is done anyway and the call is marked unsafe (DESIGN §8).
+// patience is how long an act waits for the store before it is done anyway and the call is marked unsafe (docs/failures.md).
 const patience = 50 * time.Millisecond
 
 // committer holds the writes of one call. One write is in flight; what is committed meanwhile goes with the next.
@@ -19,9 +19,11 @@ const patience = 50 * time.Millisecond
 type committer struct {
 	version uint64 // of the newest snapshot wanted
 	writing uint64 // version in flight, 0 = none
+	stored  uint64 // newest version that the store has
 	acts    []act
 	unsafe  bool
-	retry   time.Duration
+	pause   time.Duration // before the next try of a write that failed
+	retry   *time.Timer
 }
 
 type act struct {
@@ -54,7 +56,7 @@ func (c *Call) touch() {
 
 // write puts the newest snapshot unless a write is in flight or it is stored already.
 func (c *Call) write() {
-	if c.store.writing != 0 || c.state == StateEnded || c.abandoned {
+	if c.store.writing != 0 || c.store.stored == c.store.version || c.state == StateEnded || c.abandoned {
 		return
 	}
 	blob, err := json.Marshal(c.record())
@@ -80,28 +82,40 @@ func (c *Call) written(version uint64, err error) {
 		c.abandon()
 		return
 	case err != nil:
-		c.unsafe("write the call's record", err)
+		c.markUnsafe("write the call's record", err)
 		c.runActs(version)
-		c.store.retry = min(max(2*c.store.retry, time.Second), 30*time.Second)
-		c.after(c.store.retry, c.write)
+		c.writeAgain()
 		return
 	}
-	c.store.unsafe, c.store.retry = false, 0
+	c.stop(c.store.retry)
+	c.store.unsafe, c.store.pause, c.store.retry, c.store.stored = false, 0, nil, version
 	c.runActs(version)
 	if c.store.version > version {
 		c.write()
 	}
 }
 
+// writeAgain tries the newest record once more, after a pause that grows. One try is waited for, however many writes fail.
+func (c *Call) writeAgain() {
+	if c.store.retry != nil {
+		return
+	}
+	c.store.pause = min(max(2*c.store.pause, time.Second), 30*time.Second)
+	c.store.retry = c.after(c.store.pause, func() {
+		c.store.retry = nil
+		c.write()
+	})
+}
+
 // runOverdue runs the acts up to version that the store has kept waiting too long.
 func (c *Call) runOverdue(version uint64) {
 	if len(c.store.acts) > 0 && c.store.acts[0].version <= version {
-		c.unsafe("the store is slow", nil)
+		c.markUnsafe("the store is slow", nil)
 		c.runActs(version)
 	}
 }
 
-func (c *Call) unsafe(why string, err error) {
+func (c *Call) markUnsafe(why string, err error) {
 	if !c.store.unsafe {
 		c.log.Warn("call is not safe in the store", "why", why, "err", err)
 	}
@@ -117,7 +131,7 @@ func (c *Call) runActs(version uint64) {
 	}
 }
 
-// abandon falls silent about a call that another node owns: no BYE, no RTP (DESIGN §8).
+// abandon falls silent about a call that another node owns: no BYE, no RTP (docs/failures.md).
 func (c *Call) abandon() {
 	c.log.Warn("call is owned by another node now")
 	c.abandoned = true

@@ -34,7 +34,6 @@ type dial struct {
 	over    bool
 	unwatch func()
 	timer   *time.Timer
-	began   time.Time
 }
 
 // failure is the answer that tells most about why nobody took the call.
@@ -45,7 +44,7 @@ type failure struct {
 
 // begin rings who is there. It reports through failed when nobody can be rung.
 func (d *dial) begin() {
-	d.rung, d.began = map[string]bool{}, time.Now()
+	d.rung = map[string]bool{}
 	d.best = failure{480, fmt.Sprintf("no device of %s is here", d.seat.user.Name)}
 	d.unwatch = d.c.b.Registrar.Watch(d.seat.user.Name, func(dev registrar.Device) {
 		d.c.post(func() { d.join(dev) })
@@ -106,7 +105,7 @@ func (d *dial) provisional(l *Leg, r *sip.Response) {
 	if d.over {
 		return
 	}
-	if d.auto && !l.talked && wantsRingless(l.device) && strings.Contains(strings.ToLower(r.Header("Allow-Events")), "talk") {
+	if d.auto && !l.nudged && wantsRingless(l.device) && strings.Contains(strings.ToLower(r.Header("Allow-Events")), "talk") {
 		d.talk(l, r)
 	}
 	d.ringing(l, r)
@@ -114,16 +113,14 @@ func (d *dial) provisional(l *Leg, r *sip.Response) {
 
 // talk asks a ringing phone that knows BroadSoft's remote control to answer.
 func (d *dial) talk(l *Leg, r *sip.Response) {
-	l.talked = true
+	l.nudged = true
 	early := l.dialog
 	early.Confirm(r)
 	out := early.NewRequest("NOTIFY", sip.Body{},
 		sip.Header{Name: "Event", Value: "talk"}, sip.Header{Name: "Subscription-State", Value: "active"})
 	l.dialog.LocalCSeq = early.LocalCSeq
-	d.c.exchange(func() {
-		ctx, cancel := context.WithTimeout(d.c.ctx, byePatience)
-		defer cancel()
-		if _, err := d.c.b.Agent.Do(ctx, out); err != nil {
+	d.c.request(l, out, requestPatience, func(err error) {
+		if err != nil {
 			d.c.log.Debug("notify talk", "leg", l.id, "device", l.device.Name, "err", err)
 		}
 	})
@@ -159,7 +156,7 @@ func (d *dial) win(l *Leg, resp *sip.Response) {
 	d.answered(l, resp)
 }
 
-// lose weighs one device's refusal: 600 and 603 stop all, the others only that device (DESIGN §11).
+// lose weighs one device's refusal: 600 and 603 stop all, the others only that device (docs/protocol.md).
 func (d *dial) lose(l *Leg, err error) {
 	f := failureOf(err)
 	d.c.log.Info("device did not take the call", "leg", l.id, "user", d.seat.user.Name, "device", l.device.Name, "err", err)
@@ -171,7 +168,7 @@ func (d *dial) lose(l *Leg, err error) {
 		d.giveUp(f)
 		return
 	}
-	if rank(f.code) > rank(d.best.code) {
+	if rank(f.code) >= rank(d.best.code) {
 		d.best = f
 	}
 	d.check()

@@ -2,11 +2,21 @@ package call
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"baton/journal"
 )
+
+// reportsOf tells the figures that a leg is part of before its stream is closed.
+func (c *Call) reportsOf(l *Leg) {
+	for _, m := range slices.Clone(c.reports) {
+		if m.to == l || m.far == l {
+			c.report(m)
+		}
+	}
+}
 
 // report completes the figures of a switch and tells them, once.
 func (c *Call) report(m *move) {
@@ -15,6 +25,7 @@ func (c *Call) report(m *move) {
 			continue
 		}
 		c.reports = append(c.reports[:i], c.reports[i+1:]...)
+		m.set(moveReported)
 		r := m.figures(c.id)
 		c.history = append(c.history, m.info("", &r))
 		c.note(journal.CallMoved, journal.Entry{

@@ -8,7 +8,7 @@ import (
 const sdpType = "application/sdp"
 
 // ringless asks a phone to answer by itself. It is sent only to ONE device that its own user has named or chosen; no
-// header that comes in is ever passed on, so nobody else can ask for it (DESIGN §6).
+// header that comes in is ever passed on, so nobody else can ask for it (docs/moves.md).
 func ringless(to sip.URI) []sip.Header {
 	return []sip.Header{
 		{Name: "Call-Info", Value: "<sip:" + to.Host + ">;answer-after=0"},

@@ -33,15 +33,15 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 	}
 }
 
-// onBye takes a hang-up. From a leg whose move is pending it means leave: the new device goes on ringing (DESIGN §6).
+// onBye takes a hang-up. From a leg whose move is pending it means leave: the new device goes on ringing (docs/moves.md).
 func (c *Call) onBye(l *Leg, x *sip.Exchange) {
 	_ = x.Respond(sip.Reply{Code: 200})
-	l.acked = true
+	l.acked = true // it would not hang up an answer that it never had
 	holder, m := l.seat.holder == l, c.moveOf(l.seat)
 	switch {
 	case m != nil && m.to == l:
 		c.closeLeg(l)
-		c.failMove(m, m.device+" hung up at once", 480)
+		c.failMove(m, l.device.Name+" hung up at once", 480)
 	case m != nil && m.from == l:
 		m.left = true
 		c.closeLeg(l)
@@ -54,7 +54,7 @@ func (c *Call) onBye(l *Leg, x *sip.Exchange) {
 	}
 }
 
-// onReinvite answers hold, resume and refresh by itself: the far side is never asked (DESIGN §6).
+// onReinvite answers hold, resume and refresh by itself: the far side is never asked (docs/moves.md).
 func (c *Call) onReinvite(l *Leg, x *sip.Exchange) {
 	if l.offers { // glare, RFC 3261 §14.2
 		_ = x.Respond(sip.Reply{Code: 491})
@@ -76,7 +76,7 @@ func (c *Call) onReinvite(l *Leg, x *sip.Exchange) {
 			return
 		}
 	} else {
-		l.local = local
+		l.local, l.owes = local, true
 	}
 	x.Watch(sip.Watch{
 		Acked:   func(b sip.Body) { c.post(func() { c.onAck(l, b) }) },
@@ -93,8 +93,8 @@ func (c *Call) relocal(l *Leg, offer *media.Description) (media.Description, err
 	if o := c.other(l.seat); o != nil && o.holder != nil {
 		codecs = o.holder.agreed.Send
 	}
-	if offer == nil {
-		return l.versioned(media.NewOffer(l.origin, media.WithG711(codecs), l.stream.Endpoint(), media.SendRecv)), nil
+	if offer == nil { // the same m-lines and payload types as before (RFC 3264 §8)
+		return l.versioned(l.local.WithDirection(media.SendRecv)), nil
 	}
 	answer, err := media.NewAnswer(l.origin, *offer, media.WithG711(codecs), l.stream.Endpoint(), media.SendRecv)
 	if err != nil {

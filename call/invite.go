@@ -2,6 +2,7 @@ package call
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -90,8 +91,8 @@ func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, e
 	if err != nil {
 		return nil, refusal(503, err.Error())
 	}
-	l.state = legIncoming
 	l.exchange, l.dialog = x, x.Dialog(c.epoch)
+	c.setState(l, legIncoming)
 	if offer != nil {
 		l.remote = *offer
 	}
@@ -138,8 +139,12 @@ func (c *Call) ring(l *Leg, target Target) {
 	if line, _, ok := l.remote.Audio(); ok {
 		codecs = media.WithG711(line.Codecs)
 	}
+	exclude := ""
+	if target.User.Name == l.seat.user.Name {
+		exclude = l.device.Key
+	}
 	c.dial = &dial{
-		c: c, seat: c.seats[1], show: c.seats[0], codecs: codecs, exclude: l.device.Key, only: target.Device,
+		c: c, seat: c.seats[1], show: c.seats[0], codecs: codecs, exclude: exclude, only: target.Device,
 		ringing:  func(k *Leg, r *sip.Response) { c.onRinging(l, k, r) },
 		answered: func(k *Leg, r *sip.Response) { c.onAnswer(l, k, r) },
 		failed:   func(code int, why string) { c.refuse(l, code, why) },
@@ -215,7 +220,7 @@ func (c *Call) settleBoth(caller, callee *Leg, r *sip.Response) error {
 		return err
 	}
 	if len(caller.remote.Lines) == 0 { // no offer: ours goes out in the 200
-		caller.local = media.NewOffer(caller.origin, callee.agreed.Send, caller.stream.Endpoint(), media.SendRecv)
+		caller.local = media.NewOffer(caller.origin, only(callee), caller.stream.Endpoint(), media.SendRecv)
 		return nil
 	}
 	if len(caller.local.Lines) > 0 { // the 200 repeats the 183's SDP
@@ -236,8 +241,13 @@ func (c *Call) connect(caller, callee *Leg) {
 	if c.state != StateUp || caller.state != legIncoming {
 		return
 	}
-	if err := c.accept(caller); err != nil {
+	switch err := c.accept(caller); {
+	case errors.Is(err, sip.ErrAnswered):
 		return // cancelled: the Watch tells
+	case err != nil:
+		c.closeLeg(caller)
+		c.end(fmt.Sprintf("%s of %s is gone: %v", caller.device.Name, caller.seat.user.Name, err))
+		return
 	}
 	c.note(journal.CallAnswered, journal.Entry{Device: callee.device.Name})
 }
@@ -251,7 +261,8 @@ func (c *Call) accept(l *Leg) error {
 	if err != nil {
 		return err
 	}
-	l.answered, l.answer = true, time.Now()
+	l.accepted, l.answer = true, time.Now()
+	l.owes = len(l.remote.Lines) == 0
 	c.setState(l, legUp)
 	c.attach(l)
 	return nil
@@ -285,19 +296,34 @@ func (c *Call) onAck(l *Leg, body sip.Body) {
 		c.bye(l)
 		return
 	}
-	if len(body.Data) == 0 || !l.alive() {
+	if !l.owes || !l.alive() {
 		return
 	}
-	answer, err := media.ParseSDP(body.Data)
-	if err == nil {
-		err = l.settle(l.local, answer)
-	}
-	if err != nil {
+	l.owes = false
+	if err := c.answerInACK(l, body); err != nil {
 		c.lost(l, err)
 		return
 	}
 	c.wire()
 	c.touch()
+}
+
+// answerInACK takes the answer to an offer of ours that went out in a 2xx (RFC 3261 §13.2.1).
+func (c *Call) answerInACK(l *Leg, body sip.Body) error {
+	if len(body.Data) == 0 {
+		return errors.New("its ACK has no answer to our offer")
+	}
+	answer, err := media.ParseSDP(body.Data)
+	if err != nil {
+		return err
+	}
+	if err := l.settle(l.local, answer); err != nil {
+		return err
+	}
+	if o := c.other(l.seat); o != nil && o.holder != nil {
+		return understands(l, o.holder)
+	}
+	return nil
 }
 
 // onNoAck hangs up a phone that never acknowledged our 2xx (RFC 3261 §13.3.1.4).

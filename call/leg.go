@@ -42,7 +42,8 @@ type Leg struct {
 	local  media.Description // our last SDP
 	remote media.Description // the peer's last SDP
 	agreed media.Agreement
-	began  time.Time
+	sent   chan struct{} // closed when our last request in the dialog is answered
+	byes   bool          // our BYE is on its way
 
 	// we called it
 	invite sip.Outgoing
@@ -52,11 +53,11 @@ type Leg struct {
 
 	acked bool // the 2xx to its INVITE is acknowledged, by us or by it
 
-	talked bool // it was sent NOTIFY talk
+	nudged bool // it was sent NOTIFY talk
 
 	// it called us
 	exchange *sip.Exchange
-	answered bool // we have sent a 2xx to its INVITE
+	accepted bool // we have sent a 2xx to its INVITE
 	byeLater bool // a BYE waits for the ACK (RFC 3261 §15)
 
 	held   bool // the phone does not want to hear us
@@ -65,6 +66,7 @@ type Leg struct {
 	hears  source
 	feeds  []*Leg
 	refer  *referral
+	owes   bool      // its ACK must bring the answer to the offer in our 2xx
 	refers int       // REFERs taken in this dialog
 	asking bool      // an OPTIONS of ours is under way
 	offers bool      // a re-INVITE of ours is under way
@@ -72,7 +74,7 @@ type Leg struct {
 }
 
 func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {
-	l := &Leg{id: newID(), seat: s, device: d, began: time.Now()}
+	l := &Leg{id: newID(), seat: s, device: d}
 	l.origin = media.Origin{User: "baton", ID: uint64(time.Now().UnixMilli()), Version: 1}
 	stream, err := c.b.Engine.Open(media.StreamOptions{
 		Peer:    flow.Remote.Addr(),
@@ -99,7 +101,9 @@ func (l *Leg) alive() bool { return l.state == legUp || l.state == legAnswered }
 func (c *Call) attach(l *Leg) {
 	c.b.index(c, l)
 	c.b.Agent.Attach(l.dialog, l.seat.user.Name, func(x *sip.Exchange) {
-		c.post(func() { c.inDialog(l, x) })
+		if !c.post(func() { c.inDialog(l, x) }) {
+			_ = x.Respond(sip.Reply{Code: 481})
+		}
 	})
 }
 
@@ -160,30 +164,48 @@ func (c *Call) hangUp(l *Leg) {
 
 // bye sends BYE, after the ACK of our 2xx if that is still to come. Media runs until it is answered.
 func (c *Call) bye(l *Leg) {
-	if l.state != legClosing {
+	if l.state != legClosing || l.byes {
 		return
 	}
-	if l.answered && !l.acked {
+	if l.accepted && !l.acked {
 		l.byeLater = true
 		return
 	}
+	l.byes = true
 	c.repoint(l)
-	out := l.dialog.NewRequest("BYE", sip.Body{})
-	c.exchange(func() {
-		ctx, cancel := context.WithTimeout(c.ctx, byePatience)
-		defer cancel()
-		_, err := c.b.Agent.Do(ctx, out)
-		c.post(func() {
-			if err != nil {
-				c.log.Debug("bye", "leg", l.id, "device", l.device.Name, "err", err)
-			}
-			c.closeLeg(l)
-		})
+	c.request(l, l.dialog.NewRequest("BYE", sip.Body{}), requestPatience, func(err error) {
+		if err != nil {
+			c.log.Debug("bye", "leg", l.id, "device", l.device.Name, "err", err)
+		}
+		c.closeLeg(l)
 	})
 }
 
-// byePatience bounds the wait for the answer to a BYE: the dialog is over for us either way.
-const byePatience = 8 * time.Second
+// requestPatience bounds the wait for the answer to a BYE or NOTIFY: we go on without it either way.
+const requestPatience = 8 * time.Second
+
+// orderPatience is how long a request waits for the answer to the one before it in its dialog.
+const orderPatience = 500 * time.Millisecond
+
+// request sends a request of ours in the leg's dialog. They leave in the order of their CSeq, which the peer insists on
+// (RFC 3261 §12.2.2): each waits a little for the answer to the one before.
+func (c *Call) request(l *Leg, out sip.Outgoing, patience time.Duration, then func(error)) {
+	before, done := l.sent, make(chan struct{})
+	l.sent = done
+	c.exchange(func() {
+		defer close(done)
+		if before != nil {
+			select {
+			case <-before:
+			case <-time.After(orderPatience):
+			}
+		}
+		ctx, cancel := context.WithTimeout(c.ctx, patience)
+		defer cancel()
+		_, err := c.b.Agent.Do(ctx, out)
+		c.post(func() { then(err) })
+	})
+}
 
 // closeLeg frees what the leg holds.
 func (c *Call) closeLeg(l *Leg) {
@@ -199,6 +221,7 @@ func (c *Call) closeLeg(l *Leg) {
 	if l.seat.holder == l {
 		l.seat.holder = nil
 	}
+	c.reportsOf(l)
 	for i, k := range c.legs {
 		if k == l {
 			c.legs = append(c.legs[:i], c.legs[i+1:]...)
@@ -258,7 +281,23 @@ func offered(far *Leg) []media.Codec {
 
 var errCodec = errors.New("no codec in common")
 
-// understands checks that a leg that has just agreed can play what far sends and far can play what it sends.
+// only is what to offer in a 2xx, so that any answer has the codec that far sends: that one, its G.711 twin, and keys.
+func only(far *Leg) []media.Codec {
+	used, ok := inUse(far)
+	if !ok {
+		return media.WithG711(far.agreed.Send)
+	}
+	one := []media.Codec{used}
+	for _, k := range far.agreed.Send {
+		if k.Name == "telephone-event" {
+			one = append(one, k)
+		}
+	}
+	return media.WithG711(one)
+}
+
+// understands checks that a leg that has just agreed can play what far sends. What it sends itself is no question: it was
+// offered nothing that far cannot play.
 func understands(l, far *Leg) error {
 	used, ok := inUse(far)
 	if ok && !media.Carries(l.agreed.Send, used) {

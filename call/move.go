@@ -10,28 +10,38 @@ import (
 	"baton/sip"
 )
 
-// move replaces the leg that holds a seat (DESIGN §6). Make before break: the old leg talks until the new one has been
-// answered and heard.
+// moveState is where a move is. commit A stands before the ACK (or our 200), commit B before the old leg's BYE.
 //
-//	dialing ──2xx──▶ answered ──one packet heard──▶ switched ──figures──▶ reported
-//	   └─4xx, timeout, hang-up─┴──▶ failed: the old leg is as it was
-//
-// commit A stands before the ACK (or our 200), commit B before the old leg's BYE. Owned by its call's run.
+//	dialing ──2xx──▶ answered ──commit A──▶ listening ──one packet heard──▶ switched ──figures──▶ reported
+//	   └─refusal, timeout, hang-up─┴─────────────┴──▶ failed: the old leg is as it was
+type moveState string
+
+const (
+	moveDialing   moveState = "dialing" // or waiting to be
+	moveAnswered  moveState = "answered"
+	moveListening moveState = "listening"
+	moveSwitched  moveState = "switched"
+	moveReported  moveState = "reported"
+	moveFailed    moveState = "failed"
+)
+
+// move replaces the leg that holds a seat (docs/moves.md). Make before break: the old leg talks until the new one has been
+// answered and heard. Owned by its call's run.
 type move struct {
 	// set once
-	c      *Call
-	seat   *Seat             // whose leg is replaced
-	into   *Seat             // = seat, or another user's new seat: a transfer
-	from   *Leg              // the old leg
-	only   *registrar.Device // the one device wanted, nil = all
-	codeTo string            // what was dialled, for the log
-	how    string            // refer, pull, replaces, cli, recall
-	who    string
-	began  time.Time
+	c     *Call
+	seat  *Seat             // whose leg is replaced
+	into  *Seat             // = seat, or another user's new seat: a transfer
+	from  *Leg              // the old leg
+	only  *registrar.Device // the one device wanted, nil = all
+	how   string            // refer, pull, replaces, cli, recall
+	who   string
+	began time.Time
 
 	finished func(code int, why string)    // told once, at the switch or the failure
 	reported func(r MoveReport, err error) // told once, with the figures
 
+	state    moveState
 	dial     *dial
 	to       *Leg // the new leg, from its answer on
 	device   string
@@ -41,8 +51,8 @@ type move struct {
 	rang     time.Duration
 	heldFor  time.Duration
 	overlap  time.Time
-	far      *Leg
-	lost     uint64 // packets of the far side that had reached nobody when the move began
+	far      *Leg   // on the other side; it may be replaced meanwhile: see farSide
+	lost     uint64 // packets of far that had reached nobody before
 }
 
 // unheard is how long an answered device may stay silent before its signalling decides.
@@ -51,8 +61,28 @@ const unheard = time.Second
 // settled is when the figures of a switch are complete: 500 ms after it, and a little.
 const settled = 650 * time.Millisecond
 
+// set is the only place where a move's state changes.
+func (m *move) set(to moveState) {
+	m.c.log.Debug("move state", "user", m.seat.user.Name, "to", m.device, "from", m.state, "state", to)
+	m.state = to
+}
+
+// pending says that the move has neither switched nor failed.
+func (m *move) pending() bool {
+	return m.state == moveDialing || m.state == moveAnswered || m.state == moveListening
+}
+
+// farSide is the leg that holds the other side now, or the last one that did.
+func (m *move) farSide() *Leg {
+	if o := m.c.other(m.seat); o != nil && o.holder != nil && o.holder != m.far {
+		m.far, m.lost = o.holder, o.holder.stream.Lost()
+	}
+	return m.far
+}
+
+// exclude is the key of the device that must not ring: the one that asked.
 func (m *move) exclude() string {
-	if m.from == nil || m.how == "recall" {
+	if m.how == "recall" || m.into.user.Name != m.seat.user.Name {
 		return ""
 	}
 	return m.from.device.Key
@@ -71,7 +101,8 @@ func (c *Call) addMove(m *move) error {
 	case far == nil || far.holder == nil:
 		return refusal(480, "nobody is on the other side")
 	}
-	m.far, m.lost = far.holder, far.holder.stream.Lost()
+	m.farSide()
+	m.set(moveDialing)
 	if m.only != nil {
 		m.device = m.only.Name
 	} else {
@@ -84,8 +115,8 @@ func (c *Call) addMove(m *move) error {
 // beginMove rings the new device or devices.
 func (c *Call) beginMove(m *move) {
 	m.dial = &dial{
-		c: c, seat: m.into, show: m.far.seat, codecs: offered(m.far), exclude: m.exclude(), only: m.only,
-		auto:     m.only != nil && m.into == m.seat,
+		c: c, seat: m.into, show: c.other(m.seat), codecs: offered(m.farSide()), exclude: m.exclude(), only: m.only,
+		auto:     m.only != nil && m.into == m.seat && m.how != "recall", // nobody may be at a phone that is rung back
 		ringing:  func(*Leg, *sip.Response) {},
 		answered: func(l *Leg, r *sip.Response) { c.moveAnswered(m, l, r) },
 		failed:   func(code int, why string) { c.failMove(m, why, code) },
@@ -102,32 +133,38 @@ func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 		err = l.settle(l.local, answer)
 	}
 	if err == nil {
-		err = understands(l, m.far)
+		err = understands(l, m.farSide())
 	}
+	m.to = l
 	if err != nil {
-		m.to = l
 		c.failMove(m, fmt.Sprintf("%s: %v", l.device.Name, err), 488)
 		return
 	}
 	if !l.rangAt.IsZero() {
 		m.rang = l.answer.Sub(l.rangAt)
 	}
-	c.joinNew(m, l, func() bool {
+	c.joinNew(m, l, func() error {
 		c.ack(l)
 		c.setState(l, legUp)
-		return true
+		return nil
 	})
 }
 
 // joinNew connects the new leg beside the old one: it hears the far side at once and is waited for to be heard. The
 // act answers it, after commit A.
-func (c *Call) joinNew(m *move, l *Leg, act func() bool) {
+func (c *Call) joinNew(m *move, l *Leg, act func() error) {
 	m.to, m.overlap = l, time.Now()
+	m.set(moveAnswered)
 	c.wire()
 	c.commit(func() {
-		if c.moveOf(m.seat) != m || l.state == legClosed || !act() {
+		if !m.pending() {
 			return
 		}
+		if err := act(); err != nil {
+			c.failMove(m, fmt.Sprintf("%s is gone: %v", l.device.Name, err), 480)
+			return
+		}
+		m.set(moveListening)
 		m.silence = c.after(unheard, func() { c.onSilence(m) })
 		c.trySwitch(m)
 	})
@@ -145,7 +182,7 @@ func (c *Call) onHeard(l *Leg) {
 }
 
 func (c *Call) trySwitch(m *move) {
-	if m.to.heard && m.to.state == legUp {
+	if m.state == moveListening && m.to.heard {
 		c.switchOver(m)
 	}
 }
@@ -153,7 +190,7 @@ func (c *Call) trySwitch(m *move) {
 // onSilence decides about a device that has answered but is not heard: with live signalling it is muted.
 func (c *Call) onSilence(m *move) {
 	c.ask(m.to, func(err error) {
-		if c.moveOf(m.seat) != m {
+		if m.state != moveListening {
 			return
 		}
 		if err != nil {
@@ -166,8 +203,10 @@ func (c *Call) onSilence(m *move) {
 
 // switchOver gives the seat to the new leg; the old one is released when that is committed.
 func (c *Call) switchOver(m *move) {
+	m.farSide()
 	c.stop(m.silence)
 	m.switched = time.Now()
+	m.set(moveSwitched)
 	c.removeMove(m)
 	old := m.from
 	if old.held {
@@ -205,6 +244,10 @@ func (c *Call) releaseOld(m *move, old *Leg) {
 
 // failMove rolls back: the old leg goes on as if nothing had been. If its phone has hung up meanwhile it is rung back.
 func (c *Call) failMove(m *move, why string, code int) {
+	if !m.pending() {
+		return
+	}
+	m.set(moveFailed)
 	c.stop(m.silence)
 	c.removeMove(m)
 	if m.dial != nil {
@@ -240,7 +283,8 @@ func (c *Call) recall(m *move, why string) {
 	}
 	back := m.from.device
 	r := &move{c: c, seat: m.seat, into: m.seat, from: m.from, only: &back, how: "recall", who: "baton", began: time.Now(), left: true}
-	r.far, r.device = m.far, back.Name
+	r.far, r.device = m.farSide(), back.Name
+	r.set(moveDialing)
 	c.moves = append(c.moves, r)
 	c.beginMove(r)
 }

@@ -61,6 +61,9 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 		if position >= len(c.seats) {
 			return refusal(404, "the call has just ended")
 		}
+		if c.seats[position].user.Name != x.User() { // a transfer came between
+			return refusal(404, "the call has just been transferred")
+		}
 		old = c.seats[position].holder
 	}
 	if old == nil || old.state == legClosed || old.state == legClosing {
@@ -93,7 +96,7 @@ func (c *Call) answerPull(m *move, l *Leg, offer *media.Description) error {
 	m.device = l.device.Name
 	codecs := offered(m.far)
 	if offer == nil {
-		l.local = media.NewOffer(l.origin, codecs, l.stream.Endpoint(), media.SendRecv)
+		l.local = media.NewOffer(l.origin, only(m.far), l.stream.Endpoint(), media.SendRecv)
 	} else {
 		local, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Endpoint(), media.SendRecv)
 		if err != nil {
@@ -110,7 +113,7 @@ func (c *Call) answerPull(m *move, l *Leg, offer *media.Description) error {
 		c.closeLeg(l)
 		c.failMove(m, l.device.Name+" gave up", 487)
 	})
-	c.joinNew(m, l, func() bool { return c.accept(l) == nil })
+	c.joinNew(m, l, func() error { return c.accept(l) })
 	return nil
 }
 

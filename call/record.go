@@ -28,7 +28,7 @@ type Store interface {
 // ErrStale says that a write carried an epoch lower than the stored one.
 var ErrStale = errors.New("call record is owned under a higher epoch")
 
-// Record is all that is needed to go on with a call: whoever holds it can (DESIGN §8). It is a plain value.
+// Record is all that is needed to go on with a call: whoever holds it can (docs/failures.md). It is a plain value.
 type Record struct {
 	ID      string       `json:"id"`
 	Domain  string       `json:"domain"`

@@ -1,7 +1,6 @@
 package call
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -38,7 +37,7 @@ func (c *Call) onRefer(l *Leg, x *sip.Exchange) {
 	m.finished = func(code int, why string) { c.notifyRefer(l, r, code, true) }
 	c.commit(func() {
 		_ = x.Respond(sip.Reply{Code: 202, Headers: referSub(r)})
-		if c.moveOf(m.seat) != m { // the call ended meanwhile
+		if !m.pending() { // the call ended meanwhile
 			return
 		}
 		c.notifyRefer(l, r, 100, false)
@@ -66,7 +65,7 @@ func (c *Call) referMove(l *Leg, x *sip.Exchange) (*move, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &move{c: c, seat: l.seat, into: l.seat, from: l, how: "refer", who: l.seat.user.Name, codeTo: uri.User, began: time.Now()}
+	m := &move{c: c, seat: l.seat, into: l.seat, from: l, how: "refer", who: l.seat.user.Name, began: time.Now()}
 	switch {
 	case t.Code == codePull:
 		return nil, refusal(404, "the pull code is dialled on the new device, not transferred to")
@@ -86,6 +85,9 @@ func (c *Call) referMove(l *Leg, x *sip.Exchange) (*move, error) {
 
 // reachable refuses what cannot ring before the REFER is accepted.
 func (m *move) reachable() error {
+	if m.only != nil && m.into == m.seat && m.only.Key == m.from.device.Key {
+		return refusal(480, "the call is on "+m.only.Name+" already") // a 200 in a NOTIFY would have the phone hang up
+	}
 	if m.only != nil && !m.only.Here() {
 		return refusal(480, away(*m.only))
 	}
@@ -124,10 +126,8 @@ func (c *Call) notifyRefer(l *Leg, r *referral, code int, final bool) {
 	}
 	out := l.dialog.NewRequest("NOTIFY", sip.Sipfrag(code, ""),
 		sip.Header{Name: "Event", Value: r.Event}, sip.Header{Name: "Subscription-State", Value: state})
-	c.exchange(func() {
-		ctx, cancel := context.WithTimeout(c.ctx, byePatience)
-		defer cancel()
-		if _, err := c.b.Agent.Do(ctx, out); err != nil {
+	c.request(l, out, requestPatience, func(err error) {
+		if err != nil {
 			c.log.Debug("notify", "leg", l.id, "device", l.device.Name, "err", err)
 		}
 	})

@@ -38,8 +38,12 @@ func (c *Call) identity(s *Seat, flow sip.Flow) sip.NameAddr {
 	return sip.NameAddr{Name: name, URI: uri}
 }
 
-// other is the seat on the other side of s. (Two today; more when rooms come.)
+// other is the seat on the other side of s, which may be one that a transfer is about to fill. (Two today; more when
+// rooms come.)
 func (c *Call) other(s *Seat) *Seat {
+	if m := c.moveOf(s); m != nil {
+		s = m.seat
+	}
 	for _, o := range c.seats {
 		if o != s {
 			return o
@@ -59,10 +63,10 @@ func (c *Call) allSeats() []*Seat {
 	return seats
 }
 
-// moveOf is the move that is under way at s.
+// moveOf is the move that is under way from or to s.
 func (c *Call) moveOf(s *Seat) *move {
 	for _, m := range c.moves {
-		if m.seat == s {
+		if m.seat == s || m.into == s {
 			return m
 		}
 	}

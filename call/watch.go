@@ -1,7 +1,6 @@
 package call
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -17,7 +16,7 @@ const lookEvery = 5 * time.Second
 // askPatience bounds the wait for a phone's answer to "are you there".
 const askPatience = 10 * time.Second
 
-// watchLegs looks after phones that vanish (DESIGN §11): one that is silent, RTP and RTCP, is asked by OPTIONS, one on
+// watchLegs looks after phones that vanish (docs/protocol.md): one that is silent, RTP and RTCP, is asked by OPTIONS, one on
 // hold every minute. A muted, held or silent phone that answers is there.
 func (c *Call) watchLegs() {
 	c.after(lookEvery, func() {
@@ -66,18 +65,12 @@ func (c *Call) check(l *Leg) {
 // ask sends OPTIONS in the leg's dialog; any answer but 408 and 481 proves that its signalling is alive.
 func (c *Call) ask(l *Leg, then func(error)) {
 	l.asking = true
-	out := l.dialog.NewRequest("OPTIONS", sip.Body{})
-	c.exchange(func() {
-		ctx, cancel := context.WithTimeout(c.ctx, askPatience)
-		defer cancel()
-		_, err := c.b.Agent.Do(ctx, out)
-		c.post(func() {
-			l.asking = false
-			if err = deadly(err); err == nil {
-				l.asked = time.Now()
-			}
-			then(err)
-		})
+	c.request(l, l.dialog.NewRequest("OPTIONS", sip.Body{}), askPatience, func(err error) {
+		l.asking = false
+		if err = deadly(err); err == nil {
+			l.asked = time.Now()
+		}
+		then(err)
 	})
 }
 
