@@ -220,7 +220,7 @@ func (c *Call) settleBoth(caller, callee *Leg, r *sip.Response) error {
 		return err
 	}
 	if len(caller.remote.Lines) == 0 { // no offer: ours goes out in the 200
-		caller.local = media.NewOffer(caller.origin, only(callee), caller.stream.Endpoint(), media.SendRecv)
+		caller.local = media.NewOffer(caller.origin, media.WithG711(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
 		return nil
 	}
 	if len(caller.local.Lines) > 0 { // the 200 repeats the 183's SDP
@@ -320,10 +320,14 @@ func (c *Call) answerInACK(l *Leg, body sip.Body) error {
 	if err := l.settle(l.local, answer); err != nil {
 		return err
 	}
-	if o := c.other(l.seat); o != nil && o.holder != nil {
-		return understands(l, o.holder)
+	far := c.other(l.seat)
+	if far == nil || far.holder == nil || understands(l, far.holder) == nil {
+		return nil
 	}
-	return nil
+	if l.seat.holder != l { // the far side of a move is left alone
+		return understands(l, far.holder)
+	}
+	return c.narrow(far.holder, l.agreed.Send)
 }
 
 // onNoAck hangs up a phone that never acknowledged our 2xx (RFC 3261 §13.3.1.4).

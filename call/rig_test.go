@@ -35,7 +35,9 @@ type rig struct {
 	store  *store.Bolt
 	server netip.AddrPort
 	faults *faultyStore
+	tcp    netip.AddrPort
 	pass   map[string]string
+	drain  func() // ends the calls as SIGTERM does
 }
 
 // lateCredentials lets the agent be made before the registrar that it asks.
@@ -58,6 +60,7 @@ func newRig(t *testing.T, tune func(*config.Config)) *rig {
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
 	db, err := store.Open(t.TempDir(), log)
 	must(t, err)
+	t.Cleanup(func() { db.Close() })
 	users := &lateCredentials{}
 	r := &rig{t: t, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}}
 	agent, err := sip.NewAgent(sip.Options{
@@ -77,25 +80,30 @@ func newRig(t *testing.T, tune func(*config.Config)) *rig {
 		Config: cfg.Call, Codes: cfg.Codes, Node: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
 		Store: r.faults, Journal: db, Log: log,
 	})
-	r.server = agent.Addrs()["udp"]
-	r.run(db.Run, agent.Run, r.reg.Run, r.engine.Run, r.b.Run)
+	r.server, r.tcp = agent.Addrs()["udp"], agent.Addrs()["tcp"]
+	r.run(db.Run, agent.Run, r.reg.Run, r.engine.Run)
+	r.drain = r.run(r.b.Run)
 	return r
 }
 
-// run starts the parts and, at the test's end, stops them from the last to the first.
-func (r *rig) run(parts ...func(context.Context) error) {
-	r.t.Cleanup(func() { r.store.Close() })
+// run starts the parts and, at the test's end, stops them from the last to the first. It gives the way to stop the last.
+func (r *rig) run(parts ...func(context.Context) error) (stop func()) {
 	for _, part := range parts {
 		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- part(ctx) }()
-		r.t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil && ctx.Err() == nil {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if err := part(ctx); err != nil && ctx.Err() == nil {
 				r.t.Errorf("a part of the node stopped: %v", err)
 			}
-		})
+		}()
+		stop = func() {
+			cancel()
+			<-done
+		}
+		r.t.Cleanup(stop)
 	}
+	return stop
 }
 
 func must(t *testing.T, err error) {
@@ -113,13 +121,17 @@ func (r *rig) user(name, number string) {
 }
 
 // phone registers the n-th device of a user.
-func (r *rig) phone(user string, n int) *phone.Phone {
+func (r *rig) phone(user string, n int, tune ...func(*phone.Config)) *phone.Phone {
 	r.t.Helper()
-	p, err := phone.New(phone.Config{
+	cfg := phone.Config{
 		User: user, Password: r.pass[user], Display: user, Server: r.server, Addr: netip.MustParseAddr("127.0.0.1"),
 		UserAgent: fmt.Sprintf("phone%c/1.0", 'a'-1+n), Instance: fmt.Sprintf("urn:uuid:%s-%d", user, n),
 		Phase: time.Duration(n) * 3 * time.Millisecond,
-	})
+	}
+	for _, f := range tune {
+		f(&cfg)
+	}
+	p, err := phone.New(cfg)
 	must(r.t, err)
 	r.t.Cleanup(p.Close)
 	_, err = p.Register(10 * time.Minute)

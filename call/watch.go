@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"baton/media"
@@ -52,7 +53,7 @@ func (c *Call) due(l *Leg) bool {
 // on the path again.
 func (c *Call) check(l *Leg) {
 	if c.repoint(l) {
-		c.reinvite(l)
+		c.reinvite(l, l.local)
 		return
 	}
 	c.ask(l, func(err error) {
@@ -102,20 +103,37 @@ func (c *Call) lost(l *Leg, err error) {
 	}
 }
 
-// reinvite offers the leg's present SDP again. Glare is waited out as RFC 3261 §14.1 says.
-func (c *Call) reinvite(l *Leg) {
+// reinvite offers an SDP to the leg's phone, which may be its present one. Glare is waited out as RFC 3261 §14.1 says.
+func (c *Call) reinvite(l *Leg, offer media.Description) {
 	if l.offers || l.state != legUp {
 		return
 	}
 	l.offers = true
-	out := l.dialog.NewRequest("INVITE", sip.Body{Type: sdpType, Data: l.local.Marshal()})
+	out := l.dialog.NewRequest("INVITE", sip.Body{Type: sdpType, Data: offer.Marshal()})
 	c.exchange(func() {
 		resp, err := c.b.Agent.Invite(c.ctx, out, func(*sip.Response) {})
-		c.post(func() { c.reinvited(l, out, resp, err) })
+		c.post(func() { c.reinvited(l, offer, out, resp, err) })
 	})
 }
 
-func (c *Call) reinvited(l *Leg, out sip.Outgoing, resp *sip.Response, err error) {
+// narrow has the leg's phone use only codecs that the other side can play: one re-INVITE, with the payload types it knows.
+func (c *Call) narrow(l *Leg, to []media.Codec) error {
+	offer := l.local.WithDirection(media.SendRecv)
+	line, i, ok := offer.Audio()
+	if !ok {
+		return media.ErrNoAudio
+	}
+	line.Codecs = slices.DeleteFunc(slices.Clone(line.Codecs), func(k media.Codec) bool { return !media.Carries(to, k) })
+	if len(line.Codecs) == 0 {
+		return errCodec
+	}
+	offer.Lines = slices.Clone(offer.Lines)
+	offer.Lines[i] = line
+	c.reinvite(l, l.versioned(offer))
+	return nil
+}
+
+func (c *Call) reinvited(l *Leg, offer media.Description, out sip.Outgoing, resp *sip.Response, err error) {
 	l.offers = false
 	var status *sip.StatusError
 	switch {
@@ -124,16 +142,23 @@ func (c *Call) reinvited(l *Leg, out sip.Outgoing, resp *sip.Response, err error
 		_ = c.b.Agent.Ack(l.dialog, out, sip.Body{})
 		l.asked = time.Now()
 		if answer, perr := media.ParseSDP(resp.Body().Data); perr == nil && l.alive() {
-			if serr := l.settle(l.local, answer); serr != nil {
+			if serr := l.settle(offer, answer); serr != nil {
 				c.log.Warn("answer to our re-INVITE cannot be used", "leg", l.id, "err", serr)
 			}
 		}
 		c.wire()
 	case errors.As(err, &status) && status.Code == 491 && l.state == legUp:
-		c.after(c.glareDelay(l), func() { c.reinvite(l) })
-	case deadly(err) != nil && l.alive():
+		c.after(c.glareDelay(l), func() { c.reinvite(l, offer) })
+	case l.alive() && (deadly(err) != nil || !sameCodecs(offer, l.local)):
 		c.lost(l, err)
 	}
+}
+
+// sameCodecs says that an offer asked for nothing new, so that its refusal changes nothing.
+func sameCodecs(a, b media.Description) bool {
+	x, _, _ := a.Audio()
+	y, _, _ := b.Audio()
+	return slices.Equal(x.Codecs, y.Codecs)
 }
 
 // glareDelay is how long to wait after a 491: 2.1–4 s for the owner of the Call-ID, 0–2 s for the other side.

@@ -24,6 +24,7 @@ type Call struct {
 	// set once
 	phone    *Phone
 	outgoing bool
+	dialled  DialOptions
 	callID   string
 	localTag string
 	media    *Media
@@ -68,6 +69,8 @@ type Times struct {
 // DialOptions changes what an INVITE says.
 type DialOptions struct {
 	NoSDP   bool   // no offer: it comes in the 200, the answer goes in the ACK
+	Mum     bool   // with NoSDP: the ACK brings no answer, which RFC 3261 §13.2.1 forbids
+	NoACK   bool   // the 200 is never acknowledged
 	SDP     []byte // sent in place of the phone's own offer
 	Codecs  []Codec
 	Headers []Header // added, or in place of those of the same name
@@ -103,6 +106,7 @@ func (p *Phone) Dial(to string, o ...DialOptions) (*Call, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.dialled = opt
 	if opt.Codecs != nil {
 		c.sdp.codecs = opt.Codecs
 	}
@@ -194,16 +198,18 @@ func (c *Call) answered(res *Message) {
 	p.mu.Lock()
 	c.confirm(res)
 	c.times.Answered = time.Now()
-	offered := len(c.invite.Body) > 0
+	offered, opt := len(c.invite.Body) > 0, c.dialled
 	p.mu.Unlock()
 	var body []byte
 	if len(res.Body) > 0 {
 		c.learn(res.Body, !offered)
-		if !offered {
+		if !offered && !opt.Mum {
 			body = c.sdp.bytes()
 		}
 	}
-	c.ack(res, body)
+	if !opt.NoACK {
+		c.ack(res, body)
+	}
 	p.mu.Lock()
 	if c.state == Calling {
 		c.state = Up

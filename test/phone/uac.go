@@ -148,6 +148,22 @@ func (c *Call) reinvite(hold bool, change func(*offer)) error {
 	return nil
 }
 
+// AskOffer sends a re-INVITE without offer and answers the one that comes. It gives the SDP of that offer.
+func (c *Call) AskOffer() ([]byte, error) {
+	res, err := c.request("INVITE", nil)
+	if err != nil {
+		return nil, err
+	}
+	c.phone.mu.Lock()
+	c.confirmTarget(res)
+	c.phone.mu.Unlock()
+	if !c.learn(res.Body, true) {
+		return res.Body, fmt.Errorf("no codec of the offer is known")
+	}
+	c.ack(res, c.sdp.bytes())
+	return res.Body, nil
+}
+
 func (c *Call) confirmTarget(res *Message) {
 	if contact := res.Get("Contact"); contact != "" {
 		c.target = AddrURI(contact)
