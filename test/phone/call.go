@@ -80,11 +80,10 @@ func (p *Phone) newCall(outgoing bool) (*Call, error) {
 	p.mu.Lock()
 	phase := p.phase
 	p.mu.Unlock()
-	m, err := openMedia(p.cfg.Addr, uint16(lastSource.Add(1)%65535+1), phase)
+	m, err := openMedia(p.cfg.Addr, uint16(lastSource.Add(1)%65535+1), phase, p.cfg.Quiet)
 	if err != nil {
 		return nil, err
 	}
-	m.quiet = p.cfg.Quiet
 	c := &Call{
 		phone: p, outgoing: outgoing, localTag: token(6), media: m, state: Calling,
 		up: make(chan struct{}), ended: make(chan struct{}), acked: make(chan struct{}),

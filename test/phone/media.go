@@ -72,7 +72,7 @@ type Media struct {
 }
 
 // openMedia takes an even port and the next one for RTCP at ip.
-func openMedia(ip netip.Addr, source uint16, phase time.Duration) (*Media, error) {
+func openMedia(ip netip.Addr, source uint16, phase time.Duration, quiet bool) (*Media, error) {
 	for range 200 {
 		port := uint16(10000 + 2*rand.IntN(4900))
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, port)))
@@ -84,14 +84,14 @@ func openMedia(ip netip.Addr, source uint16, phase time.Duration) (*Media, error
 			conn.Close()
 			continue
 		}
-		return newMedia(conn, rtcp, source, phase)
+		return newMedia(conn, rtcp, source, phase, quiet)
 	}
 	return nil, fmt.Errorf("no free pair of RTP ports at %s", ip)
 }
 
-func newMedia(conn, rtcp *net.UDPConn, source uint16, phase time.Duration) (*Media, error) {
+func newMedia(conn, rtcp *net.UDPConn, source uint16, phase time.Duration, quiet bool) (*Media, error) {
 	m := &Media{
-		conn: conn, rtcp: rtcp, source: source, phase: phase,
+		conn: conn, rtcp: rtcp, source: source, phase: phase, quiet: quiet,
 		ssrc: rand.Uint32(), tsBase: rand.Uint32(), seq: uint16(rand.Uint32()),
 		recv: map[uint8]Codec{}, sent: map[uint32]time.Time{}, codec: PCMU, fresh: true,
 	}
