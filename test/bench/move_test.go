@@ -90,7 +90,7 @@ func (b *bench) move(how string, ring time.Duration) {
 	b.t.Helper()
 	to := len(b.legs) % 2
 	device, old := b.devices[to], b.leg()
-	b.phase = (b.phase + time.Millisecond) % phone.Frame
+	b.phase = (b.phase + time.Duration(len(b.legs)%20)*time.Millisecond) % phone.Frame // 1 ms further from the old one's at each move
 	device.SetPhase(b.phase)
 	device.Behave(phone.Behaviour{Answer: true, After: ring})
 	leg, err := b.ask(how, device, to)
@@ -114,7 +114,8 @@ func (b *bench) move(how string, ring time.Duration) {
 	b.legs = append(b.legs, leg)
 	b.moves = append(b.moves, m)
 	must(b.t, old.AwaitEnd(5*time.Second))
-	time.Sleep(max(0, time.Until(m.at.Add(after+150*time.Millisecond)))) // the windows of two moves do not overlap
+	apart := time.Duration(len(b.legs)*7370%20000) * time.Microsecond          // so that moves are asked for at any time of a frame
+	time.Sleep(max(0, time.Until(m.at.Add(after+150*time.Millisecond+apart)))) // the windows of two moves do not overlap
 }
 
 // ask triggers a move; the two ways of the new device give its call.

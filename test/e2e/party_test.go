@@ -61,7 +61,7 @@ var ways = []string{"cli", "cli --user", "refer", "refer *41", "pull", "pull *40
 func (p *party) move(how string, to int, answered phone.Behaviour) {
 	p.t.Helper()
 	old, device := p.leg(), p.devices[to]
-	p.phase = (p.phase + time.Millisecond) % phone.Frame
+	p.phase = (p.phase + time.Duration(len(p.legs)%20)*time.Millisecond) % phone.Frame // 1 ms further from the old one's at each move
 	device.SetPhase(p.phase)
 	device.Behave(answered)
 	var leg *phone.Call
