@@ -58,6 +58,9 @@ type move struct {
 // unheard is how long an answered device may stay silent before its signalling decides.
 const unheard = time.Second
 
+// spliced is when the far side has the new leg's packets for certain: until then the old phone must go on talking.
+const spliced = 60 * time.Millisecond
+
 // settled is when the figures of a switch are complete: 500 ms after it, and a little.
 const settled = 650 * time.Millisecond
 
@@ -165,6 +168,7 @@ func (c *Call) joinNew(m *move, l *Leg, act func() error) {
 			return
 		}
 		m.set(moveListening)
+		c.wire()
 		m.silence = c.after(unheard, func() { c.onSilence(m) })
 		c.trySwitch(m)
 	})
@@ -235,11 +239,11 @@ func (c *Call) releaseOld(m *move, old *Leg) {
 	if old.state != legClosing {
 		return
 	}
+	patience := spliced
 	if m.how == "refer" {
-		c.after(byeOfReferrer, func() { c.bye(old) })
-		return
+		patience = byeOfReferrer
 	}
-	c.bye(old)
+	c.after(patience, func() { c.bye(old) })
 }
 
 // failMove rolls back: the old leg goes on as if nothing had been. If its phone has hung up meanwhile it is rung back.

@@ -118,9 +118,13 @@ func (c *Call) wire() {
 	}
 }
 
-// source is what is heard of seat s: its holder's media or a tone.
+// source is what is heard of seat s: its holder's media or a tone. In a move it is the new leg as soon as that may talk:
+// what was heard before goes on until its first packet, which is the switch.
 func (c *Call) source(s *Seat) source {
 	l := s.holder
+	if m := c.moveOf(s); m != nil && m.state == moveListening {
+		l = m.to
+	}
 	switch {
 	case l == nil && c.ringingElsewhere(s):
 		return source{tone: media.ToneRing}
