@@ -14,6 +14,8 @@ type notice struct {
 	tone media.Tone
 	code int
 	why  string
+	show string // on the phone's display, "" = nothing
+	stay bool   // answered, and told until somebody ends it
 }
 
 const (
@@ -23,10 +25,14 @@ const (
 
 // announce tells a caller something by tone; it is a call with one seat that is neither shown nor logged.
 func (b *B2BUA) announce(x *sip.Exchange, caller registrar.User, offer *media.Description, n notice) error {
+	return b.play(b.newCall(b.ctx), x, caller, offer, n)
+}
+
+// play makes c the call that tells a caller something.
+func (b *B2BUA) play(c *Call, x *sip.Exchange, caller registrar.User, offer *media.Description, n notice) error {
 	if offer == nil && n.code != 200 {
 		return refusal(n.code, n.why)
 	}
-	c := b.newCall(b.ctx)
 	c.quiet = true
 	c.seats = []*Seat{newSeat(caller)}
 	l, err := c.take(x, c.seats[0], offer)
@@ -67,12 +73,20 @@ func (c *Call) tell(l *Leg, offer *media.Description, n notice) error {
 		c.after(toneBeforeRefusal, func() { c.refuse(l, n.code, n.why) })
 		return l.exchange.Respond(sip.Reply{Code: 183, Headers: []sip.Header{warning(n.why)}, Body: body})
 	}
-	if err := l.exchange.Respond(sip.Reply{Code: 200, Headers: []sip.Header{warning(n.why)}, Body: body}); err != nil {
+	headers := []sip.Header{warning(n.why)}
+	if n.show != "" {
+		id := c.identity(l.seat, l.dialog.Flow)
+		id.Name, id.URI.User = n.show, l.exchange.RequestURI().User
+		headers = append(headers, identityHeaders(id)...)
+	}
+	if err := l.exchange.Respond(sip.Reply{Code: 200, Headers: headers, Body: body}); err != nil {
 		return err
 	}
 	l.accepted, l.owes = true, offer == nil
 	c.setState(l, legUp)
 	c.attach(l)
-	c.after(toneAfterAnswer, func() { c.end(n.why) })
+	if !n.stay {
+		c.after(toneAfterAnswer, func() { c.end(n.why) })
+	}
 	return nil
 }

@@ -56,6 +56,7 @@ type Call struct {
 	quiet     bool // an announcement: not shown, not logged
 	abandoned bool
 	why       string // why it ended
+	ended     func() // told when it has ended
 }
 
 func (b *B2BUA) newCall(ctx context.Context) *Call {
@@ -211,6 +212,9 @@ func (c *Call) finish() {
 	}
 	c.runActs(c.store.version) // each looks at the state again
 	c.b.forget(c)
+	if c.ended != nil {
+		c.ended()
+	}
 	if !c.abandoned {
 		c.note(journal.CallEnded, journal.Entry{Text: c.why, Duration: c.talked()})
 	}

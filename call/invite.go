@@ -42,8 +42,8 @@ func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 	if target.Code == codePull || (target.User.Name == caller.Name && target.Device == nil && target.Code == codeNone) {
 		return b.pull(x, caller, offer, target.N)
 	}
-	if target.Code != codeNone {
-		return refusal(404, "this code is for the transfer key of a phone in a call")
+	if target.Code == codePush {
+		return b.push(x, caller, offer, target.N)
 	}
 	return b.place(x, caller, offer, target)
 }
