@@ -27,4 +27,4 @@ func identityHeaders(id sip.NameAddr) []sip.Header {
 var elsewhere = &sip.CancelReason{Cause: 200, Text: "Call completed elsewhere"}
 
 // wantsRingless says whether the user has opted this device out.
-func wantsRingless(d registrar.Device) bool { return d.Profile["ringless"] != "off" }
+func wantsRingless(d registrar.Device) bool { return d.Profile[registrar.Ringless] != "off" }

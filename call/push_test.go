@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"baton/call"
+	"baton/registrar"
 	"baton/test/phone"
 )
 
@@ -113,5 +115,27 @@ func TestPushWithNothingToPush(t *testing.T) {
 		t.Error("the call was lost")
 	}
 	must(t, out.Hangup())
+	r.nothingLeft()
+}
+
+// TestRinglessIsTheUsersChoice moves a call to a named device before and after its user has said that it shall ring.
+func TestRinglessIsTheUsersChoice(t *testing.T) {
+	r, alice, bob := newPair(t)
+	desk := r.phone("alice", 2)
+	out, in := r.connect(alice, bob)
+	for _, may := range []string{"", "off", ""} {
+		must(t, r.reg.Set("alice", "2", registrar.Ringless, may))
+		desk.Behave(phone.Behaviour{Reject: 486})
+		if _, err := r.b.Move(t.Context(), call.MoveRequest{User: "alice", Device: "2"}); err == nil {
+			t.Fatal("486 was taken for an answer")
+		}
+		ringing, err := desk.Ringing(3 * time.Second)
+		must(t, err)
+		if asked := ringing.Invite().Get("Answer-Mode") != ""; asked != (may == "") {
+			t.Errorf("ringless %q: asked to answer by itself: %v", may, asked)
+		}
+	}
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
 	r.nothingLeft()
 }

@@ -20,6 +20,9 @@ const (
 	Browser   Kind = "browser"
 )
 
+// Ringless is the name in a device's profile under which its user says whether it may be asked to answer by itself.
+const Ringless = "ringless"
+
 // Device is one endpoint of a user. It is a plain value; what it points to is never changed, only replaced.
 type Device struct {
 	User      string            `json:"user"`

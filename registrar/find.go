@@ -160,6 +160,13 @@ func (r *Registrar) Rename(user, ref, name string) error {
 	})
 }
 
+// Set keeps something that its user says of a device, "" takes it back; it waits for the store. It needs Run.
+func (r *Registrar) Set(user, ref, name, value string) error {
+	return r.edit(user, ref, func(all []Device, i int) ([]Device, error) {
+		return learnt(all, all[i].Key, name, value), nil
+	})
+}
+
 // Forget takes a device off the list, so that its index is free. A device that is here comes back when it registers
 // again. It needs Run.
 func (r *Registrar) Forget(user, ref string) error {

@@ -120,7 +120,12 @@ func (c *Client) Devices(ctx context.Context, user string) ([]Device, error) {
 
 // RenameDevice gives a device another name.
 func (c *Client) RenameDevice(ctx context.Context, user, device, name string) error {
-	return c.do(ctx, "PATCH", devicePath(user, device), Rename{name}, nil)
+	return c.do(ctx, "PATCH", devicePath(user, device), DeviceChange{Name: &name}, nil)
+}
+
+// SetRingless says whether a device may be asked to answer by itself.
+func (c *Client) SetRingless(ctx context.Context, user, device string, may bool) error {
+	return c.do(ctx, "PATCH", devicePath(user, device), DeviceChange{Ringless: &may}, nil)
 }
 
 // ForgetDevice removes a device.

@@ -39,8 +39,8 @@ func (s *Server) device(r *http.Request) (any, error) {
 	return showDevice(d), nil
 }
 
-func (s *Server) renameDevice(r *http.Request) (any, error) {
-	var want Rename
+func (s *Server) changeDevice(r *http.Request) (any, error) {
+	var want DeviceChange
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -48,7 +48,19 @@ func (s *Server) renameDevice(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.Registrar.Rename(d.User, d.Name, want.Name)
+	if want.Ringless != nil {
+		kept := "" // on is the default
+		if !*want.Ringless {
+			kept = "off"
+		}
+		if err := s.Registrar.Set(d.User, d.Name, registrar.Ringless, kept); err != nil {
+			return nil, err
+		}
+	}
+	if want.Name != nil {
+		return nil, s.Registrar.Rename(d.User, d.Name, *want.Name)
+	}
+	return nil, nil
 }
 
 func (s *Server) forgetDevice(r *http.Request) (any, error) {

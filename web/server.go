@@ -27,6 +27,7 @@ type Registrar interface {
 	Devices(user string) []registrar.Device
 	Find(user, ref string) (registrar.Device, error)
 	Rename(user, ref, name string) error
+	Set(user, ref, name, value string) error
 	Forget(user, ref string) error
 }
 
@@ -75,7 +76,7 @@ func NewServer(o Options) *Server {
 	s.handle("PUT /api/v1/users/{user}/password", s.setPassword)
 	s.handle("GET /api/v1/devices", s.devices)
 	s.handle("GET /api/v1/users/{user}/devices/{device}", s.device)
-	s.handle("PATCH /api/v1/users/{user}/devices/{device}", s.renameDevice)
+	s.handle("PATCH /api/v1/users/{user}/devices/{device}", s.changeDevice)
 	s.handle("DELETE /api/v1/users/{user}/devices/{device}", s.forgetDevice)
 	s.handle("GET /api/v1/calls", s.calls)
 	s.handle("GET /api/v1/calls/{call}", s.call)

@@ -53,11 +53,13 @@ type Device struct {
 	Expires    *time.Time `json:"expires,omitempty"`
 	Instance   string     `json:"instance,omitempty"`
 	UserAgent  string     `json:"user_agent,omitempty"`
+	Ringless   bool       `json:"ringless"` // it may be asked to answer by itself when a call is moved to it by name
 }
 
-// Rename is what PATCH of a device takes.
-type Rename struct {
-	Name string `json:"name"`
+// DeviceChange is what PATCH of a device takes; what is not given stays.
+type DeviceChange struct {
+	Name     *string `json:"name,omitempty"`
+	Ringless *bool   `json:"ringless,omitempty"`
 }
 
 // Move is what POST /moves takes: a call (may be abbreviated) or a user whose newest talking call is meant, and the
@@ -105,6 +107,7 @@ func showDevice(d registrar.Device) Device {
 	shown := Device{
 		User: d.User, Index: d.Index, Name: d.Name, Kind: string(d.Kind), Here: d.Here(), Since: d.Since,
 		Reason: d.Reason, Instance: d.Instance, UserAgent: d.UserAgent,
+		Ringless: d.Profile[registrar.Ringless] != "off",
 	}
 	if b := d.Binding; b != nil {
 		shown.Address = b.Flow.Remote.String()

@@ -43,7 +43,7 @@ commands by its index, its name, its +sip.instance URN or its contact.`,
 		},
 	}
 	withJSON(cmd, &asJSON)
-	cmd.AddCommand(devicesRename(f), devicesForget(f))
+	cmd.AddCommand(devicesRename(f), devicesRingless(f), devicesForget(f))
 	return cmd
 }
 
@@ -96,6 +96,25 @@ func devicesRename(f *flags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.administer(cmd.Context(), func(ctx context.Context, c *web.Client) error {
 				return c.RenameDevice(ctx, args[0], args[1], args[2])
+			})
+		},
+	}
+}
+
+func devicesRingless(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "ringless USER DEVICE on|off",
+		Short: "Say whether a device may be asked to answer by itself",
+		Long: `A call that is moved to one device by its name or index asks that device to answer by itself, where its phone can.
+"off" has it ring instead.`,
+		Example: "  baton devices ringless alice 2 off",
+		Args:    exactly(3, "a user, one of its devices and on or off"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[2] != "on" && args[2] != "off" {
+				return usage(cmd, fmt.Errorf("%q is neither on nor off", args[2]))
+			}
+			return f.administer(cmd.Context(), func(ctx context.Context, c *web.Client) error {
+				return c.SetRingless(ctx, args[0], args[1], args[2] == "on")
 			})
 		},
 	}

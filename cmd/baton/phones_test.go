@@ -72,6 +72,10 @@ func TestPhones(t *testing.T) {
 		`alice +2 +hall.*\n`+
 		`bob +1 +\S+ +softphone +here.*\n$`, on("devices")...)
 	wants(t, 0, `^$`, on("devices", "rename", "alice", "2", "kitchen")...)
+	wants(t, 0, `^$`, on("devices", "ringless", "alice", "kitchen", "off")...)
+	wants(t, 0, `(?s)"name": "kitchen".*"ringless": false`, on("devices", "alice", "--json")...)
+	wants(t, 0, `^$`, on("devices", "ringless", "alice", "2", "on")...)
+	wants(t, 2, `^baton: "maybe" is neither on nor off`, on("devices", "ringless", "alice", "2", "maybe")...)
 	wants(t, 4, `^baton: device "attic" of alice: not found: there are 1 desk, 2 kitchen\n$`, on("devices", "rename", "alice", "attic", "cellar")...)
 	wants(t, 0, `alice +2 +kitchen`, on("devices", "101")...)
 
