@@ -10,14 +10,16 @@ import (
 
 // Config is everything that can be set. Nothing set is a working system on one machine.
 type Config struct {
-	Domain    string    `yaml:"domain"` // host part of addresses-of-record; "" = any address of this machine
-	Data      string    `yaml:"data"`   // directory of the embedded store, certificate and control socket
-	Listen    Listen    `yaml:"listen"`
-	Advertise Advertise `yaml:"advertise"`
-	Media     Media     `yaml:"media"`
-	Codes     Codes     `yaml:"codes"`
-	Call      Call      `yaml:"call"`
-	Log       Log       `yaml:"log"`
+	Domain      string      `yaml:"domain"` // host part of addresses-of-record; "" = any address of this machine
+	Data        string      `yaml:"data"`   // directory of the embedded store, certificate and control socket
+	Listen      Listen      `yaml:"listen"`
+	TLS         TLS         `yaml:"tls"`
+	Connections Connections `yaml:"connections"`
+	Advertise   Advertise   `yaml:"advertise"`
+	Media       Media       `yaml:"media"`
+	Codes       Codes       `yaml:"codes"`
+	Call        Call        `yaml:"call"`
+	Log         Log         `yaml:"log"`
 }
 
 // Listen holds the SIP listeners as host:port; an empty host is every address (IPv4 and IPv6), "off" is no listener.
@@ -25,6 +27,18 @@ type Listen struct {
 	UDP string `yaml:"udp"` // :5060
 	TCP string `yaml:"tcp"` // :5060
 	TLS string `yaml:"tls"` // :5061
+}
+
+// TLS names the files of the certificate, PEM both; neither set = made and renewed in the data directory.
+type TLS struct {
+	Certificate string `yaml:"certificate"` // with the whole chain
+	Key         string `yaml:"key"`
+}
+
+// Connections bounds the TCP and TLS connections that a node keeps.
+type Connections struct {
+	PerSource int `yaml:"per_source"` // 100: of one IPv4 address, or one IPv6 /64
+	Total     int `yaml:"total"`      // 10000, and never more than half of the file descriptors
 }
 
 // Advertise is what a node behind NAT writes into Contact and SDP for peers outside its local networks.
@@ -65,13 +79,14 @@ type Log struct {
 // Default is a working system on one machine.
 func Default() Config {
 	return Config{
-		Data:      DefaultData(),
-		Listen:    Listen{UDP: ":5060", TCP: ":5060", TLS: ":5061"},
-		Advertise: Advertise{Local: privateNetworks()},
-		Media:     Media{Ports: PortRange{First: 20000, Last: 29999}},
-		Codes:     Codes{Pull: "*40", Push: "*41"},
-		Call:      Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second},
-		Log:       Log{Level: "info", Format: "text"},
+		Data:        DefaultData(),
+		Listen:      Listen{UDP: ":5060", TCP: ":5060", TLS: ":5061"},
+		Connections: Connections{PerSource: 100, Total: 10_000},
+		Advertise:   Advertise{Local: privateNetworks()},
+		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}},
+		Codes:       Codes{Pull: "*40", Push: "*41"},
+		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second},
+		Log:         Log{Level: "info", Format: "text"},
 	}
 }
 

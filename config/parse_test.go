@@ -31,6 +31,10 @@ listen:
   udp: 10.0.0.1:5070
   tcp: "[::1]:5070"
   tls: off
+tls:
+  certificate: /etc/ssl/baton.pem
+  key: /etc/ssl/baton.key
+connections: {per_source: 300, total: 2000}
 advertise:
   sip: sip.example.org
   media: 203.0.113.7
@@ -53,6 +57,7 @@ log:
 	want := Config{
 		Domain: "example.org", Data: "/srv/baton",
 		Listen: Listen{UDP: "10.0.0.1:5070", TCP: "[::1]:5070", TLS: "off"},
+		TLS:    TLS{Certificate: "/etc/ssl/baton.pem", Key: "/etc/ssl/baton.key"}, Connections: Connections{PerSource: 300, Total: 2000},
 		Advertise: Advertise{
 			SIP: "sip.example.org", Media: "203.0.113.7",
 			Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
@@ -73,7 +78,7 @@ func TestErrors(t *testing.T) {
 		doc  string
 		want []string // beginning of each line
 	}{
-		{"domian: x\n", []string{`baton.yaml:1: domian: unknown field; here stand: advertise, call, codes,`}},
+		{"domian: x\n", []string{`baton.yaml:1: domian: unknown field; here stand: advertise, call, codes, connections,`}},
 		{"listen:\n  upd: :5060\n", []string{`baton.yaml:2: listen.upd: unknown field; here stand: tcp, tls, udp`}},
 		{"log:\n  level: loud\n  format: xml\n", []string{`baton.yaml:2: log.level: "loud" is not known; want debug,`, `baton.yaml:3: log.format: "xml" is not`}},
 		{"media:\n  ports: 20000\n", []string{`baton.yaml:2: media.ports: "20000" is no range`}},
@@ -91,6 +96,8 @@ func TestErrors(t *testing.T) {
 		{"listen:\n  tcp: :70000\n", []string{`baton.yaml:2: listen.tcp: "70000" is no port`}},
 		{"listen:\n  tcp: :5061\n", []string{`baton.yaml:2: listen.tls: ":5061" is also listen.tcp`}},
 		{"listen: {udp: off, tcp: off, tls: off}\n", []string{`baton.yaml:1: listen: every listener is off`}},
+		{"tls:\n  key: a.key\n", []string{`baton.yaml:2: tls: certificate and key belong together`}},
+		{"connections:\n  per_source: 0\n  total: many\n", []string{`baton.yaml:2: connections.per_source: 0 is out of range`, `baton.yaml:3: connections.total: "many" is no number`}},
 		{"advertise:\n  local: [10.0.0.1]\n", []string{`baton.yaml:2: advertise.local: "10.0.0.1" is no network`}},
 		{"codes:\n  pull: \"*4\"\n", []string{`baton.yaml:2: codes: pull "*4" and push "*41" begin alike`}},
 		{"codes:\n  push: pull\n", []string{`baton.yaml:2: codes.push: "pull" cannot be dialled`}},

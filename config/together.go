@@ -11,6 +11,9 @@ func (p *parse) together() {
 	if c.Listen.TCP != "off" && c.Listen.TCP == c.Listen.TLS && !strings.HasSuffix(c.Listen.TLS, ":0") {
 		p.fail(p.last("listen.tcp", "listen.tls"), "listen.tls", "%q is also listen.tcp; give TLS a port of its own (5061)", c.Listen.TLS)
 	}
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		p.fail(p.last("tls.certificate", "tls.key"), "tls", "certificate and key belong together; set both or neither")
+	}
 	if strings.HasPrefix(c.Codes.Pull, c.Codes.Push) || strings.HasPrefix(c.Codes.Push, c.Codes.Pull) {
 		p.fail(p.last("codes.pull", "codes.push"), "codes", "pull %q and push %q begin alike; a number behind them would be ambiguous", c.Codes.Pull, c.Codes.Push)
 	}
