@@ -25,6 +25,8 @@ type User struct {
 	Realm   string                `json:"realm"`
 	Secrets map[string]sip.Secret `json:"-"` // by login: the name and each number
 	Created time.Time             `json:"created"`
+
+	Settings Settings `json:"settings,omitzero"` // what the user has chosen for incoming calls
 }
 
 // UserSpec is what it takes to make a user.

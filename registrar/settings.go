@@ -1,0 +1,109 @@
+package registrar
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Settings are what a user has chosen for the calls that come in. The zero value is nothing chosen. It is a plain value.
+type Settings struct {
+	DoNotDisturb bool          `json:"dnd,omitempty"`          // no device rings, the caller hears busy
+	BusyOnBusy   bool          `json:"busy_on_busy,omitempty"` // a user in a call is busy; else call waiting
+	Ring         time.Duration `json:"ring,omitempty"`         // how long the devices ring, 0 = call.ring
+	Forward      Forwarding    `json:"forward,omitzero"`
+}
+
+// Forwarding is where a user's calls go instead: a user's name or number, or one device as in 101*2; "" = nowhere.
+type Forwarding struct {
+	Always        string        `json:"always,omitempty"` // at once, no device rings
+	Busy          string        `json:"busy,omitempty"`
+	NoAnswer      string        `json:"no_answer,omitempty"`
+	NoAnswerAfter time.Duration `json:"no_answer_after,omitempty"` // of ringing, 0 = the ring time
+	Away          string        `json:"away,omitempty"`            // no device is here
+}
+
+// Limits of the times that a user can set, as those of call.ring.
+const (
+	minRing = time.Second
+	maxRing = time.Hour
+)
+
+var forwardTarget = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}(\*[a-z0-9._-]{1,64})?$`)
+
+// targets are the places that calls are forwarded to, by the words for them.
+func (f *Forwarding) targets() map[string]*string {
+	return map[string]*string{"always": &f.Always, "busy": &f.Busy, "no answer": &f.NoAnswer, "away": &f.Away}
+}
+
+// Configure changes a user's settings: change is given those in force. It is on the disk when this returns.
+func (r *Registrar) Configure(name string, change func(*Settings)) (User, error) {
+	r.users.Lock()
+	defer r.users.Unlock()
+	a, ok := r.directory.Load().accounts[name]
+	if !ok {
+		return User{}, fmt.Errorf("set user %q: %w", name, ErrNotFound)
+	}
+	u := *a.user.Load()
+	was := u.Settings
+	change(&u.Settings)
+	for _, to := range u.Settings.Forward.targets() {
+		*to = strings.ToLower(strings.TrimSpace(*to))
+	}
+	if u.Settings.Forward.NoAnswer == "" {
+		u.Settings.Forward.NoAnswerAfter = 0
+	}
+	if err := r.validSettings(u, was); err != nil {
+		return User{}, fmt.Errorf("set user %s: %w", name, err)
+	}
+	if u.Settings == was {
+		return u, nil
+	}
+	if err := r.o.Store.PutUser(u); err != nil {
+		return User{}, fmt.Errorf("set user %s: %w", name, err)
+	}
+	a.user.Store(&u)
+	return u, nil
+}
+
+// validSettings checks what has changed: what was right once must not keep the rest from being set.
+func (r *Registrar) validSettings(u User, was Settings) error {
+	var errs []error
+	old := was.Forward.targets()
+	for when, to := range u.Settings.Forward.targets() {
+		if *to == "" || *to == *old[when] {
+			continue
+		}
+		if err := r.validTarget(u, *to); err != nil {
+			errs = append(errs, fmt.Errorf("forward %s: %w", when, err))
+		}
+	}
+	for what, d := range map[string]time.Duration{"ring": u.Settings.Ring, "forward no answer after": u.Settings.Forward.NoAnswerAfter} {
+		if d != 0 && (d < minRing || d > maxRing) {
+			errs = append(errs, fmt.Errorf("%s %s: %w: %s to %s are taken", what, d, ErrInvalid, minRing, maxRing))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validTarget checks that calls of u can be forwarded to a place.
+func (r *Registrar) validTarget(u User, to string) error {
+	if !forwardTarget.MatchString(to) {
+		return fmt.Errorf("%q: %w: a user's name or number is taken, or one device as in 101*2", to, ErrInvalid)
+	}
+	name, device, one := strings.Cut(to, "*")
+	a, ok := r.directory.Load().logins[name]
+	switch {
+	case !ok:
+		return fmt.Errorf("%q: %w: there is no user %s", to, ErrInvalid, name)
+	case a.name == u.Name:
+		return fmt.Errorf("%q: %w: that is %s", to, ErrInvalid, u.Name)
+	case one:
+		if _, err := r.Find(a.name, device); err != nil {
+			return fmt.Errorf("%q: %w: %w", to, ErrInvalid, err)
+		}
+	}
+	return nil
+}
