@@ -19,6 +19,7 @@ const (
 	ToneUnknown             // no such number: the special information tone (ITU-T E.180 §7)
 	ToneAway                // nobody there
 	ToneRing                // ringing at the other side
+	ToneDone                // what was dialled is done: two short rising beeps, once a second
 )
 
 // beep is a part of a tone; frequency 0 is silence.
@@ -43,6 +44,7 @@ var tones = [...]tone{
 	ToneUnknown: {"unknown", 20, []beep{{950, 330 * ms}, {1400, 330 * ms}, {1800, 330 * ms}, {0, 1010 * ms}}},
 	ToneAway:    {"away", 20, []beep{{425, 240 * ms}, {0, 240 * ms}}},
 	ToneRing:    {"ring", 22, []beep{{425, 1000 * ms}, {0, 4000 * ms}}},
+	ToneDone:    {"done", 20, []beep{{620, 120 * ms}, {0, 60 * ms}, {880, 180 * ms}, {0, 640 * ms}}},
 }
 
 // samples makes one cycle at 8 kHz, with edges of 5 ms so that nothing clicks.
