@@ -61,6 +61,15 @@ type PortRange struct{ First, Last uint16 }
 type Codes struct {
 	Pull string `yaml:"pull"` // *40: bring my live call to this device
 	Push string `yaml:"push"` // *41: send it to my other devices, *41N to device N
+
+	// Each forwarding is set by its code and a number, *21*102# or *21102, and ended by #21#.
+	ForwardAlways   string `yaml:"forward_always"`    // *21
+	ForwardBusy     string `yaml:"forward_busy"`      // *67
+	ForwardNoAnswer string `yaml:"forward_no_answer"` // *61, *61*102**20# after 20 s
+	ForwardAway     string `yaml:"forward_away"`      // *62
+	ForwardOff      string `yaml:"forward_off"`       // *22: end them all
+	DoNotDisturb    string `yaml:"dnd"`               // *26, ended by #26#
+	DoNotDisturbOff string `yaml:"dnd_off"`           // *27: end it on a phone that cannot dial #
 }
 
 // Call is the B2BUA's section.
@@ -68,6 +77,7 @@ type Call struct {
 	Ring     time.Duration `yaml:"ring"`      // 30s: how long a user's devices ring
 	Vanished time.Duration `yaml:"vanished"`  // 15s without RTP and RTCP before a phone is asked whether it is there
 	HoldPing time.Duration `yaml:"hold_ping"` // 60s: OPTIONS to a phone on hold
+	Announce bool          `yaml:"announce"`  // true: a caller hears a tone for 3 s before "unknown number" and "nobody there"
 }
 
 // Log says how much and in which form the node tells of itself.
@@ -84,9 +94,18 @@ func Default() Config {
 		Connections: Connections{PerSource: 100, Total: 10_000},
 		Advertise:   Advertise{Local: privateNetworks()},
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}},
-		Codes:       Codes{Pull: "*40", Push: "*41"},
-		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second},
+		Codes:       defaultCodes(),
+		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Announce: true},
 		Log:         Log{Level: "info", Format: "text"},
+	}
+}
+
+// defaultCodes are those of GSM and of European networks where they have one (ETSI TS 122 030, annex B).
+func defaultCodes() Codes {
+	return Codes{
+		Pull: "*40", Push: "*41",
+		ForwardAlways: "*21", ForwardBusy: "*67", ForwardNoAnswer: "*61", ForwardAway: "*62", ForwardOff: "*22",
+		DoNotDisturb: "*26", DoNotDisturbOff: "*27",
 	}
 }
 

@@ -21,27 +21,35 @@ type field struct {
 
 // fields holds every field by its dotted name; what is not here cannot be set.
 var fields = map[string]field{
-	"domain":                 one(func(c *Config) *string { return &c.Domain }, host, "a host name or address, as in example.org"),
-	"data":                   one(func(c *Config) *string { return &c.Data }, text, "a directory"),
-	"listen.udp":             one(func(c *Config) *string { return &c.Listen.UDP }, listener, `host:port, :port, or off`),
-	"listen.tcp":             one(func(c *Config) *string { return &c.Listen.TCP }, listener, `host:port, :port, or off`),
-	"listen.tls":             one(func(c *Config) *string { return &c.Listen.TLS }, listener, `host:port, :port, or off`),
-	"tls.certificate":        one(func(c *Config) *string { return &c.TLS.Certificate }, text, "a PEM file"),
-	"tls.key":                one(func(c *Config) *string { return &c.TLS.Key }, text, "a PEM file"),
-	"connections.per_source": one(func(c *Config) *int { return &c.Connections.PerSource }, number(1, 1_000_000), "1 to 1000000"),
-	"connections.total":      one(func(c *Config) *int { return &c.Connections.Total }, number(1, 1_000_000), "1 to 1000000"),
-	"advertise.sip":          one(func(c *Config) *string { return &c.Advertise.SIP }, host, "a host name or address"),
-	"advertise.media":        one(func(c *Config) *string { return &c.Advertise.Media }, address, "an IP address"),
-	"advertise.local":        {set: setLocal, want: "networks as in [10.0.0.0/8, 192.168.0.0/16]", list: true},
-	"media.address":          one(func(c *Config) *string { return &c.Media.Address }, address, "an IP address of this machine"),
-	"media.ports":            one(func(c *Config) *PortRange { return &c.Media.Ports }, ports, "a range as in 20000-29999"),
-	"codes.pull":             one(func(c *Config) *string { return &c.Codes.Pull }, code, `a star code as in "*40"`),
-	"codes.push":             one(func(c *Config) *string { return &c.Codes.Push }, code, `a star code as in "*41"`),
-	"call.ring":              one(func(c *Config) *time.Duration { return &c.Call.Ring }, between(time.Second, time.Hour), "1s to 1h"),
-	"call.vanished":          one(func(c *Config) *time.Duration { return &c.Call.Vanished }, between(time.Second, time.Hour), "1s to 1h"),
-	"call.hold_ping":         one(func(c *Config) *time.Duration { return &c.Call.HoldPing }, between(time.Second, time.Hour), "1s to 1h"),
-	"log.level":              one(func(c *Config) *string { return &c.Log.Level }, among("debug", "info", "warn", "error"), "debug, info, warn or error"),
-	"log.format":             one(func(c *Config) *string { return &c.Log.Format }, among("text", "json"), "text or json"),
+	"domain":                  one(func(c *Config) *string { return &c.Domain }, host, "a host name or address, as in example.org"),
+	"data":                    one(func(c *Config) *string { return &c.Data }, text, "a directory"),
+	"listen.udp":              one(func(c *Config) *string { return &c.Listen.UDP }, listener, `host:port, :port, or off`),
+	"listen.tcp":              one(func(c *Config) *string { return &c.Listen.TCP }, listener, `host:port, :port, or off`),
+	"listen.tls":              one(func(c *Config) *string { return &c.Listen.TLS }, listener, `host:port, :port, or off`),
+	"tls.certificate":         one(func(c *Config) *string { return &c.TLS.Certificate }, text, "a PEM file"),
+	"tls.key":                 one(func(c *Config) *string { return &c.TLS.Key }, text, "a PEM file"),
+	"connections.per_source":  one(func(c *Config) *int { return &c.Connections.PerSource }, number(1, 1_000_000), "1 to 1000000"),
+	"connections.total":       one(func(c *Config) *int { return &c.Connections.Total }, number(1, 1_000_000), "1 to 1000000"),
+	"advertise.sip":           one(func(c *Config) *string { return &c.Advertise.SIP }, host, "a host name or address"),
+	"advertise.media":         one(func(c *Config) *string { return &c.Advertise.Media }, address, "an IP address"),
+	"advertise.local":         {set: setLocal, want: "networks as in [10.0.0.0/8, 192.168.0.0/16]", list: true},
+	"media.address":           one(func(c *Config) *string { return &c.Media.Address }, address, "an IP address of this machine"),
+	"media.ports":             one(func(c *Config) *PortRange { return &c.Media.Ports }, ports, "a range as in 20000-29999"),
+	"codes.pull":              one(func(c *Config) *string { return &c.Codes.Pull }, code, `a star code as in "*40"`),
+	"codes.push":              one(func(c *Config) *string { return &c.Codes.Push }, code, `a star code as in "*41"`),
+	"codes.forward_always":    one(func(c *Config) *string { return &c.Codes.ForwardAlways }, code, `a star code as in "*21"`),
+	"codes.forward_busy":      one(func(c *Config) *string { return &c.Codes.ForwardBusy }, code, `a star code as in "*67"`),
+	"codes.forward_no_answer": one(func(c *Config) *string { return &c.Codes.ForwardNoAnswer }, code, `a star code as in "*61"`),
+	"codes.forward_away":      one(func(c *Config) *string { return &c.Codes.ForwardAway }, code, `a star code as in "*62"`),
+	"codes.forward_off":       one(func(c *Config) *string { return &c.Codes.ForwardOff }, code, `a star code as in "*22"`),
+	"codes.dnd":               one(func(c *Config) *string { return &c.Codes.DoNotDisturb }, code, `a star code as in "*26"`),
+	"codes.dnd_off":           one(func(c *Config) *string { return &c.Codes.DoNotDisturbOff }, code, `a star code as in "*27"`),
+	"call.ring":               one(func(c *Config) *time.Duration { return &c.Call.Ring }, between(time.Second, time.Hour), "1s to 1h"),
+	"call.vanished":           one(func(c *Config) *time.Duration { return &c.Call.Vanished }, between(time.Second, time.Hour), "1s to 1h"),
+	"call.hold_ping":          one(func(c *Config) *time.Duration { return &c.Call.HoldPing }, between(time.Second, time.Hour), "1s to 1h"),
+	"call.announce":           one(func(c *Config) *bool { return &c.Call.Announce }, yesNo, "true or false"),
+	"log.level":               one(func(c *Config) *string { return &c.Log.Level }, among("debug", "info", "warn", "error"), "debug, info, warn or error"),
+	"log.format":              one(func(c *Config) *string { return &c.Log.Format }, among("text", "json"), "text or json"),
 }
 
 // one makes a field with a single value.
@@ -167,6 +175,14 @@ func code(s string) (string, error) {
 		return "", fmt.Errorf("%q cannot be dialled", s)
 	}
 	return s, nil
+}
+
+func yesNo(s string) (bool, error) {
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		return false, fmt.Errorf("%q is neither true nor false", s)
+	}
+	return v, nil
 }
 
 func between(low, high time.Duration) func(string) (time.Duration, error) {

@@ -43,10 +43,18 @@ media: {address: 10.0.0.1, ports: 30000-30999}
 codes:
   pull: "*50"
   push: '*51'
+  forward_always: "*71"
+  forward_busy: "*72"
+  forward_no_answer: "*73"
+  forward_away: "*74"
+  forward_off: "*75"
+  dnd: "*76"
+  dnd_off: "*77"
 call:
   ring: 45s
   vanished: 20s
   hold_ping: 2m
+  announce: false
 log:
   level: debug
   format: json
@@ -63,9 +71,12 @@ log:
 			Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		},
 		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}},
-		Codes: Codes{Pull: "*50", Push: "*51"},
-		Call:  Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute},
-		Log:   Log{Level: "debug", Format: "json"},
+		Codes: Codes{
+			Pull: "*50", Push: "*51", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
+			DoNotDisturb: "*76", DoNotDisturbOff: "*77",
+		},
+		Call: Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute},
+		Log:  Log{Level: "debug", Format: "json"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -99,6 +110,12 @@ func TestErrors(t *testing.T) {
 		{"tls:\n  key: a.key\n", []string{`baton.yaml:2: tls: certificate and key belong together`}},
 		{"connections:\n  per_source: 0\n  total: many\n", []string{`baton.yaml:2: connections.per_source: 0 is out of range`, `baton.yaml:3: connections.total: "many" is no number`}},
 		{"advertise:\n  local: [10.0.0.1]\n", []string{`baton.yaml:2: advertise.local: "10.0.0.1" is no network`}},
+		{"codes:\n  forward_busy: \"*211\"\n", []string{
+			`baton.yaml:2: codes: forward_always "*21" and forward_busy "*211" begin alike`,
+			`baton.yaml:2: codes: forward_always "#21" and forward_busy "#211" begin alike`,
+		}},
+		{"codes:\n  dnd_off: \"#67\"\n", []string{`baton.yaml:2: codes: dnd_off "#67" and forward_busy "#67" begin alike`}},
+		{"call:\n  announce: sometimes\n", []string{`baton.yaml:2: call.announce: `}},
 		{"codes:\n  pull: \"*4\"\n", []string{`baton.yaml:2: codes: pull "*4" and push "*41" begin alike`}},
 		{"codes:\n  push: pull\n", []string{`baton.yaml:2: codes.push: "pull" cannot be dialled`}},
 		{"domain: a\n\ndomain: b\n", []string{`baton.yaml:3: `}},

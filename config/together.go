@@ -14,9 +14,52 @@ func (p *parse) together() {
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		p.fail(p.last("tls.certificate", "tls.key"), "tls", "certificate and key belong together; set both or neither")
 	}
-	if strings.HasPrefix(c.Codes.Pull, c.Codes.Push) || strings.HasPrefix(c.Codes.Push, c.Codes.Pull) {
-		p.fail(p.last("codes.pull", "codes.push"), "codes", "pull %q and push %q begin alike; a number behind them would be ambiguous", c.Codes.Pull, c.Codes.Push)
+	p.codes()
+}
+
+// codes checks that no code begins as another does: what is dialled behind one would be ambiguous.
+func (p *parse) codes() {
+	all := p.config.Codes.byName()
+	for i, a := range all {
+		for _, b := range all[i+1:] {
+			if a.name != b.name && (strings.HasPrefix(a.text, b.text) || strings.HasPrefix(b.text, a.text)) {
+				p.fail(p.last("codes."+a.name, "codes."+b.name), "codes", "%s %q and %s %q begin alike; a number behind them would be ambiguous",
+					a.name, a.text, b.name, b.text)
+			}
+		}
 	}
+}
+
+type namedCode struct{ name, text string }
+
+// byName lists what can be dialled, the codes that end something too.
+func (c Codes) byName() []namedCode {
+	all := []namedCode{
+		{"pull", c.Pull},
+		{"push", c.Push},
+		{"forward_off", c.ForwardOff},
+		{"dnd_off", c.DoNotDisturbOff},
+		{"forward_always", c.ForwardAlways},
+		{"forward_busy", c.ForwardBusy},
+		{"forward_no_answer", c.ForwardNoAnswer},
+		{"forward_away", c.ForwardAway},
+		{"dnd", c.DoNotDisturb},
+	}
+	for _, on := range all[4:] {
+		if end := Ending(on.text); end != "" {
+			all = append(all, namedCode{on.name, end})
+		}
+	}
+	return all
+}
+
+// Ending is the code that ends what a star code has set: *21 is ended by #21. A code that begins otherwise has none: "".
+func Ending(code string) string {
+	rest, ok := strings.CutPrefix(code, "*")
+	if !ok {
+		return ""
+	}
+	return "#" + rest
 }
 
 // last is the line of whichever of the fields was set last in the file.
