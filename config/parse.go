@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sort"
 	"strings"
 
@@ -17,52 +16,76 @@ const maxFile = 1 << 20
 
 // Load reads the file over the defaults. Its error is an Errors with everything that is wrong, or that of reading.
 func Load(path string) (Config, error) {
-	info, err := os.Stat(path)
+	data, err := readFile(path)
 	if err != nil {
-		return Default(), fmt.Errorf("read configuration: %w", err)
-	}
-	if info.IsDir() || info.Size() > maxFile {
-		return Default(), fmt.Errorf("read configuration: %s is no configuration file", path)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return Default(), fmt.Errorf("read configuration: %w", err)
+		return Default(), err
 	}
 	return Parse(path, data)
 }
 
 // Parse reads YAML strictly over the defaults; file is the name to show in errors. An empty document is the defaults.
 func Parse(file string, data []byte) (Config, error) {
-	p := parse{file: file, config: Default(), lines: map[string]int{}}
+	p := newParse(file)
+	p.read(data)
+	l, err := p.finish()
+	return l.Config, err
+}
+
+func newParse(file string) *parse {
+	return &parse{file: file, config: Default(), lines: map[string]int{}, variables: map[string]string{}}
+}
+
+// read walks a file.
+func (p *parse) read(data []byte) {
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		p.syntax(err)
-		return p.config, p.errs
+		return
 	}
 	p.documents(tree.Docs)
-	p.together()
-	if len(p.errs) > 0 {
-		sort.SliceStable(p.errs, func(i, j int) bool { return p.errs[i].Line < p.errs[j].Line })
-		return p.config, p.errs
+}
+
+// finish checks the whole and gives it with its errors: those of the file by line, then those of variables.
+func (p *parse) finish() (Loaded, error) {
+	if !p.broken {
+		p.together()
 	}
-	return p.config, nil
+	l := Loaded{Config: p.config, File: p.file, From: p.from()}
+	if len(p.errs) == 0 {
+		return l, nil
+	}
+	sort.SliceStable(p.errs, func(i, j int) bool {
+		a, b := p.errs[i], p.errs[j]
+		if ours := a.File == p.file; ours != (b.File == p.file) {
+			return ours
+		}
+		return a.Line < b.Line
+	})
+	return l, p.errs
 }
 
 // parse is one reading of a file: it walks the tree and goes on after each error.
 type parse struct {
-	file   string
-	config Config
-	lines  map[string]int // field → line where it is set
-	errs   Errors
+	file      string
+	config    Config
+	lines     map[string]int    // field → line where it is set
+	variables map[string]string // field → variable that set it over the file
+	broken    bool              // the file is no YAML
+	errs      Errors
 }
 
-// fail notes an error of a field.
+// fail notes an error of a field at its line; inVariable stands for the variable that set one.
 func (p *parse) fail(line int, field, format string, args ...any) {
+	if line >= inVariable {
+		p.failVariable(p.variables[names()[line-inVariable]], field, format, args...)
+		return
+	}
 	p.errs = append(p.errs, Error{File: p.file, Line: line, Field: field, Text: fmt.Sprintf(format, args...)})
 }
 
 // syntax notes what the YAML parser could not read; it stops at its first error.
 func (p *parse) syntax(err error) {
+	p.broken = true
 	var at yaml.Error
 	if errors.As(err, &at) && at.GetToken() != nil {
 		p.fail(at.GetToken().Position.Line, "", "%s (column %d)", at.GetMessage(), at.GetToken().Position.Column)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"baton/call"
+	"baton/config"
 )
 
 // ErrNoNode says that no node is running on the data directory.
@@ -86,6 +87,11 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Node is what the node tells of itself.
 func (c *Client) Node(ctx context.Context) (Node, error) {
 	return ask[Node](ctx, c, "GET", "node", nil)
+}
+
+// Config lists the settings that the node works with.
+func (c *Client) Config(ctx context.Context) ([]config.Setting, error) {
+	return ask[[]config.Setting](ctx, c, "GET", "config", nil)
 }
 
 // Users lists all users.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"baton/call"
+	"baton/config"
 	"baton/journal"
 	"baton/registrar"
 )
@@ -51,6 +52,7 @@ type Options struct {
 	Calls     Calls                // nil when no node runs and the store was opened directly
 	Entries   Entries              // of the store
 	Tail      *Tail                // nil = the log cannot be followed
+	Settings  []config.Setting     // in force, with the places they came from
 	Held      func() (Held, error) // counts what the node holds; nil as Calls
 	Log       *slog.Logger
 }
@@ -68,6 +70,7 @@ const maxBody = 64 << 10
 func NewServer(o Options) *Server {
 	s := &Server{Options: o, mux: http.NewServeMux()}
 	s.handle("GET /api/v1/node", s.node)
+	s.handle("GET /api/v1/config", s.config)
 	s.handle("GET /api/v1/debug", s.debug)
 	s.handle("GET /api/v1/users", s.users)
 	s.handle("POST /api/v1/users", s.addUser)
@@ -151,7 +154,22 @@ func read(r *http.Request, into any) error {
 	return nil
 }
 
-func (s *Server) node(*http.Request) (any, error) { return s.Node, nil }
+// node tells of itself, and by how much its clock has been set since it started: Started carries the monotonic clock
+// beside the other.
+func (s *Server) node(*http.Request) (any, error) {
+	shown := s.Node
+	if now := time.Now(); !shown.Started.IsZero() {
+		shown.ClockStep = (now.Round(0).Sub(shown.Started.Round(0)) - now.Sub(shown.Started)).Seconds()
+	}
+	return shown, nil
+}
+
+func (s *Server) config(*http.Request) (any, error) {
+	if s.Settings == nil {
+		return nil, refuse(http.StatusNotFound, "no node runs")
+	}
+	return s.Settings, nil
+}
 
 // refusal is an error of the API itself, with its status.
 type refusal struct {

@@ -80,6 +80,8 @@ type Node struct {
 	Data    string            `json:"data"`
 	Realm   string            `json:"realm"`
 	Listen  map[string]string `json:"listen"` // transport → address
+
+	ClockStep float64 `json:"clock_step"` // seconds that the clock was set by since Started
 }
 
 // Failure is the body of every answer that is not 2xx.

@@ -14,16 +14,24 @@ import (
 // defaultFile is read when no --config is given and it is there.
 const defaultFile = "baton.yaml"
 
-// settings reads the named file; without a name, baton.yaml of this directory if there is one, else the defaults.
+// settings reads the configuration as loaded does.
 func settings(name string) (config.Config, string, error) {
+	l, err := loaded(name)
+	return l.Config, l.File, err
+}
+
+// loaded reads the named file; without a name that of BATON_CONFIG, else baton.yaml of this directory if there is one,
+// else the defaults. BATON_ variables override what it says.
+func loaded(name string) (config.Loaded, error) {
 	if name == "" {
-		if _, err := os.Stat(defaultFile); err != nil {
-			return config.Default(), "", nil
-		}
-		name = defaultFile
+		name = os.Getenv("BATON_CONFIG")
 	}
-	c, err := config.Load(name)
-	return c, name, err
+	if name == "" {
+		if _, err := os.Stat(defaultFile); err == nil {
+			name = defaultFile
+		}
+	}
+	return config.LoadEnv(name, os.Environ())
 }
 
 func checkCommand() *cobra.Command {

@@ -21,7 +21,7 @@ import (
 
 // node is one running baton: everything is open, and run makes it work.
 type node struct {
-	config    config.Config
+	config    config.Loaded
 	log       *slog.Logger
 	store     *store.Bolt
 	tail      *web.Tail
@@ -37,7 +37,7 @@ type node struct {
 type directory struct{ *registrar.Registrar }
 
 // openNode opens store, sockets and all that works on them. On an error nothing stays open.
-func openNode(c config.Config, log *slog.Logger) (*node, error) {
+func openNode(c config.Loaded, log *slog.Logger) (*node, error) {
 	if _, err := web.SocketPath(c.Data); err != nil {
 		return nil, err
 	}
@@ -134,6 +134,7 @@ func (n *node) api() *web.Server {
 			Realm: n.store.Realm(), Listen: listen,
 		},
 		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Log: n.log, Held: n.held,
+		Settings: n.config.Settings(),
 	})
 }
 

@@ -28,11 +28,10 @@ into their phones.`,
   baton serve --config /etc/baton/baton.yaml`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, _, err := settings(file)
+			c, err := f.inForce(file)
 			if err != nil {
 				return err
 			}
-			c.Data = f.dir(c.Data)
 			log, err := logger(c.Log, cmd.ErrOrStderr())
 			if err != nil {
 				return err
@@ -54,7 +53,7 @@ into their phones.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "", "configuration file (else baton.yaml here, if there is one)")
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (else BATON_CONFIG, else baton.yaml here, if there is one)")
 	cmd.Flags().BoolVar(&demo, "demo", false, "make users alice and bob and print their phones' settings")
 	return cmd
 }
