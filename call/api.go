@@ -130,6 +130,7 @@ func (c *Call) info() Info {
 		}
 		i.Seats = append(i.Seats, si)
 	}
+	i.Ways = ways(i.Seats)
 	return i
 }
 
@@ -141,6 +142,7 @@ func (l *Leg) info() LegInfo {
 	for _, k := range l.agreed.Send {
 		i.Codecs = append(i.Codecs, k.Name)
 	}
+	i.In, i.Out = i.Stats.Quality()
 	return i
 }
 

@@ -14,6 +14,7 @@ type Info struct {
 	Up      *time.Time `json:"answered,omitempty"`
 	Seats   []SeatInfo `json:"seats"`
 	Moves   []MoveInfo `json:"moves"`
+	Ways    []Way      `json:"ways,omitempty"`   // from each seat to each other, as far as it is measured
 	Unsafe  bool       `json:"unsafe,omitempty"` // the store has not taken its newest record
 }
 
@@ -36,6 +37,17 @@ type LegInfo struct {
 	Remote string      `json:"remote"`         // signalling address
 	Codecs []string    `json:"codecs"`
 	Stats  media.Stats `json:"stats"`
+
+	// Estimates of this leg alone, as if its other end were at the node; nil = not measured yet.
+	In  *media.Quality `json:"in_quality,omitempty"`  // what the device says
+	Out *media.Quality `json:"out_quality,omitempty"` // what the device hears
+}
+
+// Way is what one seat's user hears of another, from mouth to ear.
+type Way struct {
+	From string `json:"from"` // user
+	To   string `json:"to"`
+	media.Quality
 }
 
 // MoveInfo is one move of a seat, done or failed.

@@ -17,6 +17,7 @@ type line struct {
 
 	cur, want atomic.Pointer[source] // who is sent, and who will be from its next packet on; changed under mu
 	first     atomic.Int64           // when the first packet was sent
+	base      atomic.Uint32          // its sequence number
 
 	sent, octets counter // payload octets, RFC 3550 §6.4.1
 	late, slot   counter // packets not sent: from before the splice; in a slot that is the other source's
@@ -217,6 +218,7 @@ func (l *line) write(b []byte, now time.Duration) {
 	l.sent.inc()
 	l.gaps.sent(now)
 	if l.first.Load() == 0 {
+		l.base.Store(uint32(binary.BigEndian.Uint16(b[2:])))
 		l.first.Store(int64(now))
 	}
 	l.at = now

@@ -26,6 +26,8 @@ type ctrl struct {
 	rtt         atomic.Int64
 	theirLost   atomic.Int64
 	theirJitter atomic.Uint32 // ticks of the line's clock
+	theirSpan   atomic.Uint32 // numbers of the line from its first to the highest that was heard
+	reported    atomic.Bool   // they have said anything of the line
 
 	// set once
 	cname string
@@ -119,12 +121,14 @@ func (s *Stream) reported(blocks []rtcp.ReceptionReport, now time.Duration) {
 		}
 		c.theirLost.Store(int64(int32(b.TotalLost<<8) >> 8)) // 24 bits, signed
 		c.theirJitter.Store(b.Jitter)
+		c.theirSpan.Store(b.LastSequenceNumber - s.line.base.Load() + 1)
+		c.reported.Store(true)
 		if b.LastSenderReport == 0 {
 			continue
 		}
 		middle := uint32(ntp(s.engine.wall(now)) >> 16)
 		if rtt := int32(middle - b.LastSenderReport - b.Delay); rtt >= 0 {
-			c.rtt.Store(int64(rtt) * int64(time.Second) >> 16)
+			c.rtt.Store(max(int64(rtt)*int64(time.Second)>>16, int64(time.Second)>>17)) // 0 = less than the clock can tell
 		}
 	}
 }

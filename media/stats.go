@@ -122,23 +122,26 @@ func (r *reception) jitterMS() float64 {
 
 // Stats are the counters of one stream.
 type Stats struct {
-	Local   string            `json:"local"`
-	Remote  string            `json:"remote"` // where packets are sent
-	Latched bool              `json:"latched"`
-	RTT     float64           `json:"rtt_ms,omitempty"` // by the peer's reports
-	In      Traffic           `json:"in"`               // from the peer
-	Out     Traffic           `json:"out"`              // to the peer; lost and jitter as the peer reports them
-	Dropped map[string]uint64 `json:"dropped,omitempty"`
+	Local    string            `json:"local"`
+	Remote   string            `json:"remote"` // where packets are sent
+	Latched  bool              `json:"latched"`
+	RTT      float64           `json:"rtt_ms,omitempty"`    // by the peer's reports; 0 = not known
+	Packet   float64           `json:"packet_ms,omitempty"` // time that one packet holds
+	In       Traffic           `json:"in"`                  // from the peer
+	Out      Traffic           `json:"out"`                 // to the peer; lost and jitter as the peer reports them
+	Reported bool              `json:"reported"`            // the peer has reported on what it hears
+	Dropped  map[string]uint64 `json:"dropped,omitempty"`
 }
 
 // Traffic is one direction of a stream.
 type Traffic struct {
-	SSRC    uint32  `json:"ssrc"`
-	Codec   string  `json:"codec,omitempty"`
-	Packets uint64  `json:"packets"`
-	Octets  uint64  `json:"octets"` // payload
-	Lost    uint64  `json:"lost"`
-	Jitter  float64 `json:"jitter_ms"`
+	SSRC        uint32  `json:"ssrc"`
+	Codec       string  `json:"codec,omitempty"`
+	Packets     uint64  `json:"packets"`
+	Octets      uint64  `json:"octets"` // payload
+	Lost        uint64  `json:"lost"`
+	LossPercent float64 `json:"loss_percent"` // of the packets that should have come
+	Jitter      float64 `json:"jitter_ms"`
 }
 
 // Stats returns the stream's counters.
@@ -147,12 +150,15 @@ func (s *Stream) Stats() Stats {
 	st.RTT = float64(s.ctrl.rtt.Load()) / float64(time.Millisecond)
 	r := &s.ear.reception
 	st.In = Traffic{SSRC: r.ssrc.Load(), Packets: r.packets.Load(), Octets: r.octets.Load(), Lost: r.lost(), Jitter: r.jitterMS()}
+	st.In.LossPercent = percent(st.In.Lost, st.In.Packets+st.In.Lost)
 	if c, ok := s.InUse(); ok {
 		st.In.Codec = c.rtpmap()
 	}
 	st.Out = s.sent()
+	st.Reported = s.ctrl.reported.Load()
 	st.Latched = s.ear.latch.source.Load() != nil
 	if p := s.path.Load(); p != nil {
+		st.Packet = float64(p.frame) / float64(time.Millisecond)
 		if to := s.dest(p.terms); to.IsValid() {
 			st.Remote = to.String()
 		}
@@ -163,6 +169,7 @@ func (s *Stream) Stats() Stats {
 func (s *Stream) sent() Traffic {
 	l := &s.line
 	f := Traffic{SSRC: l.ssrc, Packets: l.sent.Load(), Octets: l.octets.Load(), Lost: uint64(max(s.ctrl.theirLost.Load(), 0))}
+	f.LossPercent = percent(f.Lost, s.ctrl.expectedOf(f.Packets))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f.Codec = l.codec()
@@ -170,6 +177,23 @@ func (s *Stream) sent() Traffic {
 		f.Jitter = float64(s.ctrl.theirJitter.Load()) * 1000 / float64(l.rate)
 	}
 	return f
+}
+
+// expectedOf is how many packets the peer should have had of a line when it last reported: by the numbers it has seen,
+// which count what was lost before baton too, or as many as were sent where those make no sense.
+func (c *ctrl) expectedOf(sent uint64) uint64 {
+	n := uint64(c.theirSpan.Load())
+	if n == 0 || n > 2*sent+1000 {
+		return sent
+	}
+	return n
+}
+
+func percent(part, whole uint64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return min(float64(part)*100/float64(whole), 100)
 }
 
 func (s *Stream) dropped() map[string]uint64 {
