@@ -45,7 +45,7 @@ func NewEngine(o Options) (*Engine, error) {
 		log: o.Log, local: o.Advertise.Local, epoch: time.Now(),
 		ports: newPorts(o.Config.Ports), streams: map[*Stream]struct{}{},
 	}
-	e.sockets = portable{e}
+	e.sockets = newSockets(e)
 	e.clock = func() time.Duration { return time.Since(e.epoch) }
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

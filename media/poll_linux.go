@@ -1,0 +1,281 @@
+package media
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// polled reads all sockets from one goroutine, woken by the kernel's epoll: a socket of its own costs no goroutine and no buffer. The
+// sockets are not Go's, so that the runtime is not woken for them as well. The goroutine lives while there are sockets.
+type polled struct {
+	e *Engine
+
+	conns fdTable
+
+	mu    sync.Mutex // what calls do; the packet path never takes it
+	epoll int        // 0 = the goroutine does not run
+	wake  int        // eventfd that ends it
+	open  int        // sockets
+}
+
+// fdTable finds a socket by its descriptor without a lock; it grows in pages and never shrinks.
+type fdTable [1024]atomic.Pointer[fdPage]
+
+type fdPage [1024]atomic.Pointer[polledConn]
+
+func (t *fdTable) get(fd int) *polledConn {
+	if page := t.page(fd); page != nil {
+		return page[fd%len(page)].Load()
+	}
+	return nil
+}
+
+func (t *fdTable) page(fd int) *fdPage {
+	if i := fd / len(fdPage{}); i >= 0 && i < len(t) {
+		return t[i].Load()
+	}
+	return nil
+}
+
+// set is called under polled.mu. False says that the descriptor is beyond a million.
+func (t *fdTable) set(fd int, c *polledConn) bool {
+	i := fd / len(fdPage{})
+	if i >= len(t) {
+		return false
+	}
+	if t[i].Load() == nil {
+		t[i].Store(new(fdPage))
+	}
+	t[i].Load()[fd%len(fdPage{})].Store(c)
+	return true
+}
+
+// polledConn is one UDP socket.
+type polledConn struct {
+	p       *polled
+	local   netip.AddrPort
+	receive receiver
+
+	mu     sync.RWMutex // read-held over each system call, so that the number is not given to another socket meanwhile
+	fd     int
+	closed bool
+}
+
+// newSockets is the reader of this system.
+func newSockets(e *Engine) sockets { return &polled{e: e} }
+
+func (p *polled) listen(at netip.AddrPort, receive receiver) (conn, error) {
+	fd, err := bound(at)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: "udp", Addr: net.UDPAddrFromAddrPort(at), Err: err}
+	}
+	c := &polledConn{p: p, local: at, receive: receive, fd: fd}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.epoll == 0 {
+		if err := p.start(); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
+	}
+	p.open++
+	if !p.conns.set(fd, c) {
+		return nil, errors.Join(fmt.Errorf("media socket: too many open files"), c.closeLocked())
+	}
+	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
+		return nil, errors.Join(fmt.Errorf("media socket: %w", err), c.closeLocked())
+	}
+	return c, nil
+}
+
+// bound makes a socket that never blocks.
+func bound(at netip.AddrPort) (int, error) {
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zone(at.Addr())})
+	if at.Addr().Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("socket", err)
+	}
+	if family == unix.AF_INET6 {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer) // a smaller one only makes loss likelier
+	if err := unix.Bind(fd, sa); err != nil {
+		unix.Close(fd)
+		return 0, os.NewSyscallError("bind", err)
+	}
+	return fd, nil
+}
+
+func zone(a netip.Addr) uint32 {
+	if a.Zone() == "" {
+		return 0
+	}
+	if i, err := net.InterfaceByName(a.Zone()); err == nil {
+		return uint32(i.Index)
+	}
+	return 0
+}
+
+// start opens the epoll and begins to read; p.mu is held.
+func (p *polled) start() error {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)})
+	}
+	if err != nil {
+		unix.Close(epoll)
+		return os.NewSyscallError("eventfd", err)
+	}
+	p.epoll, p.wake = epoll, wake
+	p.e.readers.Go(func() { p.run(epoll, wake) })
+	return nil
+}
+
+// run reads until the last socket is closed.
+func (p *polled) run(epoll, wake int) {
+	defer unix.Close(wake)
+	defer unix.Close(epoll)
+	events := make([]unix.EpollEvent, 256)
+	buf := make([]byte, maxPacket+1)
+	for {
+		n, err := unix.EpollWait(epoll, events, -1)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			p.e.log.Error("media sockets", "err", err)
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		for _, ev := range events[:max(n, 0)] {
+			if ev.Fd == int32(wake) {
+				return
+			}
+			if c := p.conns.get(int(ev.Fd)); c != nil {
+				c.read(buf)
+			}
+		}
+	}
+}
+
+// read takes one packet; where there are more epoll says so again. A panic costs the packet, not the node.
+func (c *polledConn) read(buf []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.p.e.log.Error("media packet", "err", p, "stack", string(debug.Stack()))
+		}
+	}()
+	n, from, errno := c.recvfrom(buf)
+	if errno == 0 {
+		c.receive(buf[:n], from, c.p.e.clock())
+	}
+}
+
+func (c *polledConn) recvfrom(buf []byte) (int, netip.AddrPort, syscall.Errno) {
+	var sa unix.RawSockaddrInet6 // the larger of the two
+	size := uint32(unsafe.Sizeof(sa))
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		return 0, netip.AddrPort{}, unix.EBADF
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0,
+		uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return 0, netip.AddrPort{}, errno
+	}
+	return int(n), addressOf(&sa), 0
+}
+
+// addressOf reads a socket address of either family. The port stands in network order.
+func addressOf(sa *unix.RawSockaddrInet6) netip.AddrPort {
+	port := func(p *uint16) uint16 {
+		b := (*[2]byte)(unsafe.Pointer(p))
+		return uint16(b[0])<<8 | uint16(b[1])
+	}
+	if sa.Family == unix.AF_INET {
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), port(&v4.Port))
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), port(&sa.Port))
+}
+
+// WriteToUDPAddrPort sends one datagram. It does not wait for a full queue: a late packet is a lost one.
+func (c *polledConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	var sa unix.RawSockaddrInet6
+	size := fill(&sa, to)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		return 0, net.ErrClosed
+	}
+	for range 2 { // an ICMP error of the packet before is told once
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0,
+			uintptr(unsafe.Pointer(&sa)), size)
+		if errno == 0 {
+			return int(n), nil
+		}
+		if errno != unix.ECONNREFUSED && errno != unix.EINTR {
+			return 0, errno
+		}
+	}
+	return 0, unix.ECONNREFUSED
+}
+
+// fill writes a socket address of the family of to, and gives its size.
+func fill(sa *unix.RawSockaddrInet6, to netip.AddrPort) uintptr {
+	port := func(p *uint16) {
+		b := (*[2]byte)(unsafe.Pointer(p))
+		b[0], b[1] = byte(to.Port()>>8), byte(to.Port())
+	}
+	if ip := to.Addr().Unmap(); ip.Is4() {
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		v4.Family, v4.Addr = unix.AF_INET, ip.As4()
+		port(&v4.Port)
+		return unsafe.Sizeof(*v4)
+	}
+	sa.Family, sa.Addr = unix.AF_INET6, to.Addr().As16()
+	sa.Scope_id = zone(to.Addr())
+	port(&sa.Port)
+	return unsafe.Sizeof(*sa)
+}
+
+// Close ends the socket; with the last one the reader ends.
+func (c *polledConn) Close() error {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	return c.closeLocked()
+}
+
+func (c *polledConn) closeLocked() error {
+	p := c.p
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return net.ErrClosed
+	}
+	c.closed = true
+	p.conns.set(c.fd, nil)
+	_ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
+	if p.open--; p.open == 0 {
+		one := [8]byte{0: 1, 7: 1} // not zero in either byte order
+		_, _ = unix.Write(p.wake, one[:])
+		p.epoll = 0
+	}
+	return unix.Close(c.fd)
+}

@@ -1,0 +1,142 @@
+package media
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"time"
+)
+
+// readers are the ways to read sockets; each must do the same.
+func readers() map[string]func(*Engine) sockets {
+	return map[string]func(*Engine) sockets{
+		"polled":   newSockets,
+		"portable": func(e *Engine) sockets { return portable{e} },
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+type arrival struct {
+	data string
+	from netip.AddrPort
+}
+
+// TestReadersAlike sends packets between sockets of both families, closes them while packets come, and counts what is left.
+func TestReadersAlike(t *testing.T) {
+	for name, reader := range readers() {
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			t.Run(name+" "+host, func(t *testing.T) {
+				before := descriptors(t)
+				e := &Engine{log: slog.New(slog.DiscardHandler), clock: func() time.Duration { return 7 }}
+				s := reader(e)
+				talk(t, s, netip.MustParseAddr(host))
+				e.readers.Wait()
+				if now := descriptors(t); now != before {
+					t.Errorf("%d descriptors before, %d after", before, now)
+				}
+			})
+		}
+	}
+}
+
+func talk(t *testing.T, s sockets, ip netip.Addr) {
+	got := make(chan arrival, 1000)
+	hear := func(b []byte, from netip.AddrPort, now time.Duration) {
+		if now != 7 {
+			t.Errorf("time %v", now)
+		}
+		if string(b) == "fall over" {
+			panic("a packet that is not understood")
+		}
+		got <- arrival{string(b), from}
+	}
+	a, at := listenAnywhere(t, s, ip, hear)
+	b, bt := listenAnywhere(t, s, ip, hear)
+	if _, err := s.listen(at, hear); err == nil {
+		t.Error("a port could be taken twice")
+	}
+	for _, data := range []string{"one", "fall over", "two"} {
+		if _, err := a.WriteToUDPAddrPort([]byte(data), bt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"one", "two"} {
+		select {
+		case g := <-got:
+			if g.data != want || g.from != at {
+				t.Errorf("%q from %v, want %q from %v", g.data, g.from, want, at)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%q did not arrive", want)
+		}
+	}
+	var flood sync.WaitGroup
+	flood.Go(func() { // writes go on while b is closed
+		for range 2000 {
+			_, _ = a.WriteToUDPAddrPort([]byte("more"), bt)
+		}
+	})
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	flood.Wait()
+	if _, err := b.WriteToUDPAddrPort([]byte("late"), at); err == nil {
+		t.Error("a closed socket can be written to")
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := a.Close(); err == nil {
+		t.Error("a socket can be closed twice")
+	}
+}
+
+func listenAnywhere(t *testing.T, s sockets, ip netip.Addr, hear receiver) (conn, netip.AddrPort) {
+	t.Helper()
+	for range 100 {
+		free, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
+		if err != nil {
+			t.Skipf("no %v on this machine: %v", ip, err)
+		}
+		at := free.LocalAddr().(*net.UDPAddr).AddrPort()
+		free.Close()
+		if c, err := s.listen(at, hear); err == nil {
+			return c, at
+		}
+	}
+	t.Fatal("no free port")
+	panic("unreachable")
+}
+
+// TestPolledAllocatesNothing writes and reads through the kernel.
+func TestPolledAllocatesNothing(t *testing.T) {
+	e := &Engine{log: slog.New(slog.DiscardHandler), clock: func() time.Duration { return 0 }}
+	s := newSockets(e).(*polled)
+	read := make(chan struct{}, 1)
+	a, _ := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration) {})
+	b, bt := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration) { read <- struct{}{} })
+	data := make([]byte, 172)
+	n := testing.AllocsPerRun(500, func() {
+		if _, err := a.WriteToUDPAddrPort(data, bt); err != nil {
+			t.Error(err)
+		}
+		<-read
+	})
+	if n != 0 {
+		t.Errorf("%v allocations per packet", n)
+	}
+	a.Close()
+	b.Close()
+	e.readers.Wait()
+}
