@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -27,12 +28,13 @@ var errClosed = errors.New("store is closed")
 // (devices, calls, log) is not: it survives the death of the process at any moment, and is begun anew if a power cut
 // has left it unreadable.
 type Bolt struct {
-	log    *slog.Logger
-	users  *bbolt.DB
-	state  *bbolt.DB
-	realm  string
-	secret []byte
-	commit *committer
+	log     *slog.Logger
+	users   *bbolt.DB
+	state   *bbolt.DB
+	realm   string
+	secret  []byte
+	lastRun time.Time
+	commit  *committer
 }
 
 var (
@@ -57,7 +59,7 @@ func Open(dir string, log *slog.Logger) (*Bolt, error) {
 	if b.state, err = openState(filepath.Join(dir, "state.db"), log); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store in %s: %w", dir, err), b.users.Close())
 	}
-	if err = b.readIdentity(); err == nil {
+	if err = errors.Join(b.readIdentity(), b.readLastRun()); err == nil {
 		b.commit, err = newCommitter(b.state, log)
 	}
 	if err != nil {

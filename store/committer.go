@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -31,6 +32,7 @@ type committer struct {
 	db   *bbolt.DB
 	log  *slog.Logger
 	wake chan struct{} // has one element while something is queued
+	keep retention     // set before run
 
 	mu     sync.Mutex
 	queue  []write
@@ -40,7 +42,7 @@ type committer struct {
 }
 
 func newCommitter(db *bbolt.DB, log *slog.Logger) (*committer, error) {
-	c := &committer{db: db, log: log, wake: make(chan struct{}, 1)}
+	c := &committer{db: db, log: log, wake: make(chan struct{}, 1), keep: retention{entries: defaultEntries}}
 	return c, c.entries.load(db)
 }
 
@@ -74,6 +76,9 @@ func (w write) tell(err error) {
 }
 
 func (c *committer) run(ctx context.Context) {
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	c.tidyAll(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -81,6 +86,8 @@ func (c *committer) run(ctx context.Context) {
 			return
 		case <-c.wake:
 			c.flush()
+		case <-tick.C:
+			c.tidyAll(ctx)
 		}
 	}
 }
@@ -97,6 +104,18 @@ func (c *committer) flush() {
 	for batch := c.take(); len(batch) > 0; batch = c.take() {
 		for i, err := range c.write(batch) {
 			batch[i].tell(err)
+		}
+		if c.entries.now.count > c.keep.entries+c.keep.slack() {
+			c.trim()
+		}
+	}
+}
+
+// trim keeps pace with a log that grows by up to a batch at once.
+func (c *committer) trim() {
+	for range maxBatch/tidyStep + 1 {
+		if !c.tidy() {
+			return
 		}
 	}
 }
@@ -134,7 +153,7 @@ func (c *committer) together(batch []write, results []error) error {
 				return results[i]
 			}
 		}
-		return c.entries.trim(tx)
+		return nil
 	})
 	if err != nil {
 		c.entries.reset()

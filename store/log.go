@@ -1,19 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
 
 	"baton/journal"
-)
-
-const (
-	maxEntries  = 100_000 // of the log; the oldest go
-	trimEntries = 1_000   // at once, so that not every entry costs a deletion
 )
 
 // counter knows how many entries the log has and the number of the next one.
@@ -34,6 +29,24 @@ func (c *counter) load(db *bbolt.DB) error {
 	})
 }
 
+// drop deletes the oldest entries, step at most: those over most, and those from before a time. more says that some of
+// them are left.
+func (c *counter) drop(tx *bbolt.Tx, most int, old time.Time, step int) (more bool, err error) {
+	limit := timeKey(old)
+	cur := tx.Bucket(logBucket).Cursor()
+	for range step {
+		k, _ := cur.First()
+		if k == nil || c.now.count <= most && bytes.Compare(k[:8], limit) >= 0 {
+			return false, nil
+		}
+		if err := cur.Delete(); err != nil {
+			return false, err
+		}
+		c.now.count--
+	}
+	return true, nil
+}
+
 func (c *counter) mark()  { c.marked = c.now }
 func (c *counter) reset() { c.now = c.marked }
 
@@ -46,20 +59,8 @@ func (c *counter) add(tx *bbolt.Tx, at time.Time, v []byte) error {
 	return tx.Bucket(logBucket).Put(k, v)
 }
 
-// trim deletes the oldest entries of a log that has grown too long.
-func (c *counter) trim(tx *bbolt.Tx) error {
-	if c.now.count < maxEntries+trimEntries {
-		return nil
-	}
-	cur := tx.Bucket(logBucket).Cursor()
-	for k, _ := cur.First(); k != nil && c.now.count > maxEntries; k, _ = cur.First() {
-		if err := cur.Delete(); err != nil {
-			return err
-		}
-		c.now.count--
-	}
-	return nil
-}
+// keyTime is the time of a key.
+func keyTime(k []byte) time.Time { return time.Unix(0, int64(binary.BigEndian.Uint64(k))) }
 
 func timeKey(at time.Time) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(max(at.UnixNano(), 0)))
@@ -86,23 +87,7 @@ func (b *Bolt) Append(e journal.Entry) {
 // Entries are the log's entries from a time up to, not including, another (zero = from the beginning, to the end), in
 // order. With limit > 0 there are that many at most, the newest.
 func (b *Bolt) Entries(from, to time.Time, limit int) ([]journal.Entry, error) {
-	var out []journal.Entry
-	err := b.state.View(func(tx *bbolt.Tx) error {
-		cur := tx.Bucket(logBucket).Cursor()
-		for k, v := before(cur, to); k != nil && (limit <= 0 || len(out) < limit); k, v = cur.Prev() {
-			if !from.IsZero() && slices.Compare(k[:8], timeKey(from)) < 0 {
-				break
-			}
-			var e journal.Entry
-			if err := json.Unmarshal(v, &e); err != nil {
-				return err
-			}
-			out = append(out, e)
-		}
-		return nil
-	})
-	slices.Reverse(out)
-	return out, err
+	return b.Select(journal.Query{Since: from, Until: to, Limit: limit})
 }
 
 // before sets the cursor to the last entry before a time.

@@ -25,6 +25,7 @@ var (
 
 	realmKey  = []byte("realm")
 	secretKey = []byte("secret")
+	beatKey   = []byte("beat") // when a node was last known to run, in state.db
 )
 
 const (
@@ -123,7 +124,7 @@ func openSound(path string) (*bbolt.DB, error) {
 		}
 		if err = extend(db); err == nil {
 			err = db.Update(func(tx *bbolt.Tx) error {
-				return errors.Join(ensure(tx, devicesBucket), ensure(tx, callsBucket), ensure(tx, logBucket))
+				return errors.Join(ensure(tx, devicesBucket), ensure(tx, callsBucket), ensure(tx, logBucket), ensure(tx, metaBucket))
 			})
 		}
 		if err == nil {
