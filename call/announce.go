@@ -30,7 +30,7 @@ func (b *B2BUA) announce(x *sip.Exchange, caller registrar.User, offer *media.De
 
 // play makes c the call that tells a caller something.
 func (b *B2BUA) play(c *Call, x *sip.Exchange, caller registrar.User, offer *media.Description, n notice) error {
-	if offer == nil && n.code != 200 {
+	if n.code != 200 && (offer == nil || !b.Config.Announce) {
 		return refusal(n.code, n.why)
 	}
 	c.quiet = true

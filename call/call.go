@@ -53,7 +53,9 @@ type Call struct {
 	timers    map[*time.Timer]struct{}
 	reports   []*move // switched, figures still to come
 	touched   bool
-	quiet     bool // an announcement: not shown, not logged
+	hops      []hop  // who has forwarded the call, the first called first
+	missedFor string // why the called user did not take it
+	quiet     bool   // an announcement: not shown, not logged
 	abandoned bool
 	why       string // why it ended
 	ended     func() // told when it has ended
@@ -216,6 +218,7 @@ func (c *Call) finish() {
 		c.ended()
 	}
 	if !c.abandoned {
+		c.noteMissed()
 		c.note(journal.CallEnded, journal.Entry{Text: c.why, Duration: c.talked()})
 	}
 }

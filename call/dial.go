@@ -23,6 +23,7 @@ type dial struct {
 	exclude string            // key of the device that asked
 	only    *registrar.Device // the one device to ring, nil = all of the user's
 	auto    bool              // ask for a ring-less answer
+	hops    []hop             // who has forwarded the call
 
 	ringing  func(*Leg, *sip.Response)  // each provisional response
 	answered func(*Leg, *sip.Response)  // the first 2xx
@@ -49,7 +50,7 @@ func (d *dial) begin() {
 	d.unwatch = d.c.b.Registrar.Watch(d.seat.user.Name, func(dev registrar.Device) {
 		d.c.post(func() { d.join(dev) })
 	})
-	d.timer = d.c.after(d.c.b.Config.Ring, func() { d.giveUp(failure{480, "no answer"}) })
+	d.timer = d.c.after(d.patience(), func() { d.giveUp(failure{480, "no answer"}) })
 	for _, dev := range d.c.b.Registrar.Lookup(d.seat.user.Name) {
 		d.join(dev)
 	}
@@ -79,7 +80,7 @@ func (d *dial) send(l *Leg) {
 	us, them := c.identity(d.show, flow), c.identity(d.seat, flow)
 	l.dialog = sip.NewDialog(us, them, l.device.Binding.Target(), l.device.Binding.Path, flow, c.epoch)
 	l.local = media.NewOffer(l.origin, d.codecs, l.stream.Endpoint(), media.SendRecv)
-	headers := identityHeaders(us)
+	headers := append(identityHeaders(us), c.diverted(d.hops, d.seat, flow)...)
 	if d.auto && wantsRingless(l.device) {
 		headers = append(headers, ringless(us.URI)...)
 	}
@@ -166,6 +167,9 @@ func (d *dial) lose(l *Leg, err error) {
 		delete(d.rung, l.device.Key) // it may come back over a new flow
 	case f.code == 600 || f.code == 603:
 		d.giveUp(f)
+		return
+	case f.code/100 == 3 && d.redirected(err):
+		d.check()
 		return
 	}
 	if rank(f.code) >= rank(d.best.code) {

@@ -35,9 +35,12 @@ func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 	if v := x.Header("Replaces"); v != "" {
 		return b.inviteReplaces(x, caller, offer, v)
 	}
+	if o, ok := b.officeCode(x.RequestURI()); ok {
+		return b.office(x, caller, offer, o)
+	}
 	target, err := b.route(x.RequestURI(), caller)
 	if err != nil {
-		return err
+		return b.unknown(x, caller, offer, err)
 	}
 	if target.Code == codePull || (target.User.Name == caller.Name && target.Device == nil && target.Code == codeNone) {
 		return b.pull(x, caller, offer, target.N)
@@ -121,7 +124,7 @@ func (b *B2BUA) place(x *sip.Exchange, caller registrar.User, offer *media.Descr
 	c.listen(l, func() { c.cancelled(l) })
 	c.post(func() {
 		c.note(journal.CallStarted, journal.Entry{Device: l.device.Name})
-		c.ring(l, target)
+		c.reach(l, target)
 	})
 	if !b.start(c) {
 		l.stream.Close()
@@ -143,18 +146,19 @@ func (c *Call) ring(l *Leg, target Target) {
 	if target.User.Name == l.seat.user.Name {
 		exclude = l.device.Key
 	}
-	c.dial = &dial{
-		c: c, seat: c.seats[1], show: c.seats[0], codecs: codecs, exclude: exclude, only: target.Device,
+	d := &dial{
+		c: c, seat: c.seats[1], show: c.seats[0], codecs: codecs, exclude: exclude, only: target.Device, hops: c.hops,
 		ringing:  func(k *Leg, r *sip.Response) { c.onRinging(l, k, r) },
 		answered: func(k *Leg, r *sip.Response) { c.onAnswer(l, k, r) },
-		failed:   func(code int, why string) { c.refuse(l, code, why) },
 	}
-	c.dial.begin()
+	d.failed = func(code int, why string) { c.notTaken(l, target, d, code, why) }
+	c.dial = d
+	d.begin()
 }
 
 // onRinging passes a provisional answer on: early media while one device rings, else 180.
 func (c *Call) onRinging(caller, callee *Leg, r *sip.Response) {
-	if c.early == nil && len(c.dial.legs) == 1 && len(r.Body().Data) > 0 && len(caller.remote.Lines) > 0 {
+	if c.early == nil && len(caller.local.Lines) == 0 && len(c.dial.legs) == 1 && len(r.Body().Data) > 0 && len(caller.remote.Lines) > 0 {
 		if c.earlyMedia(caller, callee, r) == nil {
 			return
 		}

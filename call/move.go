@@ -37,6 +37,7 @@ type move struct {
 	how   string            // refer, pull, replaces, cli, recall
 	who   string
 	began time.Time
+	hops  []hop // of a transfer: who has forwarded it
 
 	finished func(code int, why string)    // told once, at the switch or the failure
 	reported func(r MoveReport, err error) // told once, with the figures
@@ -118,7 +119,7 @@ func (c *Call) addMove(m *move) error {
 // beginMove rings the new device or devices.
 func (c *Call) beginMove(m *move) {
 	m.dial = &dial{
-		c: c, seat: m.into, show: c.other(m.seat), codecs: offered(m.farSide()), exclude: m.exclude(), only: m.only,
+		c: c, seat: m.into, show: c.other(m.seat), codecs: offered(m.farSide()), exclude: m.exclude(), only: m.only, hops: m.hops,
 		auto:     m.only != nil && m.into == m.seat && m.how != "recall", // nobody may be at a phone that is rung back
 		ringing:  func(*Leg, *sip.Response) {},
 		answered: func(l *Leg, r *sip.Response) { c.moveAnswered(m, l, r) },

@@ -78,6 +78,9 @@ func (c *Call) referMove(l *Leg, x *sip.Exchange) (*move, error) {
 	case t.Code == codePush || t.User.Name == l.seat.user.Name:
 		m.only = t.Device
 	default:
+		if t, m.hops, err = c.transferTo(t, l.seat); err != nil {
+			return nil, err
+		}
 		m.into, m.only = newSeat(t.User), t.Device
 	}
 	return m, m.reachable()

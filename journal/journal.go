@@ -14,9 +14,11 @@ const (
 	DeviceUnregistered Kind = "unregistered" // User, Device; Duration = how long it had been here
 	CallStarted        Kind = "call-started" // Call, User (caller), Device, Peer (whom), Text
 	CallAnswered       Kind = "call-answered"
-	CallMoved          Kind = "call-moved"  // User, Device (to), From (device), Data: switch_ms, gap_ms, lost, …
-	CallMoveFailed     Kind = "move-failed" // User, Device, Text (why)
-	CallEnded          Kind = "call-ended"  // Call, User, Peer, Text (why, by whom); Duration = talk time
+	CallMoved          Kind = "call-moved"     // User, Device (to), From (device), Data: switch_ms, gap_ms, lost, …
+	CallMoveFailed     Kind = "move-failed"    // User, Device, Text (why)
+	CallForwarded      Kind = "call-forwarded" // User (caller), From (who has calls forwarded), Peer (to whom), Text (why)
+	CallMissed         Kind = "call-missed"    // User (caller), Peer (who was called), Text (why); Duration = since it began
+	CallEnded          Kind = "call-ended"     // Call, User, Peer, Text (why, by whom); Duration = talk time
 )
 
 // Entry is one line of the log. It is a plain value that any node can read back.
