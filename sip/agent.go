@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"baton/config"
@@ -22,6 +23,7 @@ import (
 // Options is what an Agent needs.
 type Options struct {
 	Listen      config.Listen
+	Connections config.Connections // zero = 100 and 10000
 	Advertise   config.Advertise
 	TLS         *tls.Config // for Listen.TLS
 	Domain      string
@@ -68,12 +70,17 @@ type Agent struct {
 	edge      *edge
 	timing    timing
 	patience  patience
+	places    config.Connections
 	shards    []*shard
 	udp       *udpListener
 	listeners []*streamListener
 	refusals  sparing       // of the log
+	seldom    seldom        // of the log: what concerns connections
 	done      chan struct{} // closed when Run ends
 	wg        sync.WaitGroup
+
+	ended        endCounts
+	acceptErrors atomic.Uint64
 
 	// guarded by mu
 	mu         sync.Mutex
@@ -101,8 +108,8 @@ func NewAgent(o Options) (*Agent, error) {
 		opt: o, log: o.Log, inDialog: o.InDialog,
 		auth:     &authenticator{realm: o.Realm, secret: o.Secret, credentials: o.Credentials, nonces: o.Nonces},
 		timing:   timing{timerT1, timerT2, timerC, cancelWait},
-		patience: usualPatience,
-		done:     make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
+		patience: usualPatience, places: placesFor(o.Connections, descriptors()),
+		done: make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
 		lastStream: firstStream(),
 	}
 	a.allow = allowed(o)

@@ -77,7 +77,7 @@ func (a *Agent) closeListeners() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, s := range a.streams {
-		s.close()
+		s.close(endStopped)
 	}
 }
 

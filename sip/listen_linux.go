@@ -19,3 +19,12 @@ func giveUpUnacked(_, _ string, c syscall.RawConn) error {
 	}
 	return errors.Join(c.Control(set), err)
 }
+
+// descriptors is how many files the process may have open, 0 = not known. Go raises the soft limit to the hard one.
+func descriptors() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0
+	}
+	return int(min(l.Cur, 1<<30))
+}

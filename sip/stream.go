@@ -1,31 +1,32 @@
 package sip
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// The limits of connections. One that nobody has logged in on is held short; one that a device uses is kept for as
-// long as a registration can last, and the kernel's keep-alive finds out when its other end has died.
+// What may wait to be written to one connection, in messages and in bytes.
 const (
-	perSource  = 100    // connections of one address (IPv6: of one /64)
-	allStreams = 10_000 // connections of all
-	writeQueue = 256    // messages waiting to be written
+	writeQueue = 256
+	writeBytes = 1 << 20
 )
 
-// patience is how long a connection is waited for; tests have less.
+// patience is how long a connection is waited for; tests have less. No byte of a message that is not whole prolongs
+// anything, so that one that drips ends as early as one that is silent. One that nobody has logged in on is held short;
+// one that a device uses is kept for as long as a registration can last, and the kernel's keep-alive finds out when its
+// other end has died.
 type patience struct {
 	first    time.Duration // from accept to the end of the first message, TLS handshake included
 	message  time.Duration // from a message's first byte to its last
-	stranger time.Duration // between messages, nobody logged in
-	device   time.Duration // between messages, after a login; registrations end in an hour
+	stranger time.Duration // between messages, nobody logged in; keep-alives do not count
+	device   time.Duration // between messages or keep-alives, after a login; registrations end in an hour
 	write    time.Duration
 }
 
@@ -34,10 +35,24 @@ var usualPatience = patience{
 	write: 10 * time.Second,
 }
 
-// stream is one TCP or TLS connection.
+// stage is what the reader of a connection waits for.
+//
+//	handshake ──▶ first ──whole message──▶ between ──first byte──▶ inside
+//	 (TLS only)                               ▲───whole message──────┘
+type stage int
+
+const (
+	inHandshake stage = iota
+	inFirst
+	between
+	inside
+)
+
+// stream is one TCP or TLS connection. Its reader's goroutine makes the handshake and reads, its writer's writes.
 type stream struct {
 	// set once
 	agent  *Agent
+	raw    net.Conn // under TLS
 	conn   net.Conn
 	flow   Flow
 	source netip.Prefix
@@ -45,9 +60,13 @@ type stream struct {
 	done   chan struct{}
 	end    sync.Once
 
+	queued  atomic.Int64 // bytes in out
+	trusted atomic.Bool  // an authenticated request came over it
+
 	// guarded by mu
-	mu      sync.Mutex
-	trusted bool // an authenticated request came over it
+	mu    sync.Mutex
+	stage stage
+	why   ending // set before done closes
 }
 
 // send queues one message. A peer that does not read its messages loses the connection.
@@ -57,13 +76,15 @@ func (s *stream) send(data []byte) error {
 		return fmt.Errorf("send over %s: %w", s.flow, ErrFlowGone)
 	default:
 	}
-	select {
-	case s.out <- data:
-		return nil
-	default:
-		s.close()
-		return fmt.Errorf("send over %s: peer does not read: %w", s.flow, ErrFlowGone)
+	if s.queued.Add(int64(len(data))) <= writeBytes {
+		select {
+		case s.out <- data:
+			return nil
+		default:
+		}
 	}
+	s.close(endUnread)
+	return fmt.Errorf("send over %s: peer does not read: %w", s.flow, ErrFlowGone)
 }
 
 // closeAfter closes when every message that has come is served, and every answer to it written.
@@ -84,30 +105,38 @@ func (s *stream) flush() {
 	select {
 	case s.out <- nil:
 	default:
-		s.close()
+		s.close(endUnread)
 	}
 }
 
-func (s *stream) close() {
+// close ends the connection at once; the first reason counts. It never waits for the peer, as the farewell of TLS would:
+// those who send call it.
+func (s *stream) close(why ending) {
 	s.end.Do(func() {
+		s.mu.Lock()
+		s.why = why
+		s.mu.Unlock()
 		close(s.done)
-		_ = s.conn.Close()
+		_ = s.raw.Close()
 	})
 }
 
 // write is the writer's goroutine.
 func (s *stream) write() {
-	defer s.close()
 	for {
 		select {
 		case <-s.done:
 			return
 		case data := <-s.out:
 			if data == nil {
+				_ = s.conn.Close() // with the farewell of TLS
+				s.close(endFraming)
 				return
 			}
+			s.queued.Add(-int64(len(data)))
 			_ = s.conn.SetWriteDeadline(time.Now().Add(s.agent.patience.write))
 			if _, err := s.conn.Write(data); err != nil {
+				s.close(s.whyWrite(err))
 				return
 			}
 		}
@@ -115,21 +144,16 @@ func (s *stream) write() {
 }
 
 // read is the reader's goroutine: handshake, then messages until the first error.
-func (s *stream) read(ctx context.Context) error {
-	first := time.Now().Add(s.agent.patience.first)
-	_ = s.conn.SetDeadline(first)
+func (s *stream) read() error {
+	_ = s.conn.SetDeadline(time.Now().Add(s.agent.patience.first))
 	if t, ok := s.conn.(*tls.Conn); ok {
-		if err := t.HandshakeContext(ctx); err != nil {
+		if err := t.Handshake(); err != nil {
 			return fmt.Errorf("TLS handshake: %w", err)
 		}
 	}
+	s.enter(inFirst)
 	f := newFramer(s.conn)
-	seen := false
-	f.started = func() {
-		if seen {
-			_ = s.conn.SetReadDeadline(time.Now().Add(s.agent.patience.message))
-		}
-	}
+	f.started = func() { s.enter(inside) }
 	for {
 		msg, err := f.next()
 		switch {
@@ -137,109 +161,64 @@ func (s *stream) read(ctx context.Context) error {
 			if err := s.send([]byte("\r\n")); err != nil {
 				return err
 			}
+			s.pinged()
 		case err != nil:
 			return err
 		default:
-			seen = true
 			s.agent.receive(msg, s.flow)
-		}
-		if seen {
-			s.rest()
+			s.enter(between)
 		}
 	}
 }
 
-// rest sets how long the next message is waited for.
-func (s *stream) rest() {
+// enter changes the stage and sets how long it may last. The first message has the time that was set at the beginning,
+// whatever comes of it.
+func (s *stream) enter(to stage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stage == inFirst && to == inside {
+		return
+	}
+	s.stage = to
+	switch to {
+	case inside:
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.agent.patience.message))
+	case between:
+		s.rest()
+	}
+}
+
+// rest sets how long the next message is waited for. mu is held.
+func (s *stream) rest() {
 	idle := s.agent.patience.stranger
-	if s.trusted {
+	if s.trusted.Load() {
 		idle = s.agent.patience.device
 	}
 	_ = s.conn.SetReadDeadline(time.Now().Add(idle))
 }
 
+// pinged waits again for a device that has shown that it is there. A stranger must say something.
+func (s *stream) pinged() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stage == between && s.trusted.Load() {
+		s.rest()
+	}
+}
+
 // trust keeps the connection for as long as a device's: somebody has logged in on it. The reader may be waiting for
-// the next message already.
+// the next message already, or be inside it: that one has its own time.
 func (s *stream) trust() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.trusted {
-		s.trusted = true
-		_ = s.conn.SetReadDeadline(time.Now().Add(s.agent.patience.device))
+	if !s.trusted.Swap(true) && s.stage == between {
+		s.rest()
 	}
-}
-
-// accept takes connections until the listener is closed.
-func (a *Agent) accept(ctx context.Context, l *streamListener) {
-	for {
-		c, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // out of file descriptors, most likely: those there go on, new ones wait
-			a.log.Warn("cannot accept a connection", "transport", l.transport, "err", err)
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(100 * time.Millisecond):
-			}
-			continue
-		}
-		s, err := a.admit(l, c)
-		if err != nil {
-			a.log.Debug("connection refused", "from", c.RemoteAddr().String(), "err", err)
-			_ = c.Close()
-			continue
-		}
-		a.wg.Go(s.write)
-		a.wg.Go(func() { a.serveStream(ctx, s) })
-	}
-}
-
-// admit gives a new connection its flow, within the limits.
-func (a *Agent) admit(l *streamListener, c net.Conn) (*stream, error) {
-	flow := Flow{Transport: l.transport, Local: addrPort(c.LocalAddr()), Remote: addrPort(c.RemoteAddr())}
-	if l.tls != nil {
-		c = tls.Server(c, l.tls)
-	}
-	s := &stream{
-		agent: a, conn: c, source: sourceOf(flow.Remote.Addr()),
-		out: make(chan []byte, writeQueue), done: make(chan struct{}),
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stopped || len(a.streams) >= allStreams || a.sources[s.source] >= perSource {
-		return nil, errors.New("too many connections")
-	}
-	a.lastStream++
-	flow.ID = a.lastStream
-	s.flow = flow
-	a.streams[flow.ID] = s
-	a.sources[s.source]++
-	return s, nil
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	if t, ok := a.(*net.TCPAddr); ok {
-		return unmap(t.AddrPort())
-	}
-	return netip.AddrPort{}
-}
-
-func sourceOf(ip netip.Addr) netip.Prefix {
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.Prefix(bits)
-	return p
 }
 
 // serveStream reads a connection to its end, and tells that the flow is closed.
-func (a *Agent) serveStream(ctx context.Context, s *stream) {
-	err := s.read(ctx)
+func (a *Agent) serveStream(s *stream) {
+	err := s.read()
 	var framing *framingError
 	if errors.As(err, &framing) {
 		a.refuseFraming(framing, s.flow)
@@ -249,15 +228,51 @@ func (a *Agent) serveStream(ctx context.Context, s *stream) {
 		case <-a.done:
 		}
 	}
-	s.close()
-	a.mu.Lock()
-	delete(a.streams, s.flow.ID)
-	if a.sources[s.source]--; a.sources[s.source] == 0 {
-		delete(a.sources, s.source)
-	}
-	a.mu.Unlock()
-	a.log.Debug("connection closed", "transport", s.flow.Transport, "from", s.flow.Remote.String(), "err", err)
+	s.close(s.whyRead(err))
+	a.forget(s)
+	a.tellClosed(s, err)
 	if a.opt.FlowClosed != nil {
 		a.guard(func() { a.opt.FlowClosed(s.flow) })
 	}
+}
+
+// whyRead says what an error of the reader means, by the stage in which it came.
+func (s *stream) whyRead(err error) ending {
+	var framing *framingError
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case errors.As(err, &framing):
+		return endFraming
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return [...]ending{inHandshake: endSlowHandshake, inFirst: endSlowFirst, between: endIdle, inside: endSlowMessage}[s.stage]
+	case isTimeout(err): // of the kernel: its keep-alives stayed unanswered
+		return endVanished
+	case s.stage == inHandshake && s.conn != s.raw:
+		return endBadHandshake
+	}
+	return endByPeer
+}
+
+// whyWrite says what an error of the writer means.
+func (s *stream) whyWrite(err error) ending {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return endUnread
+	case isTimeout(err):
+		return endVanished
+	}
+	return endByPeer
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// reason is why a closed connection was closed.
+func (s *stream) reason() ending {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
 }

@@ -161,16 +161,17 @@ func TestSlowMessageAfterTheFirst(t *testing.T) {
 func TestConnectionsPerSource(t *testing.T) {
 	a := start(t)
 	to := a.Addrs()["tcp"]
-	for range perSource {
+	for range usualPlaces.PerSource {
 		dial(t, "tcp", "", to)
 	}
-	soon(t, "all are there", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return len(a.streams) == perSource })
+	soon(t, "all are there", func() bool { return a.Connections().Open == usualPlaces.PerSource })
 	if one := dial(t, "tcp", "", to); !closes(one, 3*time.Second) {
 		t.Error("one too many is kept")
 	}
 	other := dial(t, "tcp", "127.0.0.2", to)
 	other.send(probe("TCP"))
 	other.expect(401)
+	soon(t, "the refused one is counted", func() bool { return a.Connections().Refused["source"] == 1 })
 }
 
 func TestPeerThatDoesNotRead(t *testing.T) {
