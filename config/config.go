@@ -84,6 +84,10 @@ type Call struct {
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error
 	Format string `yaml:"format"` // text, json
+
+	// Of the log of devices and calls, which "baton log" shows.
+	Keep       time.Duration `yaml:"keep"`        // 90d; 0 = for ever
+	MaxEntries int           `yaml:"max_entries"` // 100000; the oldest go
 }
 
 // Default is a working system on one machine.
@@ -96,7 +100,7 @@ func Default() Config {
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}},
 		Codes:       defaultCodes(),
 		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Announce: true},
-		Log:         Log{Level: "info", Format: "text"},
+		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},
 	}
 }
 

@@ -50,6 +50,8 @@ var fields = map[string]field{
 	"call.announce":           one(func(c *Config) *bool { return &c.Call.Announce }, yesNo, "true or false"),
 	"log.level":               one(func(c *Config) *string { return &c.Log.Level }, among("debug", "info", "warn", "error"), "debug, info, warn or error"),
 	"log.format":              one(func(c *Config) *string { return &c.Log.Format }, among("text", "json"), "text or json"),
+	"log.keep":                one(func(c *Config) *time.Duration { return &c.Log.Keep }, age, "as in 90d, 12w or 36h, or forever"),
+	"log.max_entries":         one(func(c *Config) *int { return &c.Log.MaxEntries }, number(1000, 10_000_000), "1000 to 10000000"),
 }
 
 // one makes a field with a single value.
@@ -196,6 +198,24 @@ func between(low, high time.Duration) func(string) (time.Duration, error) {
 		}
 		return d, nil
 	}
+}
+
+// age is how long something is kept: days (90d), weeks (12w), a duration of at least an hour, or for ever, which is 0.
+func age(s string) (time.Duration, error) {
+	if s == "forever" || s == "0s" {
+		return 0, nil
+	}
+	const day = 24 * time.Hour
+	for unit, each := range map[string]time.Duration{"d": day, "w": 7 * day} {
+		if count, found := strings.CutSuffix(s, unit); found {
+			n, err := strconv.ParseUint(count, 10, 16)
+			if err != nil {
+				return 0, fmt.Errorf("%q is no number of days or weeks", s)
+			}
+			return between(time.Hour, 100*366*day)((time.Duration(n) * each).String())
+		}
+	}
+	return between(time.Hour, 100*366*day)(s)
 }
 
 func number(low, high int) func(string) (int, error) {

@@ -58,6 +58,8 @@ call:
 log:
   level: debug
   format: json
+  keep: 30d
+  max_entries: 5000
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +78,7 @@ log:
 			DoNotDisturb: "*76", DoNotDisturbOff: "*77",
 		},
 		Call: Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute},
-		Log:  Log{Level: "debug", Format: "json"},
+		Log:  Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -91,6 +93,9 @@ func TestErrors(t *testing.T) {
 	}{
 		{"domian: x\n", []string{`baton.yaml:1: domian: unknown field; here stand: advertise, call, codes, connections,`}},
 		{"listen:\n  upd: :5060\n", []string{`baton.yaml:2: listen.upd: unknown field; here stand: tcp, tls, udp`}},
+		{"log:\n  keep: 90days\n", []string{`baton.yaml:2: log.keep: "90days" is no duration`}},
+		{"log:\n  keep: -3d\n  max_entries: 10\n", []string{`baton.yaml:2: log.keep: "-3d" is no number of days or weeks; want as in 90d`, `baton.yaml:3: log.max_entries: `}},
+		{"log:\n  keep: 20m\n", []string{`baton.yaml:2: log.keep: 20m is out of range`}},
 		{"log:\n  level: loud\n  format: xml\n", []string{`baton.yaml:2: log.level: "loud" is not known; want debug,`, `baton.yaml:3: log.format: "xml" is not`}},
 		{"media:\n  ports: 20000\n", []string{`baton.yaml:2: media.ports: "20000" is no range`}},
 		{"media:\n  ports: 80-90\n", []string{`baton.yaml:2: media.ports: "80-90" begins below 1024`}},
