@@ -32,6 +32,7 @@ type Options struct {
 	Registrar *registrar.Registrar
 	Store     Store
 	Journal   journal.Journal
+	LastRun   time.Time // when a node last ran on the store before this one; zero = not known
 	Log       *slog.Logger
 }
 
@@ -129,7 +130,8 @@ func (b *B2BUA) closeLeftover(s Stored) {
 	if err != nil {
 		b.Log.Warn("record of an earlier call cannot be read", "call", s.ID, "err", err)
 	} else {
-		e := journal.Entry{Time: r.Saved, Kind: journal.CallEnded, Call: r.ID, Text: "the node was killed", Duration: r.lasted()}
+		end := r.lastUp(b.LastRun)
+		e := journal.Entry{Time: end, Kind: journal.CallEnded, Call: r.ID, Text: "the node was killed", Duration: r.lasted(end)}
 		if len(r.Seats) > 0 {
 			e.User = r.Seats[0].User
 		}

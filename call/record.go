@@ -90,12 +90,21 @@ func (l *Leg) record() LegRecord {
 	}
 }
 
-// lasted is how long the call had been up when it was last saved.
-func (r Record) lasted() time.Duration {
+// lastUp is when the call was last known to live: when its record was last saved, or at the last sign of life of the node
+// that had it.
+func (r Record) lastUp(run time.Time) time.Time {
+	if run.After(r.Saved) {
+		return run
+	}
+	return r.Saved
+}
+
+// lasted is how long the call had been up at its end.
+func (r Record) lasted(end time.Time) time.Duration {
 	if r.Up.IsZero() {
 		return 0
 	}
-	return r.Saved.Sub(r.Up)
+	return end.Sub(r.Up)
 }
 
 func decodeRecord(blob []byte) (Record, error) {

@@ -212,8 +212,11 @@ func closed(devices []Device, gone func(sip.Flow) bool, reason string, now time.
 }
 
 // expired takes away what was not registered again in time.
-func expired(devices []Device, now time.Time) []Device {
-	return reduce(devices, "", reasonExpired, now, func(all []Binding) []Binding {
+func expired(devices []Device, now time.Time) []Device { return lapsed(devices, now, now) }
+
+// lapsed is expired for devices that went at another time than it was noticed.
+func lapsed(devices []Device, now, went time.Time) []Device {
+	return reduce(devices, "", reasonExpired, went, func(all []Binding) []Binding {
 		return slices.DeleteFunc(all, func(b Binding) bool { return !b.Expires.After(now) })
 	})
 }

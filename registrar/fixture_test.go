@@ -29,6 +29,7 @@ type office struct {
 	agent   *network
 	store   *memory
 	journal *diary
+	lastRun time.Time
 	stop    func()
 }
 
@@ -49,6 +50,7 @@ func (o *office) open() {
 	o.t.Helper()
 	r, err := New(Options{
 		Agent: o.agent, Store: o.store, Journal: o.journal, Log: slog.New(slog.DiscardHandler), Realm: "baton", Node: "n1",
+		LastRun: o.lastRun,
 	})
 	if err != nil {
 		o.t.Fatal(err)
@@ -383,6 +385,15 @@ func (d *diary) Append(e journal.Entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.entries = append(d.entries, e)
+}
+
+// take takes the entries since the last time.
+func (d *diary) take() []journal.Entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	taken := d.entries
+	d.entries = nil
+	return taken
 }
 
 // lines takes what was written since the last time.

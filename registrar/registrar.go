@@ -34,6 +34,7 @@ type Options struct {
 	Realm     string        // of the stored secrets; fixed for the life of the store
 	Domain    string        // host part of addresses-of-record, "" = any
 	Node      string        // written into bindings
+	LastRun   time.Time     // when a node last ran on the store before this one; zero = not known
 	KeepAlive time.Duration // how often a device that is not heard otherwise is asked by OPTIONS; 0 = 30 s, < 0 = never
 }
 
@@ -143,12 +144,33 @@ func (r *Registrar) tickEvery() time.Duration {
 	return min(max(r.o.KeepAlive/10, time.Millisecond), time.Second)
 }
 
-// adopt takes over what an earlier run has left: its connections are gone, its UDP bindings are soon asked.
+// adopt takes over what an earlier run has left: its connections are gone, its UDP bindings are soon asked. What is gone
+// went when it was last known to be here, not now.
 func (r *Registrar) adopt(a *account) {
 	before := *a.devices.Load()
 	r.track(a, nil, before)
-	after := expired(closed(before, r.dead, "its connection ended with the node", r.now()), r.now())
+	after := slices.Clone(before)
+	for i, d := range before {
+		end := r.lastHere(d)
+		kept := closed([]Device{d}, r.dead, "its connection ended with the node", end)
+		after[i] = lapsed(kept, r.now(), end)[0]
+	}
 	r.note(a, before, after)
+}
+
+// lastHere is when a device that an earlier run has left as here was last known to be: at that run's last sign of life,
+// or its own if that came later.
+func (r *Registrar) lastHere(d Device) time.Time {
+	end := r.o.LastRun
+	for _, b := range d.bindings() {
+		if b.Registered.After(end) {
+			end = b.Registered
+		}
+	}
+	if now := r.now(); end.After(now) {
+		return now
+	}
+	return end
 }
 
 // dead says whether a flow is gone for certain; while no node runs nobody knows.

@@ -85,7 +85,7 @@ func (r *Registrar) tellOne(was Device, isNew bool, d Device, now time.Time) {
 		}
 		r.enter(d, e)
 	case was.Here() && !d.Here():
-		e := journal.Entry{Time: now, Kind: journal.DeviceAway, Text: d.Reason, Duration: lasted(was, now)}
+		e := journal.Entry{Time: d.Since, Kind: journal.DeviceAway, Text: d.Reason, Duration: lasted(was, d.Since)}
 		if d.Reason == reasonUnregistered {
 			e.Kind, e.Text = journal.DeviceUnregistered, ""
 		}
