@@ -72,7 +72,7 @@ func direct(ctx context.Context, dir string, do func(context.Context, *web.Clien
 		return err
 	}
 	defer s.Close()
-	r, err := registrar.New(registrar.Options{Store: s, Journal: s, Log: log, Realm: s.Realm(), Node: nodeName()})
+	r, err := registrar.New(registrar.Options{Store: s, Journal: s, Log: log, Realm: s.Realm(), Node: nodeName(), LastRun: s.LastRun()})
 	if err != nil {
 		return err
 	}

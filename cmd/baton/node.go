@@ -60,6 +60,7 @@ func (n *node) open() (err error) {
 	if n.store, err = store.Open(n.config.Data, n.log); err != nil {
 		return err
 	}
+	n.store.Keep(n.config.Log.Keep, n.config.Log.MaxEntries)
 	n.tail = web.NewTail(n.store)
 	if n.socket, err = web.Listen(n.config.Data); err != nil {
 		return err
@@ -95,6 +96,7 @@ func (n *node) openSIP() error {
 	name := nodeName()
 	n.registrar, err = registrar.New(registrar.Options{
 		Agent: n.agent, Store: n.store, Journal: n.tail, Log: n.log, Realm: n.store.Realm(), Domain: c.Domain, Node: name,
+		LastRun: n.store.LastRun(),
 	})
 	if err != nil {
 		return err
@@ -102,7 +104,7 @@ func (n *node) openSIP() error {
 	users.Registrar = n.registrar
 	n.calls = call.New(call.Options{
 		Config: c.Call, Codes: c.Codes, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
-		Registrar: n.registrar, Store: n.store, Journal: n.tail, Log: n.log,
+		Registrar: n.registrar, Store: n.store, Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
 	})
 	return nil
 }
@@ -114,6 +116,7 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 	return runParts(
 		ctx, ready,
 		part{"store", n.store.Run},
+		part{"sign of life", n.store.Beat},
 		part{"media", n.engine.Run},
 		part{"sip", n.agent.Run},
 		part{"registrar", n.registrar.Run},
