@@ -46,7 +46,7 @@ func (r *rig) missed(users ...string) {
 	r.eventually(fmt.Sprintf("calls missed by %v", users), 8*time.Second, func() bool {
 		got = nil
 		for _, e := range r.entries(journal.CallMissed) {
-			got = append(got, e.User)
+			got = append(got, e.Peer)
 		}
 		return slices.Equal(got, users)
 	})
@@ -218,7 +218,7 @@ func TestForwardedAndNotTaken(t *testing.T) {
 	r.refused(out, 486)
 	r.missed("bob", "carol")
 	for _, e := range r.entries(journal.CallMissed) {
-		if e.Peer != "alice" || !strings.Contains(e.Text, "disturbed") || e.Duration < time.Second {
+		if e.User != "alice" || !strings.Contains(e.Text, "disturbed") || e.Duration < time.Second {
 			t.Errorf("the log says %+v", e)
 		}
 	}

@@ -258,7 +258,7 @@ func TestMissed(t *testing.T) {
 		step.do(c)
 		must(t, c.AwaitEnd(5*time.Second))
 		r.eventually("it is in the log", 3*time.Second, func() bool { return len(r.entries(journal.CallMissed)) == i+1 })
-		if e := r.entries(journal.CallMissed)[i]; e.User != step.user || e.Peer != "alice" || e.Text != step.why || e.Call == "" {
+		if e := r.entries(journal.CallMissed)[i]; e.Peer != step.user || e.User != "alice" || e.Text != step.why || e.Call == "" {
 			t.Errorf("%s: the log says %+v", step.why, e)
 		}
 	}

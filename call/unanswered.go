@@ -35,7 +35,7 @@ func (c *Call) noteMissed() {
 	}
 	for _, s := range append(seats, c.seats[1]) {
 		if s.user.Name != c.seats[0].user.Name {
-			c.note(journal.CallMissed, journal.Entry{User: s.user.Name, Peer: c.seats[0].user.Name, Text: why, Duration: time.Since(c.started)})
+			c.note(journal.CallMissed, journal.Entry{Peer: s.user.Name, Text: why, Duration: time.Since(c.started)})
 		}
 	}
 }

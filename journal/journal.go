@@ -17,7 +17,7 @@ const (
 	CallMoved          Kind = "call-moved"     // User, Device (to), From (device), Data: switch_ms, gap_ms, lost, …
 	CallMoveFailed     Kind = "move-failed"    // User, Device, Text (why)
 	CallForwarded      Kind = "call-forwarded" // User (caller), From (who has calls forwarded), Peer (to whom), Text (why)
-	CallMissed         Kind = "call-missed"    // User (who was called), Peer (who called), Text (why); Duration = since the call began
+	CallMissed         Kind = "call-missed"    // User (caller), Peer (who was called), Text (why); Duration = since the call began
 	CallEnded          Kind = "call-ended"     // Call, User, Peer, Text (why, by whom); Duration = talk time
 )
 
