@@ -38,6 +38,7 @@ type line struct {
 	skew    int64         // ticks by which the source is behind the grid; stays within a frame
 	hold    time.Duration // until when the next slot is kept for want
 	holds   int           // how often in a row
+	kept    []kept        // held back meanwhile, of the present source
 
 	in    incoming
 	last  *outgoing // how the last packet left
@@ -77,7 +78,7 @@ func (l *line) apply(t *terms) {
 func (l *line) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.closed = true
+	l.closed, l.kept = true, nil
 	l.cur.Store(nil)
 	l.want.Store(nil)
 }
@@ -91,6 +92,7 @@ func (l *line) follow(src *source, now time.Duration) {
 	case l.closed:
 	case src == nil:
 		l.endEvent(now)
+		l.giveUp()
 		l.cur.Store(nil)
 		l.want.Store(nil)
 	case src == l.cur.Load():
@@ -141,10 +143,23 @@ func (l *line) take(src *source, p *packet, o *outgoing) bool {
 		return l.change(src, p, o)
 	case src != l.cur.Load():
 		return false
+	case p.now < l.hold && l.putBy(p, o):
+		return true
 	case p.now < l.hold:
+		l.giveUp()
 		l.slot.inc()
 		l.in.broken = true // should it have to go on after all, without a number missing
 		return false
+	}
+	if len(l.kept) > 0 {
+		l.catchUp(p.now)
+	}
+	return l.pass(p, o)
+}
+
+// pass sends a packet of the present source.
+func (l *line) pass(p *packet, o *outgoing) bool {
+	switch {
 	case l.in.broken || l.strange(p):
 		return l.restart(p, o)
 	case l.in.late(p.seq):

@@ -22,6 +22,7 @@ func (l *line) change(src *source, p *packet, o *outgoing) bool {
 		return false
 	}
 	l.endEvent(p.now)
+	l.giveUp()
 	old := l.cur.Swap(src)
 	l.want.Store(nil)
 	l.hold, l.holds = 0, 0
