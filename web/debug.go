@@ -3,6 +3,8 @@ package web
 import (
 	"net/http"
 	"runtime"
+
+	"baton/sip"
 )
 
 // Held counts what a node holds at this moment, so that a leak shows.
@@ -14,6 +16,8 @@ type Held struct {
 	Dialogs      int    `json:"dialogs"`
 	Transactions int    `json:"transactions"` // SIP exchanges, also those kept for repeats
 	Records      int    `json:"records"`      // of calls in the store
+
+	Connections sip.Connections `json:"connections"` // over TCP and TLS
 }
 
 // debug shows what the node holds. It collects garbage first, and is for tests and the curious.

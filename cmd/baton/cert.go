@@ -1,109 +1,235 @@
 package main
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
+	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"time"
+
+	"baton/config"
 )
 
-// The certificate's files in the data directory; one's own may be put there.
+// How often the certificate is looked at: its files, when there are handshakes; its names and its end, when it is ours.
 const (
-	certName = "tls.crt"
-	keyName  = "tls.key"
+	lookEvery  = 2 * time.Second
+	tendEvery  = time.Minute
+	soonSpaced = 24 * time.Hour // between warnings that it ends soon
+	soonBefore = 14 * 24 * time.Hour
 )
 
-// certificate loads the certificate of the data directory, and makes one at first start.
-func certificate(dir, domain string) (*tls.Config, error) {
-	certFile, keyFile := filepath.Join(dir, certName), filepath.Join(dir, keyName)
-	if _, err := os.Stat(certFile); errors.Is(err, os.ErrNotExist) {
-		if err := makeCertificate(certFile, keyFile, domain); err != nil {
-			return nil, fmt.Errorf("make a certificate: %w", err)
+// certificate is what the node shows to TLS clients. It follows its files: a changed one is in force from the next
+// handshake on, a broken one leaves the old one in force. One that is signed by the data directory's own CA is also
+// renewed.
+type certificate struct {
+	// set once
+	certFile, keyFile string
+	given             bool // by the configuration
+	names             names
+	ca                *authority // nil = the files are somebody else's
+	log               *slog.Logger
+	signing           chan struct{} // bounds the signatures that are made at a time
+
+	// guarded by mu
+	mu     sync.Mutex
+	pair   *tls.Certificate
+	stamp  stamp // of the files that were tried last
+	failed bool  // they were no good
+	looked time.Time
+	warned time.Time // that it ends soon
+}
+
+// stamp tells a file from what it was.
+type stamp struct{ cert, key fileStamp }
+
+type fileStamp struct {
+	changed time.Time
+	size    int64
+}
+
+// openCertificate loads the configured certificate or the data directory's, which is made at first start.
+func openCertificate(c config.Config, log *slog.Logger) (*certificate, error) {
+	t := &certificate{
+		certFile: c.TLS.Certificate, keyFile: c.TLS.Key, given: c.TLS.Certificate != "", names: namesOf(c), log: log,
+		signing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+	}
+	if !t.given {
+		t.certFile, t.keyFile = filepath.Join(c.Data, certName), filepath.Join(c.Data, keyName)
+		ca, err := ownAuthority(c.Data)
+		if err != nil {
+			return nil, err
+		}
+		t.ca = ca
+	}
+	if err := t.renew(time.Now()); err != nil {
+		return nil, fmt.Errorf("make a certificate: %w", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t, t.load(t.look())
+}
+
+// config is for listeners.
+func (t *certificate) config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: t.current}
+}
+
+// current is the certificate for a handshake. It looks at the files now and then.
+func (t *certificate) current(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.looked) >= lookEvery {
+		_ = t.reload(false) // is in the log
+	}
+	return t.pair, nil
+}
+
+// Reload takes the files as they are now.
+func (t *certificate) Reload() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reload(true)
+}
+
+// reload loads the files if they have changed, or in any case. What is in force stays when they are no good. mu is held.
+func (t *certificate) reload(anyway bool) error {
+	now := t.look()
+	if now == t.stamp && !anyway {
+		return nil
+	}
+	if err := t.load(now); err != nil {
+		t.log.Error("the new certificate is not taken, the old one stays in force", "err", err)
+		return err
+	}
+	t.log.Info("certificate loaded", "file", t.certFile, "subject", t.pair.Leaf.Subject.String(), "until", t.pair.Leaf.NotAfter.Format(time.DateOnly))
+	return nil
+}
+
+// look reads the files' stamps. mu is held.
+func (t *certificate) look() stamp {
+	t.looked = time.Now()
+	return stamp{stampOf(t.certFile), stampOf(t.keyFile)}
+}
+
+func stampOf(name string) fileStamp {
+	info, err := os.Stat(name)
+	if err != nil {
+		return fileStamp{}
+	}
+	return fileStamp{info.ModTime(), info.Size()}
+}
+
+// load reads the pair and remembers which it was, also when it is no good. mu is held.
+func (t *certificate) load(now stamp) error {
+	t.stamp, t.failed = now, true
+	pair, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)
+	if err != nil {
+		return fmt.Errorf("load certificate %s with key %s: %w%s", t.certFile, t.keyFile, err, t.cure())
+	}
+	if until := pair.Leaf.NotAfter; time.Now().After(until) {
+		t.log.Warn("the certificate has expired; phones that check it will not connect", "file", t.certFile, "until", until.Format(time.DateTime))
+	}
+	pair.PrivateKey = &signer{pair.PrivateKey.(crypto.Signer), t.signing}
+	t.pair, t.failed = &pair, false
+	return nil
+}
+
+// cure is what to do about files that cannot be loaded.
+func (t *certificate) cure() string {
+	if t.given {
+		return " (tls.certificate and tls.key name PEM files that belong together)"
+	}
+	return " (remove both to have new ones made)"
+}
+
+// run renews what is ours in time, warns of the end of what is not, and reloads at each signal.
+func (t *certificate) run(ctx context.Context, reload <-chan struct{}) error {
+	tick := time.NewTicker(tendEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-reload:
+			t.tend(time.Now())
+			_ = t.Reload() // is in the log
+		case now := <-tick.C:
+			t.tend(now)
 		}
 	}
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("load certificate %s with key %s: %w (remove both to have new ones made)", certFile, keyFile, err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
-// makeCertificate writes a self-signed certificate for all names and addresses of this machine. It is RSA, because
-// older desk phones know nothing else. The certificate is written last: where it is, the key is whole.
-func makeCertificate(certFile, keyFile, domain string) error {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return err
+// tend renews, or warns.
+func (t *certificate) tend(now time.Time) {
+	if err := t.renew(now); err != nil {
+		t.log.Error("the certificate cannot be renewed, the old one stays in force", "err", err)
 	}
-	template, err := selfSigned(domain)
-	if err != nil {
-		return err
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_ = t.reload(t.failed) // is in the log
+	if until := t.pair.Leaf.NotAfter; now.After(until.Add(-soonBefore)) && now.Sub(t.warned) >= soonSpaced {
+		t.warned = now
+		t.log.Warn("the certificate ends soon; put a new one in its place", "file", t.certFile, "until", until.Format(time.DateTime))
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	if err := writeWhole(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600); err != nil {
-		return err
-	}
-	return writeWhole(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 
-// selfSigned is the content of a certificate of this machine, valid for ten years.
-func selfSigned(domain string) (*x509.Certificate, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+// renew makes a new certificate when there is none or ours does not serve any more.
+func (t *certificate) renew(now time.Time) error {
+	if t.ca == nil {
+		return nil
+	}
+	old, err := readCertificate(t.certFile)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return nil // loading it says what is wrong
+	case !t.ca.signed(old):
+		return nil // somebody has put another one there
+	}
+	why := t.names.missing(old, now)
+	if why == "" {
+		return nil
+	}
+	if err := t.ca.issue(t.certFile, t.keyFile, t.names, now); err != nil {
+		return err
+	}
+	if old != nil {
+		t.log.Info("certificate renewed", "file", t.certFile, "why", why)
+	}
+	return nil
+}
+
+// signer makes only some signatures at a time: a burst of handshakes, each a millisecond of RSA, must leave processors
+// for the audio of calls.
+type signer struct {
+	crypto.Signer
+	turns chan struct{}
+}
+
+// Sign waits for its turn.
+func (s *signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	s.turns <- struct{}{}
+	defer func() { <-s.turns }()
+	return s.Signer.Sign(rand, digest, opts)
+}
+
+// readCertificate reads the first certificate of a PEM file.
+func readCertificate(name string) (*x509.Certificate, error) {
+	data, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
-	c := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "baton"},
-		NotBefore:             time.Now().Add(-24 * time.Hour), // phones' clocks are often behind
-		NotAfter:              time.Now().AddDate(10, 0, 0),
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		DNSNames:              []string{"localhost"},
-	}
-	if name, err := os.Hostname(); err == nil && name != "localhost" {
-		c.DNSNames = append(c.DNSNames, name)
-	}
-	if ip := net.ParseIP(domain); ip != nil {
-		c.IPAddresses = append(c.IPAddresses, ip)
-	} else if domain != "" {
-		c.DNSNames = append(c.DNSNames, domain)
-	}
-	for _, a := range machineAddresses() {
-		c.IPAddresses = append(c.IPAddresses, a.IP.AsSlice())
-	}
-	return c, nil
-}
-
-// writeWhole writes a file that is there whole or not at all.
-func writeWhole(name string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
+	der, err := firstBlock(name, data, "CERTIFICATE")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer os.Remove(f.Name()) // gone already when all went well
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return x509.ParseCertificate(der)
 }

@@ -25,6 +25,8 @@ type node struct {
 	log       *slog.Logger
 	store     *store.Bolt
 	tail      *web.Tail
+	cert      *certificate
+	reload    <-chan struct{} // the certificate, now
 	agent     *sip.Agent
 	engine    *media.Engine
 	registrar *registrar.Registrar
@@ -73,15 +75,14 @@ func (n *node) open() (err error) {
 }
 
 // openSIP opens the listeners and the three that work with them.
-func (n *node) openSIP() error {
+func (n *node) openSIP() (err error) {
 	c := n.config
-	cert, err := certificate(c.Data, c.Domain)
-	if err != nil {
+	if n.cert, err = openCertificate(c.Config, n.log); err != nil {
 		return err
 	}
 	users := &directory{}
 	n.agent, err = sip.NewAgent(sip.Options{
-		Listen: c.Listen, Advertise: c.Advertise, TLS: cert, Domain: c.Domain,
+		Listen: c.Listen, Connections: c.Connections, Advertise: c.Advertise, TLS: n.cert.config(), Domain: c.Domain,
 		Realm: n.store.Realm(), Secret: n.store.Secret(), Credentials: users, Log: n.log,
 		Handlers: map[string]func(*sip.Exchange){
 			"REGISTER": func(x *sip.Exchange) { n.registrar.Register(x) },
@@ -118,6 +119,7 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 		part{"store", n.store.Run},
 		part{"sign of life", n.store.Beat},
 		part{"media", n.engine.Run},
+		part{"certificate", func(ctx context.Context) error { return n.cert.run(ctx, n.reload) }},
 		part{"sip", n.agent.Run},
 		part{"registrar", n.registrar.Run},
 		part{"control socket", func(ctx context.Context) error { return web.Serve(ctx, n.socket, n.api()) }},
@@ -150,6 +152,7 @@ func (n *node) held() (web.Held, error) {
 	calls, dialogs := n.calls.Debug()
 	return web.Held{
 		Calls: calls, Dialogs: dialogs, Streams: n.engine.OpenStreams(), Transactions: n.agent.Transactions(), Records: len(records),
+		Connections: n.agent.Connections(),
 	}, nil
 }
 

@@ -44,8 +44,8 @@ It does not connect emergency calls.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	cmd.PersistentFlags().StringVar(&f.data, "data", "", "data directory (else BATON_DATA, else "+config.DefaultData()+")")
 	cmd.AddCommand(
-		serveCommand(f), checkCommand(), configCommand(f), userCommand(f), devicesCommand(f), callsCommand(f), callCommand(f),
-		moveCommand(f), endCommand(f), logCommand(f), versionCommand(),
+		serveCommand(f), checkCommand(), configCommand(f), doctorCommand(f), userCommand(f), devicesCommand(f), callsCommand(f), callCommand(f),
+		moveCommand(f), endCommand(f), logCommand(f), caCommand(f), versionCommand(),
 	)
 	return cmd
 }

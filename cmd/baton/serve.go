@@ -38,11 +38,12 @@ into their phones.`,
 			}
 			n, err := openNode(c, log)
 			if err != nil {
-				return err
+				return busy(c.Config, err)
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal ends the process at once
+			n.reload = hangups(ctx, stop)
 			defer log.Info("node has stopped")
 			return n.run(ctx, func() error {
 				log.Info("node is running", "data", c.Data, "realm", n.store.Realm(), "listen", listens(n.agent.Addrs()))
