@@ -1,0 +1,111 @@
+package doctor
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"baton/config"
+)
+
+// soon is how long before its end a certificate is warned of.
+const soon = 30 * 24 * time.Hour
+
+// Certificate looks at the certificate of the TLS listener as phones would at now.
+func Certificate(c config.Config, machine []Address, now time.Time) []Finding {
+	if c.Listen.TLS == "off" {
+		return []Finding{good("certificate", "", "not needed: listen.tls is off")}
+	}
+	cert, key := filepath.Join(c.Data, "tls.crt"), filepath.Join(c.Data, "tls.key")
+	own := c.TLS.Certificate == ""
+	if !own {
+		cert, key = c.TLS.Certificate, c.TLS.Key
+	}
+	renew := []string{"put a valid certificate there, with its key in " + key + ", and restart the node"}
+	if own {
+		renew = []string{"rm " + cert + " " + key + "   # the next start makes new ones"}
+	}
+	certPEM, err := os.ReadFile(cert)
+	if own && errors.Is(err, os.ErrNotExist) {
+		return []Finding{good("certificate", cert, "not there yet: the first start makes it")}
+	}
+	keyPEM, keyErr := os.ReadFile(key)
+	if err = errors.Join(err, keyErr); err != nil {
+		return []Finding{found(Error, "certificate", cert, "cannot be read: "+oneLine(err), readable(err, renew)...)}
+	}
+	if _, err := tls.X509KeyPair(certPEM, keyPEM); err != nil {
+		return []Finding{found(Error, "certificate", cert, "does not work with "+key+": "+err.Error(), renew...)}
+	}
+	leaf, err := firstCertificate(certPEM)
+	if err != nil {
+		return []Finding{found(Error, "certificate", cert, err.Error(), renew...)}
+	}
+	all := []Finding{validity(cert, leaf, now, renew)}
+	all = append(all, names(cert, leaf, c.Domain, machine, renew)...)
+	return append(all, private(key)...)
+}
+
+// readable is the cure for a file that this account may not read.
+func readable(err error, otherwise []string) []string {
+	if errors.Is(err, os.ErrPermission) {
+		return []string{"run doctor and the node as the account that owns the files, or as root"}
+	}
+	return otherwise
+}
+
+func firstCertificate(b []byte) (*x509.Certificate, error) {
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			return x509.ParseCertificate(block.Bytes)
+		}
+	}
+	return nil, errors.New("no certificate is in the file")
+}
+
+func validity(where string, leaf *x509.Certificate, now time.Time, renew []string) Finding {
+	const day = "2006-01-02"
+	left := leaf.NotAfter.Sub(now)
+	switch {
+	case left <= 0:
+		return found(Error, "certificate", where, "expired on "+leaf.NotAfter.Format(day)+": phones refuse TLS", renew...)
+	case now.Before(leaf.NotBefore):
+		return found(Error, "certificate", where, "valid only from "+leaf.NotBefore.Format(day)+" on; is this machine's clock right?",
+			"timedatectl   # shows the clock and whether it is synchronised")
+	case left < soon:
+		return found(Warning, "certificate", where, fmt.Sprintf("expires on %s, in %d days", leaf.NotAfter.Format(day), int(left.Hours()/24)), renew...)
+	}
+	return good("certificate", where, "valid until %s, key fits", leaf.NotAfter.Format(day))
+}
+
+// names compares what the certificate is for with what phones may be told.
+func names(where string, leaf *x509.Certificate, domain string, machine []Address, renew []string) []Finding {
+	if domain != "" && leaf.VerifyHostname(domain) != nil {
+		return []Finding{found(Warning, "certificate", where, "is not for the domain "+domain+": phones that check names refuse it", renew...)}
+	}
+	if domain != "" {
+		return nil
+	}
+	for _, a := range machine {
+		if a.usual() && leaf.VerifyHostname(bracketed(a.IP)) != nil {
+			return []Finding{found(Note, "certificate", where, "is not for the address "+a.IP.String()+": phones that check names refuse it there", renew...)}
+		}
+	}
+	return nil
+}
+
+func bracketed(ip netip.Addr) string { return "[" + ip.String() + "]" }
+
+// private wants nobody else to read the key.
+func private(key string) []Finding {
+	info, err := os.Stat(key)
+	if err != nil || info.Mode().Perm()&0o007 == 0 {
+		return nil
+	}
+	return []Finding{found(Warning, "certificate", key, "every account of this machine can read the private key", "chmod 600 "+key)}
+}
