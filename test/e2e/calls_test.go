@@ -419,3 +419,24 @@ func TestNothingUnknownPasses(t *testing.T) {
 	}
 	w.must(out.Hangup())
 }
+
+func TestEndByCommand(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
+	out, in := w.connect(alice, "bob", bob)
+	var calls []struct{ ID string }
+	w.must(w.JSON(&calls, "calls", "--user", "alice", "--json"))
+	if len(calls) != 1 {
+		t.Fatalf("baton calls: %v", calls)
+	}
+	if text, err := w.CLI("call", "show", calls[0].ID); err != nil || !strings.Contains(text, "PCMU") || !strings.Contains(text, "alice") {
+		t.Errorf("baton call show: %v\n%s", err, text)
+	}
+	if _, err := w.CLI("end", calls[0].ID[:4]); err != nil {
+		t.Error(err)
+	}
+	w.ended(out, in)
+	if _, err := w.CLI("end", calls[0].ID); node.ExitStatus(err) != 4 {
+		t.Errorf("ending a call twice: %v", err)
+	}
+}

@@ -379,3 +379,23 @@ func TestMoveBetweenG711Laws(t *testing.T) {
 	}
 	p.over()
 }
+
+func TestPullOneOfTwoCalls(t *testing.T) {
+	w := newWorld(t)
+	bob, carol := w.phone("bob", "far"), w.phone("carol", "far2")
+	desk, soft := w.phone("alice", "desk"), w.phone("alice", "soft")
+	first, farFirst := w.connect(desk, "bob", bob)
+	w.must(first.Hold(phone.HoldSendonly)) // as a phone does before its second call
+	second, farSecond := w.connect(desk, "carol", carol)
+	pulled := w.dial(soft, "101")
+	w.must(pulled.Await(5 * time.Second))
+	w.talk(pulled, farSecond) // the one that is talking
+	w.ended(second)
+	other := w.dial(soft, "*401")
+	w.must(other.Await(5 * time.Second))
+	w.talk(other, farFirst) // the first as listed
+	w.ended(first)
+	w.must(farFirst.Hangup())
+	w.must(farSecond.Hangup())
+	w.ended(other, pulled)
+}

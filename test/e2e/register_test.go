@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -164,3 +165,15 @@ func TestOptionsAndRefusedMethods(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+func TestPasswordsOutliveAnAddress(t *testing.T) {
+	w := newWorld(t)
+	w.phone("alice", "desk")
+	w.Stop()
+	w.Run()
+	moved := w.phone("alice", "soft", func(c *phone.Config) { c.Server = netip.AddrPortFrom(node.IP(20), w.UDP.Port()) })
+	named := w.phone("bob", "far", func(c *phone.Config) { c.Domain = node.IP(20).String() })
+	out, in := w.connect(moved, "102", named)
+	w.must(out.Hangup())
+	w.ended(in)
+}

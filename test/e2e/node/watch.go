@@ -25,6 +25,17 @@ type Debug struct {
 	Dialogs      int    `json:"dialogs"`
 	Transactions int    `json:"transactions"`
 	Records      int    `json:"records"`
+
+	Connections Connections `json:"connections"`
+}
+
+// Connections is what the node tells of those over TCP and TLS.
+type Connections struct {
+	Open         int            `json:"open"`
+	Devices      int            `json:"devices"`
+	Closed       map[string]int `json:"closed"`
+	Refused      map[string]int `json:"refused"`
+	AcceptErrors int            `json:"accept_errors"`
 }
 
 // Debug asks the node for its inside.

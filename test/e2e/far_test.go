@@ -1,0 +1,294 @@
+package e2e
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"baton/test/e2e/node"
+	"baton/test/phone"
+	"baton/test/wire"
+)
+
+// far is a party whose phones are all behind bad networks of their own.
+type far struct {
+	*party
+	paths   map[*phone.Phone]*wire.Path
+	reports []report
+}
+
+// The path of the acceptance: 100 ms each way, two in a hundred packets of sound lost.
+var distant = wire.Ways{SIP: wire.Way{Delay: 100 * time.Millisecond}, Media: wire.Way{Delay: 100 * time.Millisecond, Loss: 0.02}}
+
+// roundTrip is that of distant.
+const roundTrip = 200 * time.Millisecond
+
+func newFar(t *testing.T, ways wire.Ways, transports ...string) *far {
+	t.Helper()
+	f := &far{paths: map[*phone.Phone]*wire.Path{}}
+	f.party = &party{world: newWorld(t)}
+	f.bob = f.remote("bob", "far", ways, "udp")
+	for i, transport := range transports {
+		f.devices = append(f.devices, f.remote("alice", fmt.Sprintf("dev%c", 'a'+i), ways, transport))
+	}
+	f.bob.Behave(phone.AutoAnswer)
+	leg := f.dial(f.devices[0], "bob")
+	f.must(leg.Await(20 * time.Second))
+	f.party.far, f.legs = f.ringing(f.bob), []*phone.Call{leg}
+	f.talk(leg, f.party.far)
+	f.since = time.Now()
+	return f
+}
+
+// remote registers a phone behind a path.
+func (f *far) remote(user, model string, ways wire.Ways, transport string) *phone.Phone {
+	f.t.Helper()
+	f.next++
+	at := node.IP(f.next)
+	path, err := wire.New(wire.Config{Phone: at, UDP: f.UDP, TCP: f.TCP, Up: ways, Down: ways, Seed: uint64(f.next)})
+	f.must(err)
+	f.t.Cleanup(path.Close)
+	p, err := phone.New(phone.Config{
+		User: user, Password: node.Password(user), Server: path.Server(), Domain: f.UDP.Addr().String(), Transport: transport, Addr: at,
+		UserAgent: model + "/1.0", Instance: fmt.Sprintf("urn:uuid:00000000-0000-4000-8000-%012d", f.next), Phase: time.Duration(f.next) * time.Millisecond,
+	})
+	f.must(err)
+	f.t.Cleanup(p.Close)
+	f.paths[p] = path
+	_, err = p.Register(10 * time.Minute)
+	f.must(err)
+	return p
+}
+
+// shift moves the call to another device, which answers by itself, and reads baton's figures.
+func (f *far) shift(how string, to int) report {
+	f.t.Helper()
+	before := len(f.moves())
+	old, device := f.leg(), f.devices[to]
+	f.phase = (f.phase + 7*time.Millisecond) % phone.Frame
+	device.SetPhase(f.phase)
+	device.Behave(phone.Behaviour{Ringless: true})
+	leg := f.trigger(how, old, device)
+	f.legs, f.at = append(f.legs, leg), to
+	if !leg.Hears(f.party.far, 5*time.Second) || !f.party.far.Hears(leg, 5*time.Second) {
+		f.t.Fatalf("moved by %s: the new device and bob do not hear each other", how)
+	}
+	f.must(old.AwaitEnd(10 * time.Second))
+	var r report
+	f.Eventually(5*time.Second, "the figures of the move", func() error {
+		all := f.moves()
+		if len(all) <= before {
+			return fmt.Errorf("%d moves are told", len(all))
+		}
+		r = *all[len(all)-1].Report
+		return nil
+	})
+	return r
+}
+
+func (f *far) trigger(how string, old *phone.Call, device *phone.Phone) *phone.Call {
+	f.t.Helper()
+	switch how {
+	case "cli":
+		_, err := f.cli("--user", "alice", f.deviceOf(device).Instance)
+		f.must(err)
+	case "api":
+		f.must(f.Post("/api/v1/moves", map[string]string{"user": "alice", "device": fmt.Sprint(f.deviceOf(device).Index)}, nil))
+	case "refer":
+		r, err := old.Refer(fmt.Sprintf("101*%d", f.deviceOf(device).Index))
+		f.must(err)
+		code, err := r.Wait(20 * time.Second)
+		if f.must(err); code != 200 {
+			f.t.Fatalf("REFER: told %d", code)
+		}
+	default:
+		leg := f.dial(device, "101")
+		f.must(leg.Await(20 * time.Second))
+		return leg
+	}
+	return f.ringing(device)
+}
+
+type shownMove struct {
+	Error  string
+	Report *report
+}
+
+// moves are those that baton tells of the call.
+func (f *far) moves() []shownMove {
+	f.t.Helper()
+	var shown struct{ Moves []shownMove }
+	f.must(f.JSON(&shown, "call", "show", f.id(), "--json"))
+	return slices.DeleteFunc(shown.Moves, func(m shownMove) bool { return m.Report == nil })
+}
+
+// tag names a numbered frame: who sent it, and which it is.
+type tag struct {
+	source  uint16
+	counter uint32
+}
+
+// tagOf reads the number that a phone has written into a packet; false for a tone.
+func tagOf(b []byte) (tag, bool) {
+	if len(b) < 30 || binary.BigEndian.Uint32(b[12:]) != 0xb17e5ac3 {
+		return tag{}, false
+	}
+	return tag{binary.BigEndian.Uint16(b[16:]), binary.BigEndian.Uint32(b[18:])}, true
+}
+
+// given are the packets of sound that reached the node's side of a path, or that left it: what the wire did to them
+// afterwards does not matter.
+func given(path *wire.Path, up bool) []wire.Packet {
+	return slices.DeleteFunc(path.Packets(), func(p wire.Packet) bool { return p.Up != up || p.Kind != wire.RTP || up && p.Dropped })
+}
+
+// verdict is what a whole call came to.
+type verdict struct {
+	sent      phone.Report // baton's stream to bob as it left the node
+	dropped   int          // of alice's frames by her wires, between those that bob got
+	lostFar   int          // of alice's frames by baton: they reached the node while their device was heard
+	lostNear  int          // of bob's by baton
+	byWire    int          // of all packets
+	sip       []string     // that bob's phone was sent
+	droppedIn map[tag]bool
+}
+
+// judge looks at what entered and left the node.
+func (f *far) judge() verdict {
+	f.t.Helper()
+	now := time.Now()
+	v := verdict{droppedIn: map[tag]bool{}}
+	out := given(f.paths[f.bob], false)
+	v.sent = phone.Analyse(streamOf(out), 8000)
+	passed := map[tag]bool{}
+	for _, p := range out {
+		if t, ok := tagOf(p.Data); ok {
+			passed[t] = true
+		}
+	}
+	v.countFar(f, passed)
+	v.countNear(f, now)
+	for _, path := range f.paths {
+		for _, p := range path.Packets() {
+			if p.Dropped {
+				v.byWire++
+			}
+		}
+	}
+	for _, m := range f.bob.Received(f.since) {
+		if m.Method != "OPTIONS" || m.Get("Call-ID") == f.party.far.ID() {
+			v.sip = append(v.sip, m.Line())
+		}
+	}
+	return v
+}
+
+// countFar compares what alice's devices got through to the node with what the node sent to bob: between the first and the
+// last frame of a device that he was sent, all are his.
+func (v *verdict) countFar(f *far, passed map[tag]bool) {
+	first, last := map[uint16]uint32{}, map[uint16]uint32{}
+	for t := range passed {
+		if n, ok := first[t.source]; !ok || t.counter < n {
+			first[t.source] = t.counter
+		}
+		last[t.source] = max(last[t.source], t.counter)
+	}
+	for _, d := range f.devices {
+		for _, p := range f.paths[d].Packets() {
+			t, ok := tagOf(p.Data)
+			if !ok || !p.Up || p.Kind != wire.RTP || t.counter <= first[t.source] || t.counter >= last[t.source] {
+				continue
+			}
+			switch {
+			case p.Dropped:
+				v.dropped++
+			case !passed[t]:
+				v.lostFar++
+			}
+		}
+	}
+}
+
+// countNear looks for frames of bob's that reached the node and went to none of alice's devices.
+func (v *verdict) countNear(f *far, now time.Time) {
+	heard := map[tag]bool{}
+	for _, d := range f.devices {
+		for _, p := range given(f.paths[d], false) {
+			if t, ok := tagOf(p.Data); ok {
+				heard[t] = true
+			}
+		}
+	}
+	for _, p := range given(f.paths[f.bob], true) {
+		if p.At.Before(f.since) || p.At.After(now.Add(-400*time.Millisecond)) {
+			continue
+		}
+		if t, ok := tagOf(p.Data); ok && !heard[t] {
+			v.lostNear++
+		}
+	}
+}
+
+// streamOf reads RTP headers.
+func streamOf(packets []wire.Packet) []phone.Packet {
+	var all []phone.Packet
+	for _, p := range packets {
+		b := p.Data
+		t, _ := tagOf(b)
+		all = append(all, phone.Packet{
+			At: p.At, Seq: binary.BigEndian.Uint16(b[2:]), TS: binary.BigEndian.Uint32(b[4:]), SSRC: binary.BigEndian.Uint32(b[8:]),
+			Marker: b[1]&0x80 != 0, PT: b[1] & 0x7f, Source: t.source, Counter: t.counter, Exact: true,
+		})
+	}
+	return all
+}
+
+// switches are the figures of all moves, sorted.
+func switches(all []report) []time.Duration {
+	var ds []time.Duration
+	for _, r := range all {
+		ds = append(ds, time.Duration(r.SwitchMS*float64(time.Millisecond)))
+	}
+	slices.Sort(ds)
+	return ds
+}
+
+// TestMovesFarAway moves a call 24 times where every packet takes 100 ms and one of fifty is lost: baton must add no loss
+// and no time of its own.
+func TestMovesFarAway(t *testing.T) {
+	f := newFar(t, distant, "udp", "tcp")
+	for i := range 24 {
+		f.reports = append(f.reports, f.shift([]string{"cli", "api", "refer", "pull"}[i%4], 1-f.at))
+	}
+	pause(time.Second)
+	v := f.judge()
+	all := switches(f.reports)
+	t.Logf("%d moves: switch_ms p50 %v, p95 %v, max %v; the wires dropped %d packets", len(all),
+		phone.Quantile(all, 0.5), phone.Quantile(all, 0.95), all[len(all)-1], v.byWire)
+	t.Logf("baton sent bob %s; alice's wires had dropped %d of these; lost by baton: %d and %d", v.sent, v.dropped, v.lostFar, v.lostNear)
+	if p95 := phone.Quantile(all, 0.95); p95 > 2*roundTrip+100*time.Millisecond {
+		t.Errorf("switch_ms p95 %v, limit %v", p95, 2*roundTrip+100*time.Millisecond)
+	}
+	if v.sent.Reordered != 0 || v.sent.Duplicates != 0 || v.sent.Missing != v.dropped {
+		t.Errorf("bob's stream has %d missing (%d by the wires), %d out of order, %d twice", v.sent.Missing, v.dropped, v.sent.Reordered, v.sent.Duplicates)
+	}
+	f.oneStream(v)
+	f.over()
+}
+
+// oneStream checks what holds on every network.
+func (f *far) oneStream(v verdict) {
+	f.t.Helper()
+	if v.lostFar != 0 || v.lostNear != 0 {
+		f.t.Errorf("baton lost %d frames to bob and %d to alice", v.lostFar, v.lostNear)
+	}
+	if len(v.sent.SSRCs) != 1 || v.sent.Tones != 0 || v.sent.Drift > 25*time.Millisecond {
+		f.t.Errorf("bob's stream: %s", v.sent)
+	}
+	if len(v.sip) > 0 {
+		f.t.Errorf("bob's phone was sent %s", strings.Join(v.sip, ", "))
+	}
+}
