@@ -20,6 +20,8 @@ func TestMatches(t *testing.T) {
 		{"until later", Query{Until: at.Add(1)}, true},
 		{"of the caller", Query{User: "alice"}, true},
 		{"of the called", Query{User: "bob"}, true},
+		{"called", Query{Peer: "bob"}, true},
+		{"not called", Query{Peer: "alice"}, false},
 		{"of another", Query{User: "al"}, false},
 		{"of the call", Query{Call: "k3f9aaaa"}, true},
 		{"abbreviated", Query{Call: "k3"}, true},
@@ -36,5 +38,11 @@ func TestMatches(t *testing.T) {
 	}
 	if (Query{Call: "k"}).Matches(Entry{Time: at, Kind: DeviceAway, User: "alice"}) {
 		t.Error("a device's entry is of no call")
+	}
+	if !(Query{User: "carol"}).Matches(Entry{Kind: CallForwarded, User: "alice", Peer: "bob", From: "carol"}) {
+		t.Error("who has calls forwarded is not told")
+	}
+	if (Query{User: "desk"}).Matches(Entry{Kind: CallMoved, User: "alice", From: "desk"}) {
+		t.Error("a device is taken for a user")
 	}
 }

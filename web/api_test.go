@@ -173,16 +173,16 @@ func (e *entries) Append(n journal.Entry) {
 	e.all = append(e.all, n)
 }
 
-func (e *entries) Entries(from, to time.Time, limit int) ([]journal.Entry, error) {
+func (e *entries) Select(q journal.Query) ([]journal.Entry, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var found []journal.Entry
 	for _, n := range e.all {
-		if !n.Time.Before(from) && (to.IsZero() || n.Time.Before(to)) {
+		if q.Matches(n) {
 			found = append(found, n)
 		}
 	}
-	return found[max(0, len(found)-limit):], nil
+	return found[max(0, len(found)-q.Limit):], nil
 }
 
 // rig is a node's API on a real unix socket.
@@ -378,7 +378,7 @@ func TestFollow(t *testing.T) {
 		}
 		return nil
 	}
-	err := r.client.Follow(ctx, started, func(e Entry) error {
+	err := r.client.Follow(ctx, journal.Query{}, started, func(e Entry) error {
 		got = append(got, e.User)
 		if len(got) == 20 {
 			cancel()
@@ -393,9 +393,67 @@ func TestFollow(t *testing.T) {
 			t.Fatalf("entry %d is %q", i, user)
 		}
 	}
-	all, err := r.client.Log(t.Context(), 3, time.Time{})
+	all, err := r.client.Log(t.Context(), journal.Query{Limit: 3})
 	if err != nil || len(all) != 3 || all[2].User != "19" || all[2].Time.IsZero() {
 		t.Errorf("log %+v, error %v", all, err)
+	}
+}
+
+// TestLogQuery wants everything that a query says to reach the node, in a listing and in what is followed.
+func TestLogQuery(t *testing.T) {
+	r := newRig(t)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	put := func(minute int, kind journal.Kind, user, peer, id string) {
+		r.tail.Append(journal.Entry{Time: at.Add(time.Duration(minute) * time.Minute), Kind: kind, User: user, Peer: peer, Call: id, Text: fmt.Sprint(minute)})
+	}
+	fill := func() {
+		put(0, journal.CallStarted, "alice", "bob", "k3f9")
+		put(1, journal.CallEnded, "alice", "bob", "k3f9")
+		put(2, journal.CallMissed, "bob", "alice", "m555")
+		put(3, journal.DeviceAway, "alice", "", "")
+		put(4, journal.CallStarted, "carol+x y", "bob", "n777")
+	}
+	fill()
+	tests := []struct {
+		q    journal.Query
+		want string
+	}{
+		{journal.Query{}, "0 1 2 3 4"},
+		{journal.Query{Limit: 2}, "3 4"},
+		{journal.Query{Since: at.Add(time.Minute), Until: at.Add(3 * time.Minute)}, "1 2"},
+		{journal.Query{User: "alice"}, "0 1 2 3"},
+		{journal.Query{User: "101"}, "0 1 2 3"},
+		{journal.Query{User: "carol+x y"}, "4"},
+		{journal.Query{Peer: "alice", Kinds: []journal.Kind{journal.CallMissed}}, "2"},
+		{journal.Query{Call: "k3"}, "0 1"},
+		{journal.Query{Kinds: []journal.Kind{journal.CallStarted, journal.DeviceAway}}, "0 3 4"},
+		{journal.Query{User: "nobody"}, ""},
+	}
+	for _, tt := range tests {
+		all, err := r.client.Log(t.Context(), tt.q)
+		var got []string
+		for _, e := range all {
+			got = append(got, e.Text)
+		}
+		if err != nil || strings.Join(got, " ") != tt.want {
+			t.Errorf("%+v: %q, %v, want %q", tt.q, got, err, tt.want)
+		}
+		if tt.want == "" || tt.q.Limit > 0 {
+			continue
+		}
+		got = nil
+		err = r.client.Follow(t.Context(), tt.q, func() error { fill(); return nil }, func(e Entry) error {
+			if got = append(got, e.Text); len(got) == len(strings.Fields(tt.want)) {
+				return io.EOF
+			}
+			return nil
+		})
+		if err != io.EOF || strings.Join(got, " ") != tt.want {
+			t.Errorf("%+v: followed %q, %v, want %q", tt.q, got, err, tt.want)
+		}
+		r.log.mu.Lock()
+		r.log.all = r.log.all[:5]
+		r.log.mu.Unlock()
 	}
 }
 

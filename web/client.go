@@ -17,6 +17,7 @@ import (
 
 	"baton/call"
 	"baton/config"
+	"baton/journal"
 )
 
 // ErrNoNode says that no node is running on the data directory.
@@ -159,22 +160,37 @@ func (c *Client) Move(ctx context.Context, m Move) (call.MoveReport, error) {
 	return ask[call.MoveReport](ctx, c, "POST", "moves", m)
 }
 
-// Log lists the newest n entries since a time, oldest first; 0 is the node's own number.
-func (c *Client) Log(ctx context.Context, n int, since time.Time) ([]Entry, error) {
-	q := url.Values{}
-	if n > 0 {
-		q.Set("n", strconv.Itoa(n))
-	}
-	if !since.IsZero() {
-		q.Set("since", since.Format(time.RFC3339Nano))
-	}
-	return ask[[]Entry](ctx, c, "GET", "log?"+q.Encode(), nil)
+// Log lists the entries that are wanted, oldest first; without a limit it is the node's own number of them.
+func (c *Client) Log(ctx context.Context, q journal.Query) ([]Entry, error) {
+	return ask[[]Entry](ctx, c, "GET", "log?"+logQuery(q), nil)
 }
 
-// Follow calls started when the node has begun to stream, then each for every new entry, until ctx ends, each fails
-// or the node stops.
-func (c *Client) Follow(ctx context.Context, started func() error, each func(Entry) error) error {
-	resp, err := c.send(ctx, "GET", "log/follow", nil)
+// logQuery writes a query as the API reads it.
+func logQuery(q journal.Query) string {
+	v := url.Values{}
+	for name, value := range map[string]string{"user": q.User, "peer": q.Peer, "call": q.Call} {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	for name, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
+		if !at.IsZero() {
+			v.Set(name, at.Format(time.RFC3339Nano))
+		}
+	}
+	for _, kind := range q.Kinds {
+		v.Add("kind", string(kind))
+	}
+	if q.Limit > 0 {
+		v.Set("n", strconv.Itoa(q.Limit))
+	}
+	return v.Encode()
+}
+
+// Follow calls started when the node has begun to stream, then each for every new entry that is wanted, until ctx ends,
+// each fails or the node stops.
+func (c *Client) Follow(ctx context.Context, q journal.Query, started func() error, each func(Entry) error) error {
+	resp, err := c.send(ctx, "GET", "log/follow?"+logQuery(q), nil)
 	if err != nil {
 		return err
 	}

@@ -13,16 +13,16 @@ import (
 // Entries that a listing holds unless it asks for another number, and the most it can ask for.
 const (
 	defaultEntries = 50
-	maxEntries     = 10000
+	MaxEntries     = 10000
 )
 
-// entries lists the newest n entries, oldest first; since leaves out what is older.
+// entries lists the newest entries that are wanted, oldest first.
 func (s *Server) entries(r *http.Request) (any, error) {
-	n, since, err := span(r)
+	q, err := s.query(r)
 	if err != nil {
 		return nil, err
 	}
-	shown, err := s.Entries.Entries(since, time.Time{}, n)
+	shown, err := s.Entries.Select(q)
 	if err != nil {
 		return nil, err
 	}
@@ -32,28 +32,51 @@ func (s *Server) entries(r *http.Request) (any, error) {
 	return shown, nil
 }
 
-// span reads which entries are wanted.
-func span(r *http.Request) (n int, since time.Time, err error) {
-	n = defaultEntries
-	if text := r.URL.Query().Get("n"); text != "" {
-		n, err = strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxEntries {
-			return 0, since, refuse(http.StatusBadRequest, "n: %q is not between 1 and %d", text, maxEntries)
+// query reads which entries are wanted.
+func (s *Server) query(r *http.Request) (journal.Query, error) {
+	asked := r.URL.Query()
+	q := journal.Query{Limit: defaultEntries, Call: asked.Get("call"), User: s.name(asked.Get("user")), Peer: s.name(asked.Get("peer"))}
+	if text := asked.Get("n"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > MaxEntries {
+			return q, refuse(http.StatusBadRequest, "n: %q is not between 1 and %d", text, MaxEntries)
 		}
+		q.Limit = n
 	}
-	if text := r.URL.Query().Get("since"); text != "" {
-		since, err = time.Parse(time.RFC3339Nano, text)
+	for name, to := range map[string]*time.Time{"since": &q.Since, "until": &q.Until} {
+		text := asked.Get(name)
+		if text == "" {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil {
-			return 0, since, refuse(http.StatusBadRequest, "since: %q is no time as in 2026-01-31T12:00:00Z", text)
+			return q, refuse(http.StatusBadRequest, "%s: %q is no time as in 2026-01-31T12:00:00Z", name, text)
 		}
+		*to = at
 	}
-	return n, since, nil
+	for _, kind := range asked["kind"] {
+		q.Kinds = append(q.Kinds, journal.Kind(kind))
+	}
+	return q, nil
+}
+
+// name is the user with that name or number. The log also tells of users who are there no more.
+func (s *Server) name(nameOrNumber string) string {
+	if u, ok := s.Registrar.User(nameOrNumber); ok {
+		return u.Name
+	}
+	return nameOrNumber
 }
 
 // follow streams entries as they come, one JSON object per line, until the client goes or falls behind.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 	if s.Tail == nil {
 		s.fail(w, r, refuse(http.StatusServiceUnavailable, "no node is running; nothing new will be logged"))
+		return
+	}
+	q, err := s.query(r)
+	if err != nil {
+		s.fail(w, r, err)
 		return
 	}
 	entries, stop := s.Tail.Follow()
@@ -69,6 +92,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case e, ok := <-entries:
+			if ok && !q.Matches(e) {
+				continue
+			}
 			if !ok || out.Encode(e) != nil || flush.Flush() != nil {
 				return
 			}

@@ -40,9 +40,9 @@ type Calls interface {
 	End(ctx context.Context, id, who string) error
 }
 
-// Entries reads the log: the newest limit entries from a time up to another (zero: from the beginning, to the end), in order.
+// Entries reads the log: what is wanted of it, in order.
 type Entries interface {
-	Entries(from, to time.Time, limit int) ([]journal.Entry, error)
+	Select(q journal.Query) ([]journal.Entry, error)
 }
 
 // Options is what a Server shows.

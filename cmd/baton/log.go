@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -14,51 +15,111 @@ import (
 	"baton/web"
 )
 
+// logWish is what is wanted of the log, as the command line says it.
+type logWish struct {
+	n                         int
+	since, user, call         string
+	missed, follow, json, csv bool
+}
+
 func logCommand(f *flags) *cobra.Command {
-	var n int
-	var asJSON, follow bool
+	var w logWish
 	cmd := &cobra.Command{
 		Use:   "log",
 		Short: "Show what happened to devices and calls",
 		Long: `log shows the newest entries, oldest first: devices that came and went, calls that began, were answered,
-moved and ended. It also works when no node runs.`,
+moved, missed and ended. It also works when no node runs.
+
+--since takes how long ago (90m, 2h, 3d, 2w), today, yesterday, a time of today (14:30), a date (2026-11-23) or a
+date with a time; everything since then is shown, 10,000 entries at most. What several options say must all hold.`,
 		Example: `  baton log -n 20
-  baton log --follow
-  baton log --json -n 1000`,
+  baton log --since 2h --user alice
+  baton log --since yesterday --csv > calls.csv
+  baton log --call k3f9
+  baton log --missed --user 102 --since 7d
+  baton log --follow --json`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p := &logPrinter{out: cmd.OutOrStdout(), json: asJSON}
-			if follow {
-				return f.ask(cmd.Context(), func(ctx context.Context, c *web.Client) error { return p.follow(ctx, c, n) })
+			q, err := w.query(cmd)
+			if err != nil {
+				return usage(cmd, err)
+			}
+			p := w.printer(cmd.OutOrStdout())
+			if w.follow {
+				return f.ask(cmd.Context(), func(ctx context.Context, c *web.Client) error { return p.follow(ctx, c, q) })
 			}
 			return f.administer(cmd.Context(), func(ctx context.Context, c *web.Client) error {
-				entries, err := c.Log(ctx, n, time.Time{})
-				if err != nil || asJSON {
+				entries, err := c.Log(ctx, q)
+				if err != nil || w.json {
 					return orJSON(cmd, err, entries)
 				}
 				return p.all(entries)
 			})
 		},
 	}
-	cmd.Flags().IntVarP(&n, "lines", "n", 50, "how many entries")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new entries as they come (with --json one object per line)")
-	withJSON(cmd, &asJSON)
+	w.flags(cmd)
 	return cmd
+}
+
+func (w *logWish) flags(cmd *cobra.Command) {
+	cmd.Flags().IntVarP(&w.n, "lines", "n", 50, "how many entries, the newest")
+	cmd.Flags().StringVar(&w.since, "since", "", "only entries since then: 2h, 3d, yesterday, 14:30, 2026-11-23")
+	cmd.Flags().StringVar(&w.user, "user", "", "only what this user did or was called for; a name or number")
+	cmd.Flags().StringVar(&w.call, "call", "", "only this call; its id may be abbreviated")
+	cmd.Flags().BoolVar(&w.missed, "missed", false, "only missed calls; with --user those to this user")
+	cmd.Flags().BoolVarP(&w.follow, "follow", "f", false, "go on with new entries as they come (with --json one object per line)")
+	cmd.Flags().BoolVar(&w.csv, "csv", false, "print CSV for spreadsheets")
+	withJSON(cmd, &w.json)
+}
+
+// query is what the node is asked for.
+func (w *logWish) query(cmd *cobra.Command) (journal.Query, error) {
+	q := journal.Query{Limit: w.n, User: w.user, Call: w.call}
+	if w.csv && w.json {
+		return q, errors.New("--csv and --json exclude each other")
+	}
+	if w.n < 1 || w.n > web.MaxEntries {
+		return q, fmt.Errorf("-n %d is not between 1 and %d", w.n, web.MaxEntries)
+	}
+	if w.missed {
+		q.Kinds, q.User, q.Peer = []journal.Kind{journal.CallMissed}, "", w.user
+	}
+	if w.since == "" {
+		return q, nil
+	}
+	if !cmd.Flags().Changed("lines") {
+		q.Limit = web.MaxEntries
+	}
+	var err error
+	q.Since, err = since(w.since, time.Now())
+	if err != nil {
+		err = fmt.Errorf("--since: %w", err)
+	}
+	return q, err
+}
+
+func (w *logWish) printer(out io.Writer) *logPrinter {
+	p := &logPrinter{out: screenOf(out), json: w.json}
+	if w.csv {
+		p.csv = newCSV(out)
+	}
+	return p
 }
 
 // logPrinter prints entries, with a line for each new day.
 type logPrinter struct {
-	out  io.Writer
+	out  screen
 	json bool
+	csv  *csvPrinter
 	day  string
 }
 
-// follow prints the newest n entries and then each new one. It begins to listen before it lists, so that none is
+// follow prints the entries that are wanted and then each new one. It begins to listen before it lists, so that none is
 // missed; one that is in both is printed once.
-func (p *logPrinter) follow(ctx context.Context, c *web.Client, n int) error {
+func (p *logPrinter) follow(ctx context.Context, c *web.Client, q journal.Query) error {
 	listed := map[string]bool{}
 	started := func() error {
-		entries, err := c.Log(ctx, n, time.Time{})
+		entries, err := c.Log(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -67,7 +128,7 @@ func (p *logPrinter) follow(ctx context.Context, c *web.Client, n int) error {
 		}
 		return p.all(entries)
 	}
-	return c.Follow(ctx, started, func(e web.Entry) error {
+	return c.Follow(ctx, q, started, func(e web.Entry) error {
 		if listed[fingerprint(e)] {
 			delete(listed, fingerprint(e))
 			return nil
@@ -87,6 +148,11 @@ func fingerprint(e web.Entry) string {
 }
 
 func (p *logPrinter) all(entries []web.Entry) error {
+	if p.csv != nil {
+		if err := p.csv.heading(); err != nil {
+			return err
+		}
+	}
 	for _, e := range entries {
 		if err := p.one(e); err != nil {
 			return err
@@ -96,22 +162,44 @@ func (p *logPrinter) all(entries []web.Entry) error {
 }
 
 func (p *logPrinter) one(e web.Entry) error {
-	if p.json {
+	switch {
+	case p.json:
 		return printJSONLine(p.out, e)
+	case p.csv != nil:
+		return p.csv.one(e)
 	}
 	at := e.Time.Local()
+	var b strings.Builder
 	if day := at.Format("Monday, 2 January 2006"); day != p.day {
 		p.day = day
-		if _, err := fmt.Fprintln(p.out, day); err != nil {
-			return err
-		}
+		b.WriteString(p.out.colour(bold, day) + "\n")
 	}
-	id := e.Call
-	if id == "" {
-		id = "-"
+	head := fmt.Sprintf("%s  %-8s  ", at.Format("15:04:05"), cut(clean(orDash(e.Call)), 8))
+	room := p.out.width - len(head)
+	if p.out.width > 0 && room < 20 { // too narrow for two columns
+		room = p.out.width
+		b.WriteString(strings.TrimSpace(head) + "\n")
+		head = ""
 	}
-	_, err := fmt.Fprintf(p.out, "%s  %-8s  %s\n", at.Format("15:04:05"), clean(id), clean(sentence(e)))
+	for _, line := range fold(clean(sentence(e)), room) {
+		b.WriteString(head + p.out.colour(colourOf(e.Kind), line) + "\n")
+		head = strings.Repeat(" ", len(head))
+	}
+	_, err := io.WriteString(p.out, b.String())
 	return err
+}
+
+// colourOf sets apart what somebody may have to look into.
+func colourOf(k journal.Kind) string {
+	switch k {
+	case journal.CallMoveFailed:
+		return red
+	case journal.CallMissed:
+		return yellow
+	case journal.CallMoved:
+		return green
+	}
+	return ""
 }
 
 // sentence says in words what happened.
@@ -146,6 +234,10 @@ func sentence(e web.Entry) string {
 		return fmt.Sprintf("%s moves from %s to %s%s", e.User, e.From, e.Device, figures(e.Data))
 	case journal.CallMoveFailed:
 		return fmt.Sprintf("%s could not move%s%s%s", e.User, on(" from ", e.From), on(" to ", e.Device), why)
+	case journal.CallForwarded:
+		return fmt.Sprintf("%s's call for %s is forwarded to %s%s", e.User, orDash(e.From), orDash(e.Peer), why)
+	case journal.CallMissed:
+		return fmt.Sprintf("%s missed a call of %s%s", e.Peer, orDash(e.User), why)
 	case journal.CallEnded:
 		return fmt.Sprintf("the call of %s and %s ended%s%s", e.User, e.Peer, with(" after ", ""), why)
 	}

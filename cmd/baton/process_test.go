@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"baton/journal"
 	"baton/web"
 )
 
@@ -331,7 +332,7 @@ func TestFollow(t *testing.T) {
 	done := make(chan error, 1)
 	started := make(chan struct{})
 	go func() {
-		done <- client.Follow(ctx, func() error { close(started); return nil }, func(web.Entry) error { return nil })
+		done <- client.Follow(ctx, journal.Query{}, func() error { close(started); return nil }, func(web.Entry) error { return nil })
 	}()
 	<-started
 	if code := p.stop(t, syscall.SIGTERM); code != 0 {

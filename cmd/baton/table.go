@@ -6,23 +6,95 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 	"unicode/utf16"
 )
 
-// table writes rows under a heading, in columns. Every cell is cleaned.
+// table writes rows under a heading, in columns two apart. Every cell is cleaned. On a screen the widest columns give way
+// until all fits; a row with fewer cells than the heading may use the rest of the line for its last.
 func table(out io.Writer, heading []string, rows [][]string) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	s := screenOf(out)
+	all := make([][]string, 0, len(rows)+1)
 	for _, row := range append([][]string{heading}, rows...) {
 		cells := make([]string, len(row))
 		for i, cell := range row {
 			cells[i] = clean(cell)
 		}
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t "))
+		all = append(all, cells)
 	}
-	return w.Flush()
+	widths := fit(measure(all, len(heading)), s.width)
+	var b strings.Builder
+	for i, row := range all {
+		line := layout(row, widths, s.width)
+		if i == 0 {
+			line = s.colour(bold, line)
+		}
+		b.WriteString(line + "\n")
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+const between = 2 // columns between two cells
+
+// measure is how wide each column wants to be.
+func measure(rows [][]string, n int) []int {
+	widths := make([]int, n)
+	for _, row := range rows {
+		for i, cell := range row {
+			if i < len(row)-1 || len(row) == n {
+				widths[i] = max(widths[i], textWidth(cell))
+			}
+		}
+	}
+	return widths
+}
+
+// fit takes columns away from the widest until the line is no longer than width (0 = any).
+func fit(widths []int, width int) []int {
+	const least = 4
+	total := between * (len(widths) - 1)
+	for _, w := range widths {
+		total += w
+	}
+	for width > 0 && total > width {
+		widest := 0
+		for i, w := range widths {
+			if w > widths[widest] {
+				widest = i
+			}
+		}
+		if widths[widest] <= least {
+			break
+		}
+		widths[widest]--
+		total--
+	}
+	return widths
+}
+
+// layout is one line of a table.
+func layout(row []string, widths []int, width int) string {
+	var b strings.Builder
+	used := 0
+	for i, cell := range row {
+		room := widths[i]
+		if i == len(row)-1 && len(row) < len(widths) {
+			room = max(width-used, 1)
+			if width == 0 {
+				room = textWidth(cell)
+			}
+		}
+		cell = cut(cell, room)
+		b.WriteString(cell)
+		if i < len(row)-1 {
+			pad := room - textWidth(cell) + between
+			b.WriteString(strings.Repeat(" ", pad))
+			used += room + between
+		}
+	}
+	return strings.TrimRight(b.String(), " ")
 }
 
 // printJSON writes v for programs.
