@@ -1,7 +1,6 @@
 package registrar
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -33,9 +32,14 @@ const (
 
 var forwardTarget = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}(\*[a-z0-9._-]{1,64})?$`)
 
-// targets are the places that calls are forwarded to, by the words for them.
-func (f *Forwarding) targets() map[string]*string {
-	return map[string]*string{"always": &f.Always, "busy": &f.Busy, "no answer": &f.NoAnswer, "away": &f.Away}
+// places are where calls are forwarded to, each with the word for it.
+func (f *Forwarding) places() []forwarded {
+	return []forwarded{{"always", &f.Always}, {"busy", &f.Busy}, {"no answer", &f.NoAnswer}, {"away", &f.Away}}
+}
+
+type forwarded struct {
+	when string
+	to   *string
 }
 
 // Configure changes a user's settings: change is given those in force. It is on the disk when this returns.
@@ -49,8 +53,8 @@ func (r *Registrar) Configure(name string, change func(*Settings)) (User, error)
 	u := *a.user.Load()
 	was := u.Settings
 	change(&u.Settings)
-	for _, to := range u.Settings.Forward.targets() {
-		*to = strings.ToLower(strings.TrimSpace(*to))
+	for _, f := range u.Settings.Forward.places() {
+		*f.to = strings.ToLower(strings.TrimSpace(*f.to))
 	}
 	if u.Settings.Forward.NoAnswer == "" {
 		u.Settings.Forward.NoAnswerAfter = 0
@@ -70,22 +74,26 @@ func (r *Registrar) Configure(name string, change func(*Settings)) (User, error)
 
 // validSettings checks what has changed: what was right once must not keep the rest from being set.
 func (r *Registrar) validSettings(u User, was Settings) error {
-	var errs []error
-	old := was.Forward.targets()
-	for when, to := range u.Settings.Forward.targets() {
-		if *to == "" || *to == *old[when] {
+	old := was.Forward.places()
+	for i, f := range u.Settings.Forward.places() {
+		if *f.to == "" || *f.to == *old[i].to {
 			continue
 		}
-		if err := r.validTarget(u, *to); err != nil {
-			errs = append(errs, fmt.Errorf("forward %s: %w", when, err))
+		if err := r.validTarget(u, *f.to); err != nil {
+			return fmt.Errorf("forward %s: %w", f.when, err)
 		}
 	}
-	for what, d := range map[string]time.Duration{"ring": u.Settings.Ring, "forward no answer after": u.Settings.Forward.NoAnswerAfter} {
-		if d != 0 && (d < minRing || d > maxRing) {
-			errs = append(errs, fmt.Errorf("%s %s: %w: %s to %s are taken", what, d, ErrInvalid, minRing, maxRing))
-		}
+	if err := validTime("ring", u.Settings.Ring); err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	return validTime("forward no answer after", u.Settings.Forward.NoAnswerAfter)
+}
+
+func validTime(what string, d time.Duration) error {
+	if d != 0 && (d < minRing || d > maxRing) {
+		return fmt.Errorf("%s %s: %w: 1s to 1h are taken", what, d, ErrInvalid)
+	}
+	return nil
 }
 
 // validTarget checks that calls of u can be forwarded to a place.
@@ -102,7 +110,7 @@ func (r *Registrar) validTarget(u User, to string) error {
 		return fmt.Errorf("%q: %w: that is %s", to, ErrInvalid, u.Name)
 	case one:
 		if _, err := r.Find(a.name, device); err != nil {
-			return fmt.Errorf("%q: %w: %w", to, ErrInvalid, err)
+			return fmt.Errorf("%q: %w: %v", to, ErrInvalid, err)
 		}
 	}
 	return nil

@@ -25,6 +25,7 @@ type Registrar interface {
 	AddUser(spec registrar.UserSpec) (registrar.User, string, error)
 	SetPassword(name, password string) (string, error)
 	RemoveUser(name string) error
+	Configure(name string, change func(*registrar.Settings)) (registrar.User, error)
 	Devices(user string) []registrar.Device
 	Find(user, ref string) (registrar.Device, error)
 	Rename(user, ref, name string) error
@@ -75,6 +76,7 @@ func NewServer(o Options) *Server {
 	s.handle("GET /api/v1/users", s.users)
 	s.handle("POST /api/v1/users", s.addUser)
 	s.handle("GET /api/v1/users/{user}", s.user)
+	s.handle("PATCH /api/v1/users/{user}", s.changeUser)
 	s.handle("DELETE /api/v1/users/{user}", s.removeUser)
 	s.handle("PUT /api/v1/users/{user}/password", s.setPassword)
 	s.handle("GET /api/v1/devices", s.devices)

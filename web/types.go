@@ -16,6 +16,8 @@ type User struct {
 	Created time.Time `json:"created"`
 	Devices int       `json:"devices"` // remembered
 	Here    int       `json:"here"`    // reachable now
+
+	Settings Settings `json:"settings"` // what the user has chosen for incoming calls
 }
 
 // NewUser is what POST /users takes. An empty password has one generated.
@@ -93,7 +95,10 @@ type Failure struct {
 type Entry = journal.Entry
 
 func showUser(u registrar.User, devices []registrar.Device) User {
-	shown := User{Name: u.Name, Display: u.Display, Numbers: u.Numbers, Realm: u.Realm, Created: u.Created, Devices: len(devices)}
+	shown := User{
+		Name: u.Name, Display: u.Display, Numbers: u.Numbers, Realm: u.Realm, Created: u.Created, Devices: len(devices),
+		Settings: showSettings(u.Settings),
+	}
 	if shown.Numbers == nil {
 		shown.Numbers = []string{}
 	}

@@ -16,7 +16,7 @@ import (
 func userCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "user",
-		Short: "Add, list, show and remove users, and change their passwords",
+		Short: "Add, list, show, set and remove users, and change their passwords",
 		Long: `user works on the running node or, when none runs, on the data directory itself. A user logs in and
 is called by name and by each number.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -26,7 +26,7 @@ is called by name and by each number.`,
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(userAdd(f), userList(f), userShow(f), userPasswd(f), userRemove(f))
+	cmd.AddCommand(userAdd(f), userList(f), userShow(f), userSet(f), userPasswd(f), userRemove(f))
 	return cmd
 }
 
@@ -168,6 +168,7 @@ func showUser(out io.Writer, u web.User, devices []web.Device) error {
 	fmt.Fprintf(out, "user      %s\nnumber    %s\ndisplay   %s\nrealm     %s\nsince     %s\ndevices   %s\n",
 		clean(u.Name), orDash(clean(strings.Join(u.Numbers, ", "))), orDash(clean(u.Display)), clean(u.Realm),
 		u.Created.Local().Format("2006-01-02 15:04"), presence(u))
+	printSettings(out, u.Settings)
 	if len(devices) == 0 {
 		return nil
 	}
