@@ -33,7 +33,7 @@ func callsCommand(f *flags) *cobra.Command {
 					fmt.Fprintln(cmd.OutOrStdout(), "no live calls")
 					return nil
 				}
-				return callTable(cmd.OutOrStdout(), calls)
+				return callTable(cmd.OutOrStdout(), calls, time.Now())
 			})
 		},
 	}
@@ -42,17 +42,25 @@ func callsCommand(f *flags) *cobra.Command {
 	return cmd
 }
 
-func callTable(out io.Writer, calls []call.Info) error {
-	now := time.Now()
+func callTable(out io.Writer, calls []call.Info, now time.Time) error {
 	var rows [][]string
 	for _, c := range calls {
-		var who []string
-		for _, s := range c.Seats {
-			who = append(who, seatLabel(s))
-		}
-		rows = append(rows, []string{c.ID, stateOf(c), clock(c.Started, now), talked(c, now), strings.Join(who, " with "), strconv.Itoa(len(c.Moves))})
+		who, with := parties(c.Seats)
+		rows = append(rows, []string{c.ID, stateOf(c), clock(c.Started, now), talked(c, now), who, with, strconv.Itoa(len(c.Moves))})
 	}
-	return table(out, []string{"CALL", "STATE", "SINCE", "TALKING", "WHO", "MOVES"}, rows)
+	return table(out, []string{"CALL", "STATE", "SINCE", "TALKING", "WHO", "WITH", "MOVES"}, rows)
+}
+
+// parties names the first seat, and all others.
+func parties(seats []call.SeatInfo) (who, with string) {
+	var labels []string
+	for _, s := range seats {
+		labels = append(labels, seatLabel(s))
+	}
+	if len(labels) == 0 {
+		return "-", "-"
+	}
+	return labels[0], orDash(strings.Join(labels[1:], ", "))
 }
 
 // stateOf is the call's state, with a mark when its record is not safe.
@@ -117,64 +125,4 @@ func callCommand(f *flags) *cobra.Command {
 	withJSON(show, &asJSON)
 	cmd.AddCommand(show)
 	return cmd
-}
-
-func showCall(out io.Writer, c call.Info) error {
-	now := time.Now()
-	fmt.Fprintf(out, "call %s, %s since %s", clean(c.ID), clean(stateOf(c)), clock(c.Started, now))
-	if c.Up != nil {
-		fmt.Fprintf(out, ", talking for %s", talked(c, now))
-	}
-	fmt.Fprintln(out)
-	for _, s := range c.Seats {
-		if err := showSeat(out, s); err != nil {
-			return err
-		}
-	}
-	if len(c.Moves) == 0 {
-		return nil
-	}
-	fmt.Fprintln(out, "\nmoves")
-	return moveTable(out, c.Moves, now)
-}
-
-func showSeat(out io.Writer, s call.SeatInfo) error {
-	fmt.Fprintf(out, "\n%s", clean(orDash(s.User)))
-	if s.Number != "" {
-		fmt.Fprintf(out, " (%s)", clean(s.Number))
-	}
-	if s.Empty {
-		fmt.Fprint(out, ": has left")
-	}
-	fmt.Fprintln(out)
-	if len(s.Legs) == 0 {
-		return nil
-	}
-	var legs, audio [][]string
-	for _, l := range s.Legs {
-		state := l.State
-		if l.Held {
-			state += " (on hold)"
-		}
-		device := strings.TrimPrefix(index(l.Index)+" "+l.Device, "- ")
-		legs = append(legs, []string{"  " + l.ID, device, state, l.Remote, strings.Join(l.Codecs, " ")})
-		audio = append(audio, append([]string{"  " + l.ID}, legMedia(l)...))
-	}
-	if err := table(out, []string{"  LEG", "DEVICE", "STATE", "SIP", "CODECS"}, legs); err != nil {
-		return err
-	}
-	return table(out, []string{"  AUDIO", "WITH", "CODEC", "HEARD", "SENT", "RTT", "NOT TAKEN"}, audio)
-}
-
-// moveTable lists the moves of a call, done and failed.
-func moveTable(out io.Writer, moves []call.MoveInfo, now time.Time) error {
-	var rows [][]string
-	for _, m := range moves {
-		row := []string{"  " + clock(m.At, now), m.User, m.From + " to " + m.To, m.How + " by " + orDash(m.Who), "failed: " + m.Error}
-		if r := m.Report; r != nil {
-			row = append(row[:4], milliseconds(r.SwitchMS), milliseconds(r.Far.GapMS)+" / "+milliseconds(r.Near.GapMS), fmt.Sprintf("%d / %d", r.Far.Lost, r.Near.Lost))
-		}
-		rows = append(rows, row)
-	}
-	return table(out, []string{"  AT", "USER", "DEVICES", "HOW", "SWITCH", "GAP FAR / NEAR", "LOST FAR / NEAR"}, rows)
 }

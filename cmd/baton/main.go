@@ -7,7 +7,9 @@ import (
 )
 
 func main() {
-	if err := root().Execute(); err != nil {
+	cmd := root()
+	cmd.SetOut(screenOf(os.Stdout))
+	if err := cmd.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, message(err))
 		os.Exit(status(err))
 	}

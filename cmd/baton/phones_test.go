@@ -92,10 +92,10 @@ func TestPhones(t *testing.T) {
 		return json.Unmarshal([]byte(said), &calls) == nil && len(calls) == 1 && calls[0].State == "up"
 	})
 	id := calls[0].ID
-	wants(t, 0, `(?m)^CALL +STATE +SINCE +TALKING +WHO +MOVES\n`+id+` +up +\d\d:\d\d:\d\d +[\d.]+s +alice \(desk.*\) with bob \(.*\) +0\n$`, on("calls", "--user", "101")...)
+	wants(t, 0, `(?m)^CALL +STATE +SINCE +TALKING +WHO +WITH +MOVES\n`+id+` +up +\d\d:\d\d:\d\d +[\d.]+s +alice \(desk.*\)  bob \(.*\) +0\n$`, on("calls", "--user", "101")...)
 
 	wants(t, 0, `(?s)^call `+id+`: alice went from desk\S* to kitchen in \d+(\.\d)? ms.*the other side heard +longest gap .* 0 packets lost\n`, on("move", id[:5], "kitchen")...)
-	wants(t, 0, `(?s)^call `+id+`, up since .*alice \(101\)\n +LEG.*2 kitchen +up +udp:127.*AUDIO.*moves\n.*cli by \S+ +\d`, on("call", "show", id[:4])...)
+	wants(t, 0, `(?s)^call `+id+`, up since .*alice \(101\)\n +device +2 kitchen, up; leg \S+\n +SIP +udp:127.*says +PCMU.*hears.*MOVED AT.*cli by \S+ +\d`, on("call", "show", id[:4])...)
 	wants(t, 0, `^call `+id+`: alice is on kitchen already\n$`, on("move", id, "2", "--seat", "101")...)
 	wants(t, 4, `^baton: device "attic" of alice: not found: there are 1 desk, 2 kitchen`, on("move", id, "attic")...)
 	wants(t, 4, `^baton: `, on("move", id, "softphone-that-is-bobs", "--seat", "bob", "--json")...)

@@ -140,10 +140,10 @@ alice  -  attic         softphone   away 1m05s (expired)  -               -    -
 					{User: "bob", Empty: true},
 				},
 				Moves: []call.MoveInfo{{}},
-			}})
+			}}, time.Now())
 		}, `
-CALL      STATE  SINCE                TALKING  WHO                                   MOVES
-k3f9aaaa  up     2026-01-02 03:04:05  1m05s    alice (desk, mobile) with bob (left)  1
+CALL      STATE  SINCE                TALKING  WHO                   WITH        MOVES
+k3f9aaaa  up     2026-01-02 03:04:05  1m05s    alice (desk, mobile)  bob (left)  1
 `},
 		{"call", func(b *bytes.Buffer) error {
 			return showCall(b, call.Info{
@@ -152,10 +152,12 @@ k3f9aaaa  up     2026-01-02 03:04:05  1m05s    alice (desk, mobile) with bob (le
 					ID: "d23p2lxq", Device: "desk", Index: 1, State: "up", Held: true, Remote: "udp:10.77.0.2:5060", Codecs: []string{"PCMU", "telephone-event"},
 					Stats: media.Stats{
 						Remote: "10.77.0.2:4000", Latched: true, RTT: 1.25,
-						In:      media.Traffic{Codec: "PCMU/8000", Packets: 500, Lost: 2, Jitter: 3.04},
+						In:      media.Traffic{Codec: "PCMU/8000", Packets: 500, Lost: 2, LossPercent: 0.398, Jitter: 3.04},
 						Dropped: map[string]uint64{"foreign": 3, "early": 0},
 					},
+					In: &media.Quality{MOS: 4.34, Delay: 40.6},
 				}}}, {User: "bob", Empty: true}},
+				Ways: []call.Way{{From: "alice", To: "bob", Quality: media.Quality{MOS: 4.31, Delay: 62}}},
 				Moves: []call.MoveInfo{
 					{At: registered, User: "alice", From: "mobile", To: "desk", How: "cli", Who: "root", Report: &call.MoveReport{SwitchMS: 23, Far: call.Gap{GapMS: 21}}},
 					{At: registered, User: "alice", From: "desk", To: "mobile", How: "refer", Error: "486 Busy Here"},
@@ -165,17 +167,22 @@ k3f9aaaa  up     2026-01-02 03:04:05  1m05s    alice (desk, mobile) with bob (le
 call k3f9aaaa, up since 2026-01-02 03:04:05, talking for 1m05s
 
 alice (101)
-  LEG       DEVICE  STATE         SIP                 CODECS
-  d23p2lxq  1 desk  up (on hold)  udp:10.77.0.2:5060  PCMU telephone-event
-  AUDIO     WITH            CODEC      HEARD                       SENT  RTT     NOT TAKEN
-  d23p2lxq  10.77.0.2:4000  PCMU/8000  500, 2 lost, 3.0 ms jitter  -     1.2 ms  3 foreign
+  device  1 desk, up (on hold); leg d23p2lxq
+  SIP     udp:10.77.0.2:5060
+  audio   10.77.0.2:4000, round trip 1.2 ms; agreed on PCMU telephone-event
+          CODEC      PACKETS  LOST       JITTER  DELAY  MOS
+  says    PCMU/8000  500      2 (0.4 %)  3.0 ms  41 ms  4.34
+  hears   -          0        -          -       -      -
+  not taken: 3 foreign
 
 bob: has left
 
-moves
-  AT                   USER   DEVICES         HOW          SWITCH                 GAP FAR / NEAR  LOST FAR / NEAR
-  2026-01-02 03:04:05  alice  mobile to desk  cli by root  23 ms                  21 ms / 0.0 ms  0 / 0
-  2026-01-02 03:04:05  alice  desk to mobile  refer by -   failed: 486 Busy Here
+FROM MOUTH TO EAR  DELAY  MOS
+alice to bob       62 ms  4.31
+
+MOVED AT             USER   DEVICES         HOW          SWITCH                 GAP FAR/NEAR  LOST
+2026-01-02 03:04:05  alice  mobile to desk  cli by root  23 ms                  21 / 0.0 ms   0 / 0
+2026-01-02 03:04:05  alice  desk to mobile  refer by -   failed: 486 Busy Here
 `},
 		{"move", func(b *bytes.Buffer) error {
 			return printMove(b, call.MoveReport{

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"baton/call"
+	"baton/media"
+)
+
+// showCall is a call in full: its seats with their legs, what is heard, its moves.
+func showCall(out io.Writer, c call.Info) error {
+	now := time.Now()
+	head := fmt.Sprintf("call %s, %s since %s", c.ID, stateOf(c), clock(c.Started, now))
+	if c.Up != nil {
+		head += ", talking for " + talked(c, now)
+	}
+	p := &page{out: screenOf(out)}
+	p.say("", head)
+	for _, s := range c.Seats {
+		p.seat(s)
+	}
+	if len(c.Ways) > 0 {
+		p.say("", "")
+		p.table([]string{"FROM MOUTH TO EAR", "DELAY", "MOS"}, ways(c.Ways))
+	}
+	if len(c.Moves) > 0 {
+		p.say("", "")
+		p.table([]string{"MOVED AT", "USER", "DEVICES", "HOW", "SWITCH", "GAP FAR/NEAR", "LOST"}, moveRows(c.Moves, now))
+	}
+	return p.err
+}
+
+// page writes line after line until one cannot be written.
+type page struct {
+	out screen
+	err error
+}
+
+// say writes text behind a label, on more lines where one is too short.
+func (p *page) say(label, text string) {
+	room := p.out.width - textWidth(label)
+	if p.out.width == 0 {
+		room = 0
+	}
+	for _, line := range fold(clean(text), room) {
+		if p.err == nil {
+			_, p.err = fmt.Fprintln(p.out, strings.TrimRight(label+line, " "))
+		}
+		label = strings.Repeat(" ", textWidth(label))
+	}
+}
+
+func (p *page) table(heading []string, rows [][]string) {
+	if p.err == nil {
+		p.err = table(p.out, heading, rows)
+	}
+}
+
+func (p *page) seat(s call.SeatInfo) {
+	name := orDash(s.User)
+	if s.Number != "" {
+		name += " (" + s.Number + ")"
+	}
+	if s.Empty {
+		name += ": has left"
+	}
+	p.say("", "")
+	p.say("", name)
+	for _, l := range s.Legs {
+		p.leg(l)
+	}
+}
+
+func (p *page) leg(l call.LegInfo) {
+	state := l.State
+	if l.Held {
+		state += " (on hold)"
+	}
+	device := strings.TrimPrefix(index(l.Index)+" "+l.Device, "- ")
+	p.say("  device  ", fmt.Sprintf("%s, %s; leg %s", device, state, l.ID))
+	p.say("  SIP     ", l.Remote)
+	audio := orDash(l.Stats.Remote)
+	if l.Stats.Remote != "" && !l.Stats.Latched {
+		audio += " (not heard yet)"
+	}
+	if l.Stats.RTT > 0 {
+		audio += ", round trip " + milliseconds(l.Stats.RTT)
+	}
+	p.say("  audio   ", audio+"; agreed on "+orDash(strings.Join(l.Codecs, " ")))
+	s := l.Stats
+	p.table([]string{"", "      ", "CODEC", "PACKETS", "LOST", "JITTER", "DELAY", "MOS"}, [][]string{
+		direction("says", s.In, s.In.Packets > 0, l.In),
+		direction("hears", s.Out, s.Reported, l.Out),
+	})
+	if d := dropped(s.Dropped); d != "-" {
+		p.say("  not taken: ", d)
+	}
+}
+
+// direction is one direction of a leg in figures. Loss and jitter of what the device hears are known if it reports.
+func direction(name string, t media.Traffic, known bool, q *media.Quality) []string {
+	lost, jitter, delay, mos := "-", "-", "-", "-"
+	if known {
+		lost, jitter = fmt.Sprintf("%d (%.1f %%)", t.Lost, t.LossPercent), milliseconds(t.Jitter)
+	}
+	if q != nil {
+		delay, mos = milliseconds(q.Delay), fmt.Sprintf("%.2f", q.MOS)
+	}
+	return []string{"", name, orDash(t.Codec), strconv.FormatUint(t.Packets, 10), lost, jitter, delay, mos}
+}
+
+// ways is what each side hears of the other.
+func ways(all []call.Way) [][]string {
+	var rows [][]string
+	for _, w := range all {
+		rows = append(rows, []string{w.From + " to " + w.To, milliseconds(w.Delay), fmt.Sprintf("%.2f", w.MOS)})
+	}
+	return rows
+}
+
+// moveRows are the moves of a call, done and failed.
+func moveRows(moves []call.MoveInfo, now time.Time) [][]string {
+	var rows [][]string
+	for _, m := range moves {
+		row := []string{clock(m.At, now), m.User, m.From + " to " + m.To, m.How + " by " + orDash(m.Who)}
+		if r := m.Report; r != nil {
+			row = append(row, milliseconds(r.SwitchMS), whole(r.Far.GapMS)+" / "+milliseconds(r.Near.GapMS), fmt.Sprintf("%d / %d", r.Far.Lost, r.Near.Lost))
+		} else {
+			row = append(row, "failed: "+m.Error)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// whole is a figure of milliseconds that has its unit behind another one.
+func whole(ms float64) string { return strings.TrimSuffix(milliseconds(ms), " ms") }
+
+// dropped counts packets that were not taken, by reason.
+func dropped(by map[string]uint64) string {
+	var words []string
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		if by[reason] > 0 {
+			words = append(words, strconv.FormatUint(by[reason], 10)+" "+reason)
+		}
+	}
+	return orDash(strings.Join(words, ", "))
+}
