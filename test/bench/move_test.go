@@ -45,7 +45,6 @@ type bench struct {
 	phase   time.Duration
 	moves   []moved
 	done    []moved // of all series
-	lost    int
 	series  int
 }
 

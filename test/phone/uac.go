@@ -171,17 +171,14 @@ func (c *Call) confirmTarget(res *Message) {
 }
 
 // Referral is a transfer that the phone asked for, with what it was told of it.
-type Referral struct {
-	told chan *Message
-	last chan struct{}
-}
+type Referral struct{ told chan *Message }
 
 // Refer asks the peer to call a URI or a user of the phone's own domain in the phone's place (RFC 3515): a blind transfer.
 func (c *Call) Refer(to string) (*Referral, error) {
 	if !strings.Contains(to, ":") {
 		to = "sip:" + to + "@" + c.phone.cfg.host()
 	}
-	r := &Referral{told: make(chan *Message, 64), last: make(chan struct{})}
+	r := &Referral{told: make(chan *Message, 64)}
 	c.phone.mu.Lock()
 	c.refers = append(c.refers, r)
 	c.phone.mu.Unlock()
