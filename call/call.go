@@ -55,6 +55,7 @@ type Call struct {
 	touched   bool
 	hops      []hop  // who has forwarded the call, the first called first
 	missedFor string // why the called user did not take it
+	over      bool   // nobody comes back: who waits hears so
 	quiet     bool   // an announcement: not shown, not logged
 	abandoned bool
 	why       string // why it ended

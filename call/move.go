@@ -283,7 +283,7 @@ func (c *Call) failMove(m *move, why string, code int) {
 // recall rings the phone that hung up while its call was to be moved and that nobody took.
 func (c *Call) recall(m *move, why string) {
 	if m.how == "recall" {
-		c.end("nobody took the call: " + why)
+		c.farewell("nobody took the call: " + why)
 		return
 	}
 	back := m.from.device

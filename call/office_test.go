@@ -390,3 +390,30 @@ func TestSettingThatIsNotStored(t *testing.T) {
 	must(t, err)
 	r.refused(c, 500)
 }
+
+// TestWhoWaitsHearsTheEnd has a transfer and the recall be taken by nobody: the other side hears a tone before it is hung up.
+func TestWhoWaitsHearsTheEnd(t *testing.T) {
+	for _, announce := range []bool{true, false} {
+		r := newOffice(t, func(c *config.Config) { c.Call.Announce = announce }, "alice", "bob")
+		r.set("alice", func(s *registrar.Settings) { s.Ring = time.Second })
+		alice, desk, bob := r.phone("alice", 1), r.phone("alice", 2), r.phone("bob", 1)
+		out, in := r.connect(alice, bob)
+		_, err := out.Refer("*41")
+		must(t, err)
+		_, err = desk.Ringing(3 * time.Second)
+		must(t, err)
+		must(t, out.Hangup())
+		back, err := alice.Ringing(4 * time.Second)
+		must(t, err)
+		must(t, back.AwaitEnd(4*time.Second))
+		began := time.Now()
+		if announce && !in.HearsTone(time.Second) {
+			t.Error("no tone")
+		}
+		must(t, in.AwaitEnd(9*time.Second))
+		if took := time.Since(began); announce != (took > 2500*time.Millisecond) {
+			t.Errorf("announce %v: hung up after %s", announce, took)
+		}
+		r.nothingLeft()
+	}
+}

@@ -126,6 +126,8 @@ func (c *Call) source(s *Seat) source {
 		l = m.to
 	}
 	switch {
+	case l == nil && c.over:
+		return source{tone: media.ToneEnded}
 	case l == nil && c.ringingElsewhere(s):
 		return source{tone: media.ToneRing}
 	case l == nil:

@@ -20,6 +20,17 @@ func (c *Call) turnAway(l *Leg, code int, words string, why reason) {
 	c.refuse(l, code, words)
 }
 
+// farewell ends a call whose one side waits in vain: it hears for a while that the call is over, then it is hung up.
+func (c *Call) farewell(why string) {
+	if !c.b.Config.Announce {
+		c.end(why)
+		return
+	}
+	c.over = true
+	c.wire()
+	c.after(toneBeforeRefusal, func() { c.end(why) })
+}
+
 // noteMissed writes into the log for whom a call was that nobody took: who was called, and all who had it forwarded.
 func (c *Call) noteMissed() {
 	if !c.up.IsZero() || len(c.seats) < 2 {
