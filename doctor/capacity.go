@@ -146,7 +146,7 @@ func squatters(where string, r config.PortRange, sockets []Socket, pid int) []Fi
 	if n > len(who) {
 		text += fmt.Sprintf(" and %d more", n-len(who))
 	}
-	return []Finding{found(Warning, "audio ports", where, text+"; a call that is given one of them passes over it or fails",
+	return []Finding{found(Warning, "audio ports", where, text+"; calls pass over them, so there is room for fewer",
 		"take a range that nobody else uses: "+config.Variable("media.ports")+"="+beside(r), "or stop the other program")}
 }
 

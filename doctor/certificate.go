@@ -27,9 +27,9 @@ func Certificate(c config.Config, machine []Address, now time.Time) []Finding {
 	if !own {
 		cert, key = c.TLS.Certificate, c.TLS.Key
 	}
-	renew := []string{"put a valid certificate there, with its key in " + key + ", and restart the node"}
+	renew := []string{"put a valid certificate there, with its key in " + key + "; a running node takes it by itself"}
 	if own {
-		renew = []string{"rm " + cert + " " + key + "   # the next start makes new ones"}
+		renew = []string{"rm " + cert + " " + key + "   # the next start makes new ones, signed by baton's CA"}
 	}
 	certPEM, err := os.ReadFile(cert)
 	if own && errors.Is(err, os.ErrNotExist) {

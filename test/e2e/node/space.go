@@ -80,6 +80,9 @@ func outside() int {
 	return exitStatus(cmd.Wait())
 }
 
+// Binary is the baton that was built for the tests.
+func Binary() string { return os.Getenv(envBinary) }
+
 func exitStatus(err error) int {
 	var exit *exec.ExitError
 	switch {
