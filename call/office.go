@@ -25,11 +25,16 @@ func (b *B2BUA) officeCode(u sip.URI) (order, bool) {
 	if u.Scheme != "tel" && !b.Agent.Own(u.Host) {
 		return order{}, false
 	}
-	dialled := strings.TrimSuffix(u.User, "#")
-	if o, ok := simpleCode(b.Codes, dialled); ok {
+	return readCode(b.Codes, u.User)
+}
+
+// readCode reads what was dialled; false where it is no code of these.
+func readCode(codes config.Codes, dialled string) (order, bool) {
+	dialled = strings.TrimSuffix(dialled, "#")
+	if o, ok := simpleCode(codes, dialled); ok {
 		return o, true
 	}
-	for _, f := range forwardings(b.Codes) {
+	for _, f := range forwardings(codes) {
 		if dialled == config.Ending(f.code) && dialled != "" {
 			return order{words: "forward " + f.words + " off", change: func(s *registrar.Settings) { f.set(&s.Forward, "", 0) }}, true
 		}
