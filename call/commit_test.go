@@ -57,6 +57,7 @@ func newPair(t *testing.T) (*rig, *phone.Phone, *phone.Phone) {
 // TestRecordBeforeAnswer reads the store at the moment the caller has its 200: the record must know the call as up, with
 // both dialogs, or a crash right now would lose an answered call.
 func TestRecordBeforeAnswer(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	r.faults.fault(20*time.Millisecond, nil)
 	bob.Behave(phone.AutoAnswer)
@@ -84,6 +85,7 @@ func TestRecordBeforeAnswer(t *testing.T) {
 
 // TestSlowStore has the store hang: calls are set up and moved all the same, within 50 ms more, and are marked unsafe.
 func TestSlowStore(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	desk := r.phone("alice", 2)
 	r.faults.fault(2*time.Second, nil)
@@ -107,6 +109,7 @@ func TestSlowStore(t *testing.T) {
 
 // TestStoreFails has every write refused: the calls go on, and the newest record is written once it can be.
 func TestStoreFails(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	r.faults.fault(0, errors.New("disk full"))
 	out, in := r.connect(alice, bob)
@@ -130,6 +133,7 @@ func TestStoreFails(t *testing.T) {
 // TestFencedOff has the record owned by a higher epoch: this node falls silent about the call. The phones get no BYE, for
 // the call lives on elsewhere.
 func TestFencedOff(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	out, in := r.connect(alice, bob)
 	began := time.Now()

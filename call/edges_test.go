@@ -19,6 +19,7 @@ func overTCP(r *rig) func(*phone.Config) {
 // TestCallerIsGoneAtTheAnswer closes the caller's connection while the other phone rings: whoever answers then must not be
 // left in a call with nobody.
 func TestCallerIsGoneAtTheAnswer(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	r.user("alice", "101")
 	r.user("bob", "102")
@@ -36,6 +37,7 @@ func TestCallerIsGoneAtTheAnswer(t *testing.T) {
 
 // TestPullerIsGoneAtTheAnswer is the same for a device that pulls: the move fails and the seat can be moved again.
 func TestPullerIsGoneAtTheAnswer(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	r.user("alice", "101")
 	r.user("bob", "102")
@@ -68,6 +70,7 @@ func TestPullerIsGoneAtTheAnswer(t *testing.T) {
 // TestTransferTargetHangsUpUnheard has the other user answer and hang up before a packet of his came: the transferor keeps
 // the call and is told.
 func TestTransferTargetHangsUpUnheard(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	r.user("carol", "103")
 	carol := r.phone("carol", 1)
@@ -105,6 +108,7 @@ func methods(log []phone.Logged, method string) []phone.Logged {
 
 // TestACKWithoutAnswer has a caller that asks for our offer and never answers it.
 func TestACKWithoutAnswer(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	bob.Behave(phone.AutoAnswer)
 	out, err := alice.Dial("102", phone.DialOptions{NoSDP: true, Mum: true})
@@ -116,6 +120,7 @@ func TestACKWithoutAnswer(t *testing.T) {
 // TestOfferlessCallerKnowsFewerCodecs has the callee talk G.722 while the caller, who leaves the offer to us, knows only
 // PCMU: the callee is asked to talk PCMU too, so that nobody is deaf.
 func TestOfferlessCallerKnowsFewerCodecs(t *testing.T) {
+	t.Parallel()
 	g722 := phone.Codec{PT: 9, Name: "G722", Rate: 8000}
 	r := newRig(t, nil)
 	r.user("alice", "101")
@@ -138,6 +143,7 @@ func TestOfferlessCallerKnowsFewerCodecs(t *testing.T) {
 // TestRecallDoesNotAnswerItself rings the phone back that hung up in a transfer that nobody took: it must ring, for its
 // user may have gone, and an open microphone is no way to find out.
 func TestRecallDoesNotAnswerItself(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(c *config.Config) { c.Call.Ring = 400 * time.Millisecond })
 	r.user("alice", "101")
 	r.user("bob", "102")
@@ -169,6 +175,7 @@ func TestRecallDoesNotAnswerItself(t *testing.T) {
 
 // TestNotifiesKeepTheirOrder transfers to a device that refuses at once: the final NOTIFY follows the first on its heels.
 func TestNotifiesKeepTheirOrder(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	desk := r.phone("alice", 2)
 	desk.Behave(phone.Behaviour{Reject: 486})
@@ -194,6 +201,7 @@ func TestNotifiesKeepTheirOrder(t *testing.T) {
 
 // TestOfferlessReinvite asks for our offer in a call: it has the m-lines and payload types of before (RFC 3264 §8).
 func TestOfferlessReinvite(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	out, in := r.connect(alice, bob)
 	sdp, err := out.AskOffer()
@@ -210,6 +218,7 @@ func TestOfferlessReinvite(t *testing.T) {
 
 // TestStopWithAnUnacknowledgedCall stops the node while a caller owes us the ACK: five seconds, not the 32 of its timer.
 func TestStopWithAnUnacknowledgedCall(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	bob.Behave(phone.AutoAnswer)
 	out, err := alice.Dial("102", phone.DialOptions{NoACK: true})
@@ -225,6 +234,7 @@ func TestStopWithAnUnacknowledgedCall(t *testing.T) {
 
 // TestOnePhoneTwoAccounts has one phone with a line of each user: it can call itself.
 func TestOnePhoneTwoAccounts(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	r.user("alice", "101")
 	r.user("bob", "102")
@@ -236,6 +246,7 @@ func TestOnePhoneTwoAccounts(t *testing.T) {
 
 // TestFailedMoveSaysWhy has devices refuse in ways that were told as "no device is here".
 func TestFailedMoveSaysWhy(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	desk := r.phone("alice", 2)
 	out, _ := r.connect(alice, bob)
@@ -252,6 +263,7 @@ func TestFailedMoveSaysWhy(t *testing.T) {
 
 // TestFailingStoreIsNotFlooded has the store fail through several moves: what waits is one try, not one per failure.
 func TestFailingStoreIsNotFlooded(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	desk := r.phone("alice", 2)
 	alice.Behave(phone.AutoAnswer)

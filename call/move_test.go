@@ -13,6 +13,7 @@ import (
 
 // TestMoveTakenBack ends the wait for a move while the new device rings: it must stop ringing, and a later move must work.
 func TestMoveTakenBack(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	desk := r.phone("alice", 2)
 	out, in := r.connect(alice, bob)
@@ -42,6 +43,7 @@ func TestMoveTakenBack(t *testing.T) {
 
 // TestMoveErrorsSayWhat has every kind of request that cannot be met.
 func TestMoveErrorsSayWhat(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	if _, err := r.b.Move(t.Context(), call.MoveRequest{User: "alice", Device: "2"}); !errors.Is(err, call.ErrNoCall) {
 		t.Errorf("no call: %v", err)

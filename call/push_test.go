@@ -21,6 +21,7 @@ func dialCode(t *testing.T, c *phone.Call, code string) *phone.Call {
 
 // TestPushDialledAsSecondCall has both of the phone's dialogs end when another device has taken the call.
 func TestPushDialledAsSecondCall(t *testing.T) {
+	t.Parallel()
 	for _, code := range []string{"*41", "*412"} {
 		t.Run(code, func(t *testing.T) {
 			r, alice, bob := newPair(t)
@@ -59,6 +60,7 @@ func TestPushDialledAsSecondCall(t *testing.T) {
 
 // TestPushThatFails has the other device refuse: only the code's dialog ends, with a tone, and the call can be resumed.
 func TestPushThatFails(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	desk := r.phone("alice", 2)
 	desk.Behave(phone.Behaviour{Reject: 486, After: 100 * time.Millisecond})
@@ -76,6 +78,7 @@ func TestPushThatFails(t *testing.T) {
 
 // TestPushTakenBack hangs the code's dialog up while the other device rings.
 func TestPushTakenBack(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	desk := r.phone("alice", 2)
 	out, in := r.connect(alice, bob)
@@ -95,6 +98,7 @@ func TestPushTakenBack(t *testing.T) {
 
 // TestPushWithNothingToPush dials the code with no call, with no such device, and with nobody else there.
 func TestPushWithNothingToPush(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	c, err := alice.Dial("*41")
 	must(t, err)
@@ -120,6 +124,7 @@ func TestPushWithNothingToPush(t *testing.T) {
 
 // TestRinglessIsTheUsersChoice moves a call to a named device before and after its user has said that it shall ring.
 func TestRinglessIsTheUsersChoice(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	desk := r.phone("alice", 2)
 	out, in := r.connect(alice, bob)
