@@ -15,6 +15,17 @@ type summary struct {
 	state State
 	quiet bool
 	seats []seatSummary
+
+	// What else can be seen of it, so that a change is noticed.
+	legs   []legSummary
+	moves  int
+	unsafe bool
+}
+
+type legSummary struct {
+	device string
+	state  legState
+	held   bool
 }
 
 type seatSummary struct {
@@ -24,7 +35,7 @@ type seatSummary struct {
 
 // publish renews the summary.
 func (c *Call) publish() {
-	s := &summary{state: c.state, quiet: c.quiet}
+	s := &summary{state: c.state, quiet: c.quiet, moves: len(c.history), unsafe: c.store.unsafe}
 	for _, seat := range c.seats {
 		t := seatSummary{user: seat.user.Name}
 		if seat.holder != nil {
@@ -32,7 +43,18 @@ func (c *Call) publish() {
 		}
 		s.seats = append(s.seats, t)
 	}
-	c.public.Store(s)
+	for _, l := range c.legs {
+		s.legs = append(s.legs, legSummary{l.device.Key, l.state, l.held})
+	}
+	if was := c.public.Swap(s); was == nil || !s.looksLike(was) {
+		c.b.changes.tell()
+	}
+}
+
+// looksLike says whether nobody could see a difference.
+func (s *summary) looksLike(was *summary) bool {
+	return s.state == was.state && s.quiet == was.quiet && s.moves == was.moves && s.unsafe == was.unsafe &&
+		slices.Equal(s.seats, was.seats) && slices.Equal(s.legs, was.legs)
 }
 
 // seatOf finds the position of the user's seat, -1 = none.

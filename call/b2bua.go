@@ -43,6 +43,8 @@ type B2BUA struct {
 	stop context.CancelFunc
 	ctx  context.Context // exchanges' context: outlives Run's by the time that BYEs take
 
+	changes changes
+
 	mu       sync.Mutex // guards what follows
 	calls    map[string]*Call
 	dialogs  map[sip.DialogID]dialogOwner
@@ -172,6 +174,7 @@ func (b *B2BUA) start(c *Call) bool {
 }
 
 func (b *B2BUA) forget(c *Call) {
+	defer b.changes.tell()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.calls, c.id)

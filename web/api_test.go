@@ -116,9 +116,10 @@ func (u *users) Forget(user, ref string) error {
 
 // calls is one live call, "k3f9aaaa" of alice.
 type calls struct {
-	mu    sync.Mutex
-	asked []call.MoveRequest
-	ended []string
+	mu      sync.Mutex
+	asked   []call.MoveRequest
+	ended   []string
+	changes chan struct{}
 }
 
 func (c *calls) Calls(user string) []call.Info {
@@ -127,6 +128,8 @@ func (c *calls) Calls(user string) []call.Info {
 	}
 	return []call.Info{{ID: "k3f9aaaa", State: "up"}}
 }
+
+func (c *calls) Changes() (<-chan struct{}, func()) { return c.changes, func() {} }
 
 func (c *calls) Call(id string) (call.Info, error) {
 	if !strings.HasPrefix("k3f9aaaa", id) {
@@ -197,7 +200,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{dir: t.TempDir(), calls: &calls{}, log: &entries{}}
+	r := &rig{dir: t.TempDir(), calls: &calls{changes: make(chan struct{}, 1)}, log: &entries{}}
 	r.users = &users{
 		users: []registrar.User{{Name: "alice", Numbers: []string{"101"}}, {Name: "bob"}},
 		devices: []registrar.Device{
@@ -363,6 +366,34 @@ func TestMoveLeft(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("move: %v", err)
 	} // newRig's cleanup waits for the handler, which returns only when its context has ended
+}
+
+// TestFollowCalls wants a list at once and one for each change, but no more than four a second.
+func TestFollowCalls(t *testing.T) {
+	r := newRig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got, began := 0, time.Now()
+	err := r.client.FollowCalls(ctx, "101", func(list []call.Info) error {
+		if len(list) != 1 || list[0].ID != "k3f9aaaa" {
+			t.Errorf("list %+v", list)
+		}
+		if got++; got == 4 {
+			cancel()
+		}
+		select {
+		case r.calls.changes <- struct{}{}:
+		default:
+		}
+		return nil
+	})
+	if took := time.Since(began); !errors.Is(err, context.Canceled) || got != 4 || took < 3*listPause {
+		t.Errorf("%d lists in %v, %v", got, took, err)
+	}
+	var failed *Error
+	if err := r.client.FollowCalls(t.Context(), "nobody", nil); !errors.As(err, &failed) || failed.Status != 404 {
+		t.Errorf("calls of nobody: %v", err)
+	}
 }
 
 // TestFollow wants each entry once and in order, and a follower that sleeps to be cut off rather than waited for.

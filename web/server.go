@@ -36,6 +36,7 @@ type Registrar interface {
 // Calls is what the API needs of the live calls. An id may be abbreviated.
 type Calls interface {
 	Calls(user string) []call.Info
+	Changes() (changed <-chan struct{}, stop func())
 	Call(id string) (call.Info, error)
 	Move(ctx context.Context, r call.MoveRequest) (call.MoveReport, error)
 	End(ctx context.Context, id, who string) error
@@ -92,6 +93,7 @@ func NewServer(o Options) *Server {
 		return nil, refuse(http.StatusNotFound, "there is nothing here; the API begins at /api/v1/")
 	})
 	s.mux.HandleFunc("GET /api/v1/log/follow", s.follow)
+	s.mux.HandleFunc("GET /api/v1/calls/follow", s.followCalls)
 	return s
 }
 

@@ -16,14 +16,22 @@ import (
 
 func callsCommand(f *flags) *cobra.Command {
 	var user string
-	var asJSON bool
+	var asJSON, watch bool
 	cmd := &cobra.Command{
 		Use:   "calls",
 		Short: "List the live calls",
+		Long: `calls lists the live calls, oldest first: who talks with whom, on which devices, for how long.
+
+--watch keeps the list on the screen, renewed whenever something changes, until Ctrl-C. It waits for a node that is
+restarted. Into a file or pipe it writes a list for each change.`,
 		Example: `  baton calls
+  baton calls --watch
   baton calls --user alice --json`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if watch {
+				return f.watchCalls(cmd.Context(), screenOf(cmd.OutOrStdout()), user, asJSON)
+			}
 			return f.ask(cmd.Context(), func(ctx context.Context, c *web.Client) error {
 				calls, err := c.Calls(ctx, user)
 				if err != nil || asJSON {
@@ -38,6 +46,7 @@ func callsCommand(f *flags) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "", "only the calls of this user")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing them as they change (with --json one list per line)")
 	withJSON(cmd, &asJSON)
 	return cmd
 }

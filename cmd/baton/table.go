@@ -94,7 +94,11 @@ func layout(row []string, widths []int, width int) string {
 			used += room + between
 		}
 	}
-	return strings.TrimRight(b.String(), " ")
+	line := strings.TrimRight(b.String(), " ")
+	if width > 0 {
+		line = cut(line, width) // where not even the least of each column fits
+	}
+	return line
 }
 
 // printJSON writes v for programs.
