@@ -26,9 +26,10 @@ test: setup build
 setup:
 	.ci/setup
 
-# The figures of this machine; BATON_BENCH lets the long runs of ./test/bench begin.
+# The figures of this machine. BENCH names a part (relay, register, callrate, setup, memory, move, leak …), COMPARE a report of
+# an earlier run, of test/bench/out.
 bench: setup build
-	BATON_BENCH=1 $(GO) test ./test/bench -run . -v -timeout 60m -count 1
+	$(GO) test ./test/bench -run '(?i)$(or $(BENCH),.)' -v -timeout 60m -count 1 -args -bench $(if $(COMPARE),-compare $(abspath $(COMPARE)))
 
 fmt:
 	$(TOOL) gofumpt -w .

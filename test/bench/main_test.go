@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("nothing is measured without -bench: see make bench")
 		os.Exit(0)
 	}
-	node.Main(m)
+	node.Main(m, finish)
 }
 
 // verdict prints a figure with its limit.
@@ -32,6 +32,7 @@ func verdict(t *testing.T, ok bool, format string, args ...any) {
 	if !ok {
 		word = "FAIL"
 		t.Fail()
+		keepFailed(fmt.Sprintf(format, args...))
 	}
 	fmt.Printf("%s  %s\n", word, fmt.Sprintf(format, args...))
 }

@@ -196,6 +196,11 @@ func (b *bench) judge(what string) {
 	}
 	p50, p95, most := phone.Quantile(gaps, 0.5), phone.Quantile(gaps, 0.95), phone.Quantile(gaps, 1)
 	control := phone.Quantile(controls, 0.5)
+	lessMS(what+": gap p50", p50)
+	lessMS(what+": gap p95", p95)
+	lessMS(what+": gap max", most)
+	lessMS(what+": answer → media p50", phone.Quantile(media, 0.5))
+	lessMS(what+": answer → media p95", phone.Quantile(media, 0.95))
 	verdict(b.t, p50 <= control+gapOverControl, "%s: gap p50 %s ms, control %s ms (limit + %s)", what, ms(p50), ms(control), ms(gapOverControl))
 	verdict(b.t, p95 <= gapP95, "%s: gap p95 %s ms, control %s ms (limit %s)", what, ms(p95), ms(phone.Quantile(controls, 0.95)), ms(gapP95))
 	verdict(b.t, most <= gapMax, "%s: gap max %s ms, control %s ms (limit %s), %d stalls of the machine left out of %d moves",

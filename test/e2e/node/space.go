@@ -35,11 +35,11 @@ func IP(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 0, byte(n)}) 
 func IP6(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("fd77::%x", n)) }
 
 // Main is for TestMain: it builds baton and runs the tests in a network namespace that has no name and vanishes with the
-// last process in it, however that ends.
-func Main(m *testing.M) {
+// last process in it, however that ends. What shall be done after the tests is called inside.
+func Main(m *testing.M, after ...func() error) {
 	flag.Parse()
 	if os.Getenv(envInside) != "" {
-		os.Exit(inside(m))
+		os.Exit(inside(m, after))
 	}
 	if testing.Short() {
 		fmt.Println("skipped: -short")
@@ -124,7 +124,7 @@ func build(to string) error {
 }
 
 // inside sets the namespace up and runs the tests.
-func inside(m *testing.M) int {
+func inside(m *testing.M, after []func() error) int {
 	commands := []string{
 		"link set lo up",
 		"link add b0 type veth peer name b1",
@@ -140,7 +140,13 @@ func inside(m *testing.M) int {
 			return fail("ip %s: %v: %s", c, err, out)
 		}
 	}
-	return m.Run()
+	status := m.Run()
+	for _, do := range after {
+		if err := do(); err != nil {
+			return fail("after the tests: %v", err)
+		}
+	}
+	return status
 }
 
 // noteSources opens baton's sources, so that the go command sees that a test's result depends on them and does not show

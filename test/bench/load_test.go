@@ -1,0 +1,137 @@
+package bench
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"baton/test/e2e/node"
+	"baton/test/phone"
+)
+
+// callsPerCPU is what a second of processor time is to do, calls without RTP.
+const callsPerCPU = 1500
+
+// hold is how long a call of the load test lasts: ten packets of each side fit in.
+const hold = 220 * time.Millisecond
+
+// loaded are users in pairs that call each other without end.
+type loaded struct {
+	node    *node.Node
+	callers []*agent
+	callees []*agent
+}
+
+func newLoaded(t *testing.T, pairs int, legs *generator) *loaded {
+	t.Helper()
+	users := map[string]string{}
+	for i := range pairs {
+		users[fmt.Sprintf("a%d", i)], users[fmt.Sprintf("b%d", i)] = fmt.Sprint(200+i), fmt.Sprint(300+i)
+	}
+	l := &loaded{node: node.Start(t, node.Options{Users: users, Config: "media:\n  address: " + node.IP(1).String() + "\n"})}
+	for i := range pairs {
+		a := newAgent(t, fmt.Sprintf("a%d", i), node.IP(2+i%9), l.node.UDP, legs)
+		b := newAgent(t, fmt.Sprintf("b%d", i), node.IP(11+i%9), l.node.UDP, legs)
+		must(t, a.register(a.user, 2*i))
+		must(t, b.register(b.user, 2*i+1))
+		l.callers, l.callees = append(l.callers, a), append(l.callees, b)
+	}
+	return l
+}
+
+// frames makes each side of every call send so many packets.
+func (l *loaded) frames(n int) {
+	for i := range l.callers {
+		l.callers[i].frames, l.callees[i].frames = n, n
+	}
+}
+
+// dialled is a call that has been answered and acknowledged.
+type dialled struct {
+	x      *exchange
+	target string
+	to     string
+	leg    *leg
+}
+
+// dial calls a user with credentials and acknowledges the answer.
+func (a *agent) dial(user string) (*dialled, error) {
+	x := a.exchange(a.user)
+	uri := fmt.Sprintf("sip:%s@%s", user, a.server)
+	d := &dialled{x: x}
+	res, err := x.authenticated(func() *phone.Message {
+		m := x.request("INVITE", uri, "<"+uri+">")
+		m.Add("Contact", a.contact())
+		d.leg = a.describe(m, d.leg)
+		return m
+	})
+	if err != nil {
+		x.close()
+		return nil, err
+	}
+	d.to, d.target = res.Get("To"), phone.AddrURI(res.Get("Contact"))
+	if d.leg != nil {
+		d.leg.to = audioAddress(res.Body)
+	}
+	a.send(x.request("ACK", d.target, d.to))
+	return d, nil
+}
+
+// bye ends the call.
+func (d *dialled) bye() error {
+	defer d.x.close()
+	res, err := d.x.final(d.x.request("BYE", d.target, d.to))
+	if err == nil && res.Code != 200 {
+		err = fmt.Errorf("BYE of %s: %s", d.x.user, res.Line())
+	}
+	return err
+}
+
+// call is one call from beginning to end.
+func (l *loaded) call(i int) error {
+	a := l.callers[i%len(l.callers)]
+	d, err := a.dial(l.callees[i%len(l.callees)].user)
+	if err != nil {
+		return err
+	}
+	end := time.Now().Add(hold)
+	if d.leg != nil && a.frames > 0 {
+		a.legs.speak(d.leg, a.frames)
+	}
+	time.Sleep(time.Until(end))
+	return d.bye()
+}
+
+func TestCallRate(t *testing.T) {
+	const rate, warm, calls = 50, 150, 1500
+	legs := newGenerator(t)
+	l := newLoaded(t, 20, legs)
+	s := of(l.node)
+	for _, frames := range []int{0, 10} {
+		l.frames(frames)
+		paced(t, warm, rate, l.call)
+		legs.heard.Store(0)
+		legs.window.Store(frames > 0)
+		cpu := s.cpu()
+		failed := paced(t, calls, rate, l.call)
+		spent := s.cpu() - cpu
+		legs.window.Store(false)
+		if failed > 0 {
+			t.Errorf("%d of %d calls failed", failed, calls)
+		}
+		each := perSecond(calls-failed, spent)
+		if frames == 0 {
+			more("calls per CPU-second at 50/s, no RTP", each, "/s")
+			verdict(t, each >= callsPerCPU, "calls at %d/s without RTP: %.0f per CPU-second (limit %d), %.2f ms of CPU each, %d of %d failed",
+				rate, each, callsPerCPU, 1e3/each, failed, calls)
+			continue
+		}
+		more("calls per CPU-second at 50/s, 20 RTP packets each", each, "/s")
+		heard := float64(legs.heard.Load()) / calls
+		note("calls at %d/s with %.1f relayed packets each: %.0f per CPU-second, %.2f ms of CPU each, %d of %d failed",
+			rate, heard, each, 1e3/each, failed, calls)
+		if heard < 0.95*float64(2*frames) {
+			t.Errorf("%.1f packets of each call were relayed, want %d", heard, 2*frames)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"baton/test/e2e/node"
+)
+
+// server is a program that is measured: baton, or one that it is compared with.
+type server struct {
+	name string
+	pid  int
+}
+
+func of(n *node.Node) server { return server{"baton", n.PID()} }
+
+// startPeer runs a program beside which baton is measured until the end of the test; without the program the test is skipped.
+func startPeer(t *testing.T, pkg, program string, args ...string) server {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		fmt.Printf("SKIP  %s is not installed: apt-get install %s\n", program, pkg)
+		t.Skipf("%s is not installed (package %s)", program, pkg)
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, node.Spawn(cmd))
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		late := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+		cmd.Wait()
+		late.Stop()
+		if t.Failed() {
+			t.Logf("%s said at last:\n%s", program, said.Bytes()[max(0, said.Len()-2000):])
+		}
+	})
+	return server{program, cmd.Process.Pid}
+}
+
+// processes are the server's process and its children.
+func (s server) processes() []int {
+	all := []int{s.pid}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range stats {
+		f := statFields(name)
+		if len(f) > 1 && f[1] == strconv.Itoa(s.pid) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// cpu is the processor time that the server has used: utime + stime of proc(5).
+func (s server) cpu() time.Duration {
+	var ticks int64
+	for _, pid := range s.processes() {
+		f := statFields(fmt.Sprintf("/proc/%d/stat", pid))
+		if len(f) > 12 {
+			user, _ := strconv.ParseInt(f[11], 10, 64)
+			system, _ := strconv.ParseInt(f[12], 10, 64)
+			ticks += user + system
+		}
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
+}
+
+// statFields are the fields of proc/pid/stat from the third, the state, on: the second may hold spaces.
+func statFields(name string) []string {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+}
+
+// memory is the server's share of resident memory in bytes; what its processes share counts once.
+func (s server) memory() int64 {
+	var sum int64
+	for _, pid := range s.processes() {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		for line := range strings.Lines(string(b)) {
+			if v, ok := strings.CutPrefix(line, "Pss:"); ok {
+				kb, _ := strconv.ParseInt(strings.Fields(v)[0], 10, 64)
+				sum += kb << 10
+			}
+		}
+	}
+	return sum
+}
+
+// perSecond is how many of something there are for each second of processor time.
+func perSecond(count int, cpu time.Duration) float64 {
+	return float64(count) / max(cpu, 10*time.Millisecond).Seconds()
+}

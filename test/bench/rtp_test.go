@@ -1,0 +1,210 @@
+package bench
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// rtpPort is the port of every leg; its address is its own, out of a network that is local to the namespace as a whole.
+const rtpPort = 4000
+
+const rtpNetwork = "10.78.0.0/16"
+
+// generator speaks and hears for any number of legs over one socket: packets are sent from a leg's address by
+// IP_PKTINFO, carry the time of sending, and are stamped by the kernel when they come.
+type generator struct {
+	conn   *net.UDPConn
+	sent   atomic.Int64
+	heard  atomic.Int64
+	window atomic.Bool // packets are counted and timed
+
+	mu     sync.Mutex
+	legs   []*leg
+	delays []time.Duration
+}
+
+// leg is one end of a call as its RTP sees it.
+type leg struct {
+	addr   netip.Addr
+	to     netip.AddrPort
+	packet [172]byte // RTP header and 20 ms of PCMU
+	source []byte    // control message that gives a packet the leg's address
+	seq    uint16
+}
+
+func newGenerator(t *testing.T) *generator {
+	t.Helper()
+	out, err := exec.Command("ip", "route", "replace", "local", rtpNetwork, "dev", "lo").CombinedOutput()
+	if err != nil {
+		t.Fatalf("make %s local: %v: %s", rtpNetwork, err, out)
+	}
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{Port: rtpPort})
+	must(t, err)
+	t.Cleanup(func() { conn.Close() })
+	raw, err := conn.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) {
+		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20))
+	}))
+	must(t, err)
+	g := &generator{conn: conn}
+	go g.read()
+	return g
+}
+
+func (g *generator) newLeg() *leg {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := len(g.legs) + 257
+	l := &leg{addr: netip.AddrFrom4([4]byte{10, 78, byte(n >> 8), byte(n)})}
+	l.packet[0] = 0x80
+	binary.BigEndian.PutUint32(l.packet[8:], uint32(n)) // SSRC
+	l.source = sourceOf(l.addr)
+	g.legs = append(g.legs, l)
+	return l
+}
+
+// sourceOf is the control message of ip(7) that sends from an address.
+func sourceOf(addr netip.Addr) []byte {
+	b := make([]byte, unix.CmsgSpace(unix.SizeofInet4Pktinfo))
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+	h.Level, h.Type = unix.IPPROTO_IP, unix.IP_PKTINFO
+	h.SetLen(unix.CmsgLen(unix.SizeofInet4Pktinfo))
+	(*unix.Inet4Pktinfo)(unsafe.Pointer(&b[unix.CmsgLen(0)])).Spec_dst = addr.As4()
+	return b
+}
+
+// send sends a leg's next packet.
+func (g *generator) send(l *leg) {
+	l.seq++
+	binary.BigEndian.PutUint16(l.packet[2:], l.seq)
+	binary.BigEndian.PutUint32(l.packet[4:], uint32(l.seq)*160)
+	binary.BigEndian.PutUint64(l.packet[12:], uint64(time.Now().UnixNano()))
+	if _, _, err := g.conn.WriteMsgUDPAddrPort(l.packet[:], l.source, l.to); err == nil && g.window.Load() {
+		g.sent.Add(1)
+	}
+}
+
+// speak sends so many packets of one leg, one each 20 ms.
+func (g *generator) speak(l *leg, frames int) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range frames {
+		g.send(l)
+		<-tick.C
+	}
+}
+
+// talk sends 50 packets a second of every leg, evenly spread, for so long.
+func (g *generator) talk(legs []*leg, length time.Duration) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	apart := 20 * time.Millisecond / time.Duration(len(legs))
+	start := time.Now()
+	for i := 0; ; i++ {
+		due := time.Duration(i) * apart
+		if due >= length {
+			return
+		}
+		if wait := due - time.Since(start); wait > 0 { // time.Sleep rounds up to a millisecond
+			ts := unix.NsecToTimespec(int64(wait))
+			unix.Nanosleep(&ts, nil)
+		}
+		g.send(legs[i%len(legs)])
+	}
+}
+
+func (g *generator) read() {
+	buf, oob := make([]byte, 2048), make([]byte, 128)
+	for {
+		n, control, _, _, err := g.conn.ReadMsgUDPAddrPort(buf, oob)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || n != len(leg{}.packet) || !g.window.Load() {
+			continue
+		}
+		g.heard.Add(1)
+		if at := stampOf(oob[:control]); at != 0 {
+			g.mu.Lock()
+			g.delays = append(g.delays, time.Duration(at-int64(binary.BigEndian.Uint64(buf[12:]))))
+			g.mu.Unlock()
+		}
+	}
+}
+
+// stampOf is the time at which the kernel had the packet, in ns, 0 if it does not say.
+func stampOf(oob []byte) int64 {
+	if len(oob) < unix.CmsgLen(16) {
+		return 0
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+	if h.Level != unix.SOL_SOCKET || h.Type != unix.SO_TIMESTAMPNS {
+		return 0
+	}
+	return (*unix.Timespec)(unsafe.Pointer(&oob[unix.CmsgLen(0)])).Nano()
+}
+
+// measured is what a time of talk showed.
+type measured struct {
+	sent, heard int64
+	delays      []time.Duration
+}
+
+// measure lets all legs talk; the first two seconds are not counted, at is called at both
+// ends of the rest.
+func (g *generator) measure(legs []*leg, length time.Duration, at func()) measured {
+	g.mu.Lock()
+	g.delays = nil
+	g.mu.Unlock()
+	g.sent.Store(0)
+	g.heard.Store(0)
+	done := make(chan struct{})
+	go func() {
+		g.talk(legs, length+2*time.Second+200*time.Millisecond)
+		close(done)
+	}()
+	time.Sleep(2 * time.Second)
+	at()
+	g.window.Store(true)
+	time.Sleep(length)
+	g.window.Store(false)
+	at()
+	<-done
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return measured{g.sent.Load(), g.heard.Load(), g.delays}
+}
+
+// audioAddress is where a description wants its audio.
+func audioAddress(sdp []byte) netip.AddrPort {
+	var addr netip.Addr
+	var port uint64
+	for line := range strings.Lines(string(sdp)) {
+		if v, ok := strings.CutPrefix(line, "c=IN IP4 "); ok {
+			addr, _ = netip.ParseAddr(strings.TrimSpace(v))
+		}
+		if v, ok := strings.CutPrefix(line, "m=audio "); ok {
+			port, _ = strconv.ParseUint(strings.Fields(v)[0], 10, 16)
+		}
+	}
+	return netip.AddrPortFrom(addr, uint16(port))
+}
+
+func micro(d time.Duration) string { return fmt.Sprintf("%.0f", float64(d)/float64(time.Microsecond)) }
