@@ -1,6 +1,8 @@
 package call
 
 import (
+	"time"
+
 	"baton/media"
 	"baton/sip"
 )
@@ -16,6 +18,7 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 		_ = x.Respond(sip.Reply{Code: 500, Headers: []sip.Header{warning(err.Error())}})
 		return
 	}
+	l.asked = time.Now()
 	if l.dialog.Flow != flow {
 		c.attach(l)
 	}

@@ -173,7 +173,16 @@ func (c *Call) bye(l *Leg) {
 	}
 	l.byes = true
 	c.repoint(l)
+	c.sendBye(l)
+}
+
+// sendBye sends the BYE, and once more to where the phone is by now if nobody answers it.
+func (c *Call) sendBye(l *Leg) {
 	c.request(l, l.dialog.NewRequest("BYE", sip.Body{}), requestPatience, func(err error) {
+		if unanswered(err) && c.ctx.Err() == nil && l.state == legClosing && c.elsewhere(l) {
+			c.sendBye(l)
+			return
+		}
 		if err != nil {
 			c.log.Debug("bye", "leg", l.id, "device", l.device.Name, "err", err)
 		}
@@ -235,9 +244,11 @@ func (c *Call) closeLeg(l *Leg) {
 
 // repoint sends a leg's next requests over the flow that its device has now, when the old one is gone.
 func (c *Call) repoint(l *Leg) bool {
-	if c.b.Agent.Alive(l.dialog.Flow) {
-		return false
-	}
+	return !c.b.Agent.Alive(l.dialog.Flow) && c.elsewhere(l)
+}
+
+// elsewhere is repoint for a flow over which nobody answers: false if the device has no other.
+func (c *Call) elsewhere(l *Leg) bool {
 	for _, d := range c.b.Registrar.Lookup(l.seat.user.Name) {
 		if d.Key == l.device.Key && d.Binding.Flow != l.dialog.Flow {
 			l.dialog.Flow = d.Binding.Flow

@@ -59,6 +59,9 @@ type move struct {
 // unheard is how long an answered device may stay silent before its signalling decides.
 const unheard = time.Second
 
+// unacked is how long the ACK of a device that pulled is waited for: our 200 is repeated after 0.5, 1.5, 3.5 and 7.5 s.
+const unacked = 8 * time.Second
+
 // spliced is when the far side has the new leg's packets for certain: until then the old phone must go on talking.
 const spliced = 60 * time.Millisecond
 
@@ -192,8 +195,13 @@ func (c *Call) trySwitch(m *move) {
 	}
 }
 
-// onSilence decides about a device that has answered but is not heard: with live signalling it is muted.
+// onSilence decides about a device that has answered but is not heard: with live signalling it is muted. One that pulled and
+// has not acknowledged our 200 may not even have that yet, and is given time.
 func (c *Call) onSilence(m *move) {
+	if m.to.accepted && !m.to.acked && time.Since(m.to.answer) < unacked {
+		m.silence = c.after(unheard, func() { c.onSilence(m) })
+		return
+	}
 	c.ask(m.to, func(err error) {
 		if m.state != moveListening {
 			return

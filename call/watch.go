@@ -11,8 +11,13 @@ import (
 	"baton/sip"
 )
 
-// lookEvery is how often a call looks at its legs.
+// lookEvery is how often a call looks at its legs, at least.
 const lookEvery = 5 * time.Second
+
+// look is how often it looks: often enough for what is set.
+func (b *B2BUA) look() time.Duration {
+	return max(min(lookEvery, b.Config.Vanished/3, b.Config.HoldPing/3), 10*time.Millisecond)
+}
 
 // askPatience bounds the wait for a phone's answer to "are you there".
 const askPatience = 10 * time.Second
@@ -20,7 +25,7 @@ const askPatience = 10 * time.Second
 // watchLegs looks after phones that vanish (docs/protocol.md): one that is silent, RTP and RTCP, is asked by OPTIONS, one on
 // hold every minute. A muted, held or silent phone that answers is there.
 func (c *Call) watchLegs() {
-	c.after(lookEvery, func() {
+	c.after(c.b.look(), func() {
 		if c.state != StateUp {
 			return
 		}
@@ -40,27 +45,43 @@ func (c *Call) due(l *Leg) bool {
 	if l.held {
 		patience = c.b.Config.HoldPing
 	}
+	return !l.asking && !l.offers && time.Since(l.spoke()) > patience
+}
+
+// spoke is the last sign of life of the leg's phone.
+func (l *Leg) spoke() time.Time {
 	last := l.answer
 	for _, t := range []time.Time{l.stream.LastHeard(), l.asked} {
 		if t.After(last) {
 			last = t
 		}
 	}
-	return !l.asking && !l.offers && time.Since(last) > patience
+	return last
 }
 
-// check asks the phone; one whose connection was replaced gets a re-INVITE over the new one, so that both sides agree
-// on the path again.
+// check asks the phone; one that is somewhere else by now gets a re-INVITE there, so that both sides agree on the path
+// again.
 func (c *Call) check(l *Leg) {
 	if c.repoint(l) {
 		c.reinvite(l, l.local)
 		return
 	}
+	began := time.Now()
 	c.ask(l, func(err error) {
-		if err != nil && l.alive() {
+		switch {
+		case err == nil || !l.alive() || l.spoke().After(began): // it may have spoken from another port of its NAT meanwhile
+		case unanswered(err) && c.elsewhere(l):
+			c.reinvite(l, l.local)
+		default:
 			c.lost(l, err)
 		}
 	})
+}
+
+// unanswered says that a request met silence: over UDP nothing else tells that a NAT has given the phone another port.
+func unanswered(err error) bool {
+	var status *sip.StatusError
+	return err != nil && !errors.As(err, &status)
 }
 
 // ask sends OPTIONS in the leg's dialog; any answer but 408 and 481 proves that its signalling is alive.

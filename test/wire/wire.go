@@ -148,6 +148,13 @@ func (p *Path) Packets() []Packet {
 	return slices.Clone(p.log)
 }
 
+// Sockets counts the ports that the path has opened, each with a goroutine of its own.
+func (p *Path) Sockets() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.all)
+}
+
 // Close ends the path; what is under way is lost.
 func (p *Path) Close() {
 	p.mu.Lock()

@@ -1,0 +1,87 @@
+package call
+
+import (
+	"log/slog"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"baton/config"
+	"baton/journal"
+	"baton/registrar"
+)
+
+// counting is a store that takes everything at once, and a log that keeps nothing.
+type counting struct {
+	journal.Journal
+	puts, ends int
+}
+
+func (s *counting) Put(_ Stored, done func(error)) {
+	s.puts++
+	done(nil)
+}
+
+func (s *counting) End(_ string, _ uint64, done func(error)) {
+	s.ends++
+	done(nil)
+}
+
+func (s *counting) Calls() ([]Stored, error) { return nil, nil }
+func (s *counting) Append(journal.Entry)     {}
+
+// TestAgentOfFourHours lets a call's agent live for four hours of simulated time: one write for each look, no timer and no
+// goroutine more than at the beginning. (Its phones are left out: sockets know no simulated time. See long_test.go.)
+func TestAgentOfFourHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &counting{}
+		b := New(Options{Config: config.Default().Call, Store: s, Journal: s, Log: slog.New(slog.DiscardHandler)})
+		c := b.newCall(b.ctx)
+		c.seats = []*Seat{newSeat(registrar.User{Name: "alice"}), newSeat(registrar.User{Name: "bob"})}
+		if !b.start(c) {
+			t.Fatal("not started")
+		}
+		c.post(func() { c.changeState(StateUp) })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		goroutines, puts := runtime.NumGoroutine(), s.puts
+		for hour := range 4 {
+			time.Sleep(time.Hour)
+			timers := make(chan int)
+			c.post(func() { timers <- len(c.timers) })
+			if n := <-timers; n > 2 { // the next look, and the write that it asked for
+				t.Errorf("hour %d: %d timers", hour+1, n)
+			}
+		}
+		synctest.Wait()
+		looks := int(4 * time.Hour / lookEvery)
+		if n := s.puts - puts; n < looks-2 || n > looks+2 {
+			t.Errorf("%d writes in four hours, want one for each of %d looks", n, looks)
+		}
+		if n := runtime.NumGoroutine(); n > goroutines {
+			t.Errorf("%d goroutines, %d at first", n, goroutines)
+		}
+		c.post(func() { c.end("over") })
+		b.running.Wait()
+		if s.ends != 1 {
+			t.Errorf("the record was deleted %d times", s.ends)
+		}
+		b.stop()
+	})
+}
+
+// TestLooksOftenEnough holds the looks to what is set: a phone that vanishes is asked when call.vanished says so.
+func TestLooksOftenEnough(t *testing.T) {
+	for _, c := range []struct{ vanished, holdPing, want time.Duration }{
+		{15 * time.Second, time.Minute, 5 * time.Second},
+		{time.Second, time.Minute, time.Second / 3},
+		{15 * time.Second, 3 * time.Second, time.Second},
+		{time.Hour, time.Hour, 5 * time.Second},
+	} {
+		b := New(Options{Config: config.Call{Vanished: c.vanished, HoldPing: c.holdPing}})
+		if got := b.look(); got != c.want {
+			t.Errorf("vanished %v, hold_ping %v: every %v, want %v", c.vanished, c.holdPing, got, c.want)
+		}
+	}
+}
