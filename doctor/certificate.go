@@ -22,6 +22,9 @@ func Certificate(c config.Config, machine []Address, now time.Time) []Finding {
 	if c.Listen.TLS == "off" {
 		return []Finding{good("certificate", "", "not needed: listen.tls is off")}
 	}
+	if !Open(c.Data) {
+		return []Finding{found(Note, "certificate", c.Data, "not looked at: the directory belongs to another account", "sudo baton doctor")}
+	}
 	cert, key := filepath.Join(c.Data, "tls.crt"), filepath.Join(c.Data, "tls.key")
 	own := c.TLS.Certificate == ""
 	if !own {
@@ -29,7 +32,7 @@ func Certificate(c config.Config, machine []Address, now time.Time) []Finding {
 	}
 	renew := []string{"put a valid certificate there, with its key in " + key + "; a running node takes it by itself"}
 	if own {
-		renew = []string{"rm " + cert + " " + key + "   # the next start makes new ones, signed by baton's CA"}
+		renew = []string{"rm " + Quote(cert) + " " + Quote(key) + "   # the next start makes new ones, signed by baton's CA"}
 	}
 	certPEM, err := os.ReadFile(cert)
 	if own && errors.Is(err, os.ErrNotExist) {
@@ -107,5 +110,5 @@ func private(key string) []Finding {
 	if err != nil || info.Mode().Perm()&0o007 == 0 {
 		return nil
 	}
-	return []Finding{found(Warning, "certificate", key, "every account of this machine can read the private key", "chmod 600 "+key)}
+	return []Finding{found(Warning, "certificate", key, "every account of this machine can read the private key", "chmod 600 "+Quote(key))}
 }

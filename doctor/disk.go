@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,8 +36,35 @@ func Data(dir string, s Store) []Finding {
 		}
 		return []Finding{good("store", dir, "not there yet: the first start makes it"), space(parent)}
 	}
-	all := []Finding{writable(dir), contents(dir, s), space(dir)}
-	return all
+	if !Open(dir) {
+		return []Finding{foreign(dir)}
+	}
+	return []Finding{writable(dir), contents(dir, s), space(dir)}
+}
+
+// Open says whether this account can look into the data directory, or there is none.
+func Open(dir string) bool { return !errors.Is(unix.Access(dir, unix.R_OK|unix.X_OK), unix.EACCES) }
+
+// foreign is a data directory of another account.
+func foreign(dir string) Finding {
+	owner := "another account"
+	if info, err := os.Stat(dir); err == nil {
+		if s, ok := info.Sys().(*syscall.Stat_t); ok {
+			owner = account(s.Uid)
+		}
+	}
+	return found(Error, "store", dir, "belongs to "+owner+": this account cannot look inside, and runs no node on it",
+		"sudo baton doctor --data "+Quote(dir)+"   # root sees all",
+		fmt.Sprintf("or give it to this account: sudo chown -R %d:%d %s", os.Geteuid(), os.Getegid(), Quote(dir)))
+}
+
+// account is the name of a user of this machine.
+func account(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "account " + id
 }
 
 // existing is the nearest directory above that is there.
@@ -51,7 +81,7 @@ func existing(dir string) string {
 // owned makes a directory that this account can use.
 func owned(dir string) []string {
 	return []string{
-		fmt.Sprintf("sudo install -d -m 0700 -o %d -g %d %s", os.Geteuid(), os.Getegid(), dir),
+		fmt.Sprintf("sudo install -d -m 0700 -o %d -g %d %s", os.Geteuid(), os.Getegid(), Quote(dir)),
 		"or use another one: BATON_DATA=DIR baton serve",
 	}
 }
@@ -60,9 +90,9 @@ func writable(dir string) Finding {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		text := fmt.Sprintf("this account cannot write here: %v", err)
 		if errors.Is(err, unix.EROFS) {
-			return found(Error, "store", dir, text, "mount it writable: sudo mount -o remount,rw "+dir, "or use another one: BATON_DATA=DIR baton serve")
+			return found(Error, "store", dir, text, "mount it writable: sudo mount -o remount,rw "+Quote(dir), "or use another one: BATON_DATA=DIR baton serve")
 		}
-		return found(Error, "store", dir, text, fmt.Sprintf("sudo chown -R %d:%d %s && sudo chmod 0700 %s", os.Geteuid(), os.Getegid(), dir, dir),
+		return found(Error, "store", dir, text, fmt.Sprintf("sudo chown -R %d:%d %s && sudo chmod 0700 %s", os.Geteuid(), os.Getegid(), Quote(dir), Quote(dir)),
 			"or use another one: BATON_DATA=DIR baton serve")
 	}
 	return good("store", dir, "writable")
@@ -84,7 +114,7 @@ func contents(dir string, s Store) Finding {
 	case s.Err != nil:
 		return found(Error, "store", users, oneLine(s.Err)+": no node starts on it",
 			"put a copy of users.db back while no node runs",
-			"or begin without users: mv "+users+" "+users+".broken")
+			"or begin without users: mv "+Quote(users)+" "+Quote(users+".broken"))
 	}
 	return good("store", dir, "sound: %d users, %d devices", s.Users, s.Devices)
 }
@@ -96,7 +126,7 @@ func space(dir string) Finding {
 	}
 	free := fs.Bavail * uint64(fs.Bsize)
 	text := fmt.Sprintf("%d MB free on its disk", free>>20)
-	cure := []string{"df -h " + dir, "du -xh " + dir + " | sort -h | tail"}
+	cure := []string{"df -h " + Quote(dir), "du -xh " + Quote(dir) + " | sort -h | tail"}
 	switch {
 	case free < noSpace:
 		return found(Error, "store", dir, text+": users and calls will not be kept", cure...)

@@ -4,7 +4,9 @@ package doctor
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 )
 
 // Level says how bad a finding is.
@@ -78,4 +80,14 @@ func good(check, where, format string, args ...any) Finding {
 // found is a finding with its cure.
 func found(level Level, check, where, text string, cure ...string) Finding {
 	return Finding{Level: level, Check: check, Where: where, Text: text, Cure: cure}
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@%+,-]+$`)
+
+// Quote makes of s a word that a shell takes as it is, so that a command can be copied.
+func Quote(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -159,14 +159,23 @@ func values(m map[uint16]uint16) []uint16 {
 // Busy says who has the ports that a node could not take, and the command that uses others; "" when that is not to be
 // seen.
 func Busy(c config.Listen, sockets []Socket, command string) string {
+	has := map[string][]string{}
 	var who []string
 	for _, l := range Listeners(c) {
-		if s, taken := l.takenBy(sockets); taken {
-			who = append(who, fmt.Sprintf("%s %s is held by %s", l.Transport, l.Text, s.Holder()))
+		s, taken := l.takenBy(sockets)
+		if !taken {
+			continue
 		}
+		if has[s.Holder()] == nil {
+			who = append(who, s.Holder())
+		}
+		has[s.Holder()] = append(has[s.Holder()], l.Transport+" "+l.Text)
 	}
 	if len(who) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s; to use another port: %s", strings.Join(who, ", "), strings.Join(Elsewhere(c, sockets, command), " "))
+	for i, holder := range who {
+		who[i] = holder + " has " + strings.Join(has[holder], ", ")
+	}
+	return fmt.Sprintf("%s; to use another port: %s", strings.Join(who, "; "), strings.Join(Elsewhere(c, sockets, command), " "))
 }

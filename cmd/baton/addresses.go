@@ -3,8 +3,10 @@ package main
 import (
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // address is one address of this machine that a phone might reach.
@@ -100,8 +102,21 @@ func against(a address) string {
 			return v.note
 		}
 	}
+	if shared.Contains(a.IP) && underWSL() {
+		return "WSL: reached from this Windows machine only"
+	}
 	return ""
 }
+
+// shared is the range from which WSL's own network takes the addresses of its virtual machine. With mirrored networking
+// it has those of Windows instead.
+var shared = netip.MustParsePrefix("172.16.0.0/12")
+
+// underWSL says whether this is Linux within Windows, by the kernel's name.
+var underWSL = sync.OnceValue(func() bool {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	return err == nil && strings.Contains(strings.ToLower(string(release)), "microsoft")
+})
 
 // outbound is the address that this machine uses towards the world. Nothing is sent: connecting a UDP socket only
 // looks up the route.

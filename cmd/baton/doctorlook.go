@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -55,12 +54,11 @@ func (p *patient) look(ctx context.Context) []doctor.Finding {
 	if p.node != nil {
 		pid, step, running = p.node.PID, p.node.ClockStep, p.node.Listen
 	}
-	var all []doctor.Finding
-	all = append(all, doctor.Ports(c.Listen, p.sockets, pid, running, "baton serve --data "+quote(c.Data))...)
+	all := doctor.Data(c.Data, p.store)
+	all = append(all, doctor.Ports(c.Listen, p.sockets, pid, running, "baton serve --data "+doctor.Quote(c.Data))...)
 	all = append(all, doctor.Addresses(c, p.machine)...)
 	all = append(all, doctor.Packets(ctx, c, p.machine, p.sockets, running, doctor.ReadFirewall(ctx))...)
 	all = append(all, doctor.Certificate(c, p.machine, time.Now())...)
-	all = append(all, doctor.Data(c.Data, p.store)...)
 	all = append(all, doctor.Clock(time.Now(), c.Data, step)...)
 	all = append(all, doctor.Files(pid, c.Media.Ports))
 	all = append(all, doctor.AudioPorts(c, p.sockets, doctor.ReadKernel(), pid)...)
@@ -155,13 +153,19 @@ func (p *patient) boundTo() {
 
 // open reads the store of a node that does not run.
 func (p *patient) open() doctor.Finding {
+	if !doctor.Open(p.config.Data) {
+		return doctor.Finding{
+			Level: doctor.Note, Check: "node", Where: p.config.Data, Text: "whether a node runs there is not for this account to see",
+			Cure: []string{"sudo baton doctor"},
+		}
+	}
 	h, err := store.Inspect(p.config.Data)
 	p.store = doctor.Store{Err: err, Users: h.Users, Devices: len(h.Devices)}
 	if errors.Is(err, store.ErrRunning) {
 		p.store = doctor.Store{Running: true}
 		return doctor.Finding{
 			Level: doctor.Error, Check: "node", Where: p.config.Data, Text: "a process has the store open, but does not answer on the control socket",
-			Cure: []string{"fuser -v " + quote(p.config.Data) + "/users.db   # names it", "wait if it is just starting or stopping; else end it, and start the node again"},
+			Cure: []string{"fuser -v " + doctor.Quote(p.config.Data) + "/users.db   # names it", "wait if it is just starting or stopping; else end it, and start the node again"},
 		}
 	}
 	for _, d := range h.Devices {
@@ -171,7 +175,7 @@ func (p *patient) open() doctor.Finding {
 	}
 	return doctor.Finding{
 		Level: doctor.Note, Check: "node", Where: p.config.Data, Text: "no node runs on this data directory",
-		Cure: []string{"baton serve --data " + quote(p.config.Data)},
+		Cure: []string{"baton serve --data " + doctor.Quote(p.config.Data)},
 	}
 }
 
@@ -184,21 +188,11 @@ func busy(c config.Config, err error) error {
 	sockets, _ := doctor.Sockets()
 	words := make([]string, len(os.Args))
 	for i, a := range os.Args {
-		words[i] = quote(a)
+		words[i] = doctor.Quote(a)
 	}
 	text := doctor.Busy(c.Listen, sockets, strings.Join(words, " "))
 	if text == "" {
 		return err
 	}
 	return fmt.Errorf("%w: %s", err, text)
-}
-
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@%+,-]+$`)
-
-// quote makes a word that a shell takes as it is.
-func quote(s string) string {
-	if plainWord.MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

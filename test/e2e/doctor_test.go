@@ -175,7 +175,7 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 		p.finds("error", "ports", fmt.Sprintf(`^udp :%d: taken by `, sipPort)+holder, `^`+elsewhere+`baton serve`)
 
 		_, errs, status := p.run("serve")
-		if status != 1 || !matches(`^baton: listen on udp :4060: .*in use: udp :4060 is held by `+holder+`; to use another port: `+elsewhere+`\S+ serve --data`, errs) {
+		if status != 1 || !matches(`^baton: listen on udp :4060: .*in use: `+holder+` has udp :4060; to use another port: `+elsewhere+`\S+ serve --data`, errs) {
 			t.Errorf("serve: status %d, said %s", status, errs)
 		}
 		tryAdvice(t, p, errs)
@@ -259,6 +259,17 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.finds("error", "store", regexp.QuoteMeta(p.dir)+`: this account cannot write here`, `sudo chown -R 65534:65534 `)
+	})
+	t.Run("data directory of another account", func(t *testing.T) {
+		if os.Getuid() != 0 {
+			t.Skip("needs root to become another account")
+		}
+		p := newPatient(t, "")
+		if err := errors.Join(os.Mkdir(p.dir, 0o700), os.Chmod(filepath.Dir(node.Binary()), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		p.as = &syscall.Credential{Uid: 65534, Gid: 65534}
+		p.finds("error", "store", `belongs to root: this account cannot look inside`, `^sudo baton doctor --data `)
 	})
 	t.Run("clock off", func(t *testing.T) {
 		p := newPatient(t, "")
