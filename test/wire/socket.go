@@ -102,6 +102,9 @@ func (p *Path) image(up bool, kind Kind, of netip.AddrPort) (*socket, error) {
 
 // listenPair takes an even port and the next.
 func (p *Path) listenPair(up bool, of netip.AddrPort) error {
+	if p.closed {
+		return net.ErrClosed
+	}
 	for range 500 {
 		port := uint16(40000 + 2*p.dice.IntN(10000))
 		s, err := p.listen(netip.AddrPortFrom(p.cfg.Phone, port), RTP, of, up)
