@@ -106,8 +106,9 @@ func seatLabel(s call.SeatInfo) string {
 
 func callCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "call",
-		Short: "Show one call in full",
+		Use:     "call",
+		Short:   "Show one call in full",
+		Example: "  baton call show k3f9",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usage(cmd, fmt.Errorf("unknown command %q; try \"baton call show %s\"", args[0], args[0]))

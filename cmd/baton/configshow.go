@@ -14,10 +14,11 @@ import (
 
 func configCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "Show the settings",
-		Args:  exactly(0, "a command: show"),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "config",
+		Short:   "Show the settings",
+		Example: "  baton config show",
+		Args:    exactly(0, "a command: show"),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(configShowCommand(f))
 	return cmd

@@ -37,9 +37,11 @@ func root() *cobra.Command {
 device to another while the other side hears nothing of it.
 
 It does not connect emergency calls.`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Example: `  baton serve --demo --data ./data
+  baton calls --watch
+  baton move --user alice mobile`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
 	}
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	cmd.PersistentFlags().StringVar(&f.data, "data", "", "data directory (else BATON_DATA, else "+config.DefaultData()+")")
@@ -47,5 +49,7 @@ It does not connect emergency calls.`,
 		serveCommand(f), checkCommand(), configCommand(f), doctorCommand(f), userCommand(f), devicesCommand(f), callsCommand(f), callCommand(f),
 		moveCommand(f), endCommand(f), logCommand(f), caCommand(f), versionCommand(),
 	)
+	completionCommand(cmd)
+	f.completions(cmd)
 	return cmd
 }

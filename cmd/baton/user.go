@@ -15,8 +15,9 @@ import (
 
 func userCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "user",
-		Short: "Add, list, show, set and remove users, and change their passwords",
+		Use:     "user",
+		Short:   "Add, list, show, set and remove users, and change their passwords",
+		Example: "  baton user list\n  baton user add carol --number 103",
 		Long: `user works on the running node or, when none runs, on the data directory itself. A user logs in and
 is called by name and by each number.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
