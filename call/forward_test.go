@@ -257,6 +257,10 @@ func TestForwardAfterEarlyMedia(t *testing.T) {
 	if !out.Hears(in, 3*time.Second) || !in.Hears(out, 3*time.Second) {
 		t.Error("they do not hear each other")
 	}
+	told := slices.DeleteFunc(out.Progress(), func(code int) bool { return code != 183 })
+	if len(told) != 1 { // a second answer in the same early dialog would break RFC 3261 §13.2.1
+		t.Errorf("%d times 183", len(told))
+	}
 	must(t, in.Hangup())
 	r.nothingLeft()
 }
