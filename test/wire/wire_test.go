@@ -41,6 +41,17 @@ func listen(t *testing.T) *net.UDPConn {
 	return c
 }
 
+// listenEven takes a port that RTP may have.
+func listenEven(t *testing.T) *net.UDPConn {
+	for range 50 {
+		if c := listen(t); at(c).Port()%2 == 0 {
+			return c
+		}
+	}
+	t.Fatal("no even port")
+	return nil
+}
+
 func at(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
 
 func (e *ends) read(c *net.UDPConn, limit time.Duration) ([]byte, netip.AddrPort, bool) {
@@ -59,7 +70,7 @@ func message(first string, audio netip.AddrPort, contact netip.AddrPort) []byte 
 // get its own back.
 func TestNeitherKnowsOfIt(t *testing.T) {
 	e := newEnds(t, Ways{}, Ways{})
-	ours, theirs := listen(t), listen(t)
+	ours, theirs := listenEven(t), listenEven(t)
 	_, _ = e.phone.WriteToUDPAddrPort(message("INVITE sip:b@x SIP/2.0", at(ours), at(e.phone)), e.path.Server())
 	got, image, ok := e.read(e.node, 5*time.Second)
 	if !ok || bytes.Contains(got, []byte(at(e.phone).String())) || !bytes.Contains(got, []byte("<sip:x@"+image.String()+">")) {
@@ -120,7 +131,7 @@ func TestEveryPacketIsAccountedFor(t *testing.T) {
 	const n, delay = 1000, 30 * time.Millisecond
 	bad := Way{Delay: delay, Jitter: 5 * time.Millisecond, Loss: 0.1, Duplicate: 0.05, Reorder: 0.05}
 	e := newEnds(t, Ways{Media: bad}, Ways{})
-	ours, theirs := listen(t), listen(t)
+	ours, theirs := listenEven(t), listenEven(t)
 	_, _ = e.phone.WriteToUDPAddrPort(message("INVITE sip:b@x SIP/2.0", at(ours), at(e.phone)), e.path.Server())
 	_, image, _ := e.read(e.node, 5*time.Second)
 	_, _ = e.node.WriteToUDPAddrPort(message("SIP/2.0 200 OK", at(theirs), at(e.node)), image)
