@@ -205,6 +205,7 @@ func TestPatience(t *testing.T) {
 				conn := l.connect("192.0.2.1")
 				begin := time.Now()
 				c.do(t, conn)
+				_ = conn.SetReadDeadline(begin.Add(3 * time.Hour)) // else one that stays would stay for ever
 				_, _ = io.Copy(io.Discard, conn)
 				if took := time.Since(begin).Round(time.Second); took != c.want {
 					t.Errorf("closed after %v, want %v", took, c.want)
@@ -367,6 +368,7 @@ func TestTrustDoesNotSaveADrip(t *testing.T) {
 		begin := time.Now()
 		time.Sleep(time.Second)
 		a.stream(flowOf(a)).trust()
+		_ = conn.SetReadDeadline(begin.Add(3 * time.Hour))
 		_, _ = io.Copy(io.Discard, conn)
 		if took := time.Since(begin).Round(time.Second); took != 10*time.Second {
 			t.Errorf("closed after %v", took)
