@@ -205,7 +205,7 @@ func (s sight) frame(out screen, height int, now time.Time) []byte {
 	title := s.title() + " at " + now.Format("15:04:05")
 	colour := bold
 	if !s.lost.IsZero() {
-		title, colour = fmt.Sprintf("%s since %s", s.title(), lasted(now.Sub(s.lost))), yellow
+		title, colour = fmt.Sprintf("the node has stopped %s ago; waiting for it", lasted(now.Sub(s.lost))), yellow
 	}
 	lines := []string{out.colour(colour, cut(title, out.width))}
 	if rows.Len() > 0 {
