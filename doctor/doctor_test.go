@@ -99,6 +99,7 @@ func TestElsewhere(t *testing.T) {
 		{c, []Socket{udp("10.0.0.1:5060"), udp("0.0.0.0:5062")}, "BATON_LISTEN_UDP=:5064 BATON_LISTEN_TCP=:5064 run"},
 		{c, []Socket{{Network: "tcp", Addr: netip.MustParseAddrPort("[::]:5061")}}, "BATON_LISTEN_TLS=:5063 run"},
 		{c, []Socket{{Network: "tcp", Addr: netip.MustParseAddrPort("[::]:5062")}}, ""},
+		{config.Listen{UDP: ":5060", TCP: "off", TLS: ":5062"}, []Socket{udp("0.0.0.0:5060")}, "BATON_LISTEN_UDP=:5064 run"},
 		{own, []Socket{udp("127.0.0.1:5060")}, "BATON_LISTEN_UDP=127.0.0.1:5062 run"},
 		{own, []Socket{udp("127.0.0.2:5060")}, ""},
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"baton/call"
 	"baton/registrar"
 )
 
@@ -45,6 +47,41 @@ func TestInspect(t *testing.T) {
 		if _, err := Inspect(dir); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("broken %s: %v", name, err)
 		}
+	}
+}
+
+// TestInspectWalks wants a broken page to be found that holds neither users nor devices.
+func TestInspectWalks(t *testing.T) {
+	dir := t.TempDir()
+	b, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	marker := bytes.Repeat([]byte("here is a call "), 200) // larger than what stands within another page
+	b.Put(call.Stored{ID: "one", Epoch: 1, Version: 1, Blob: marker}, func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "state.db")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(content, marker)
+	if at < 0 {
+		t.Fatal("the call is not in the file")
+	}
+	page := at / os.Getpagesize() * os.Getpagesize()
+	clear(content[page : page+os.Getpagesize()])
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inspect(dir); err == nil || !strings.Contains(err.Error(), "state.db") {
+		t.Errorf("a page of zeros: %v", err)
 	}
 }
 
