@@ -88,6 +88,9 @@ func (f *framer) head() ([]byte, error) {
 	first := true
 	for {
 		chunk, err := f.r.ReadSlice('\n')
+		if err != nil && err != bufio.ErrBufferFull {
+			return nil, fmt.Errorf("read headers: %w", err)
+		}
 		head = append(head, chunk...)
 		if first && !startsMessage(chunk) {
 			return nil, &framingError{nil, errNotSIP}
@@ -96,13 +99,7 @@ func (f *framer) head() ([]byte, error) {
 		if len(head) > maxMessage {
 			return nil, &framingError{nil, errors.New("headers do not end")}
 		}
-		if err == bufio.ErrBufferFull {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read headers: %w", err)
-		}
-		if bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+		if err == nil && bytes.HasSuffix(head, []byte("\r\n\r\n")) {
 			return head, nil
 		}
 	}

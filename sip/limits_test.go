@@ -168,6 +168,7 @@ func TestPatience(t *testing.T) {
 	}{
 		{"silent after connect", false, func(*testing.T, net.Conn) {}, 10 * time.Second, "slow_first"},
 		{"half a message", false, func(_ *testing.T, c net.Conn) { _, _ = c.Write([]byte("INVITE sip:a SIP/2.0\r\nVia: x")) }, 10 * time.Second, "slow_first"},
+		{"half a method", false, func(_ *testing.T, c net.Conn) { _, _ = c.Write([]byte("REGI")) }, 10 * time.Second, "slow_first"},
 		{"drips its first message", false, func(_ *testing.T, c net.Conn) { drip(c, "INVITE sip:a:b@c SIP/2.0 ") }, 10 * time.Second, "slow_first"},
 		{"drips a body", false, func(_ *testing.T, c net.Conn) {
 			head, _, _ := strings.Cut(msg{method: "OPTIONS", body: strings.Repeat("x", 60000)}.String(), "xxx")
