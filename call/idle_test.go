@@ -3,6 +3,7 @@ package call
 import (
 	"log/slog"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,16 +16,16 @@ import (
 // counting is a store that takes everything at once, and a log that keeps nothing.
 type counting struct {
 	journal.Journal
-	puts, ends int
+	puts, ends atomic.Int64
 }
 
 func (s *counting) Put(_ Stored, done func(error)) {
-	s.puts++
+	s.puts.Add(1)
 	done(nil)
 }
 
 func (s *counting) End(_ string, _ uint64, done func(error)) {
-	s.ends++
+	s.ends.Add(1)
 	done(nil)
 }
 
@@ -45,7 +46,7 @@ func TestAgentOfFourHours(t *testing.T) {
 		c.post(func() { c.changeState(StateUp) })
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		goroutines, puts := runtime.NumGoroutine(), s.puts
+		goroutines, puts := runtime.NumGoroutine(), s.puts.Load()
 		for hour := range 4 {
 			time.Sleep(time.Hour)
 			timers := make(chan int)
@@ -56,7 +57,7 @@ func TestAgentOfFourHours(t *testing.T) {
 		}
 		synctest.Wait()
 		looks := int(4 * time.Hour / lookEvery)
-		if n := s.puts - puts; n < looks-2 || n > looks+2 {
+		if n := int(s.puts.Load() - puts); n < looks-2 || n > looks+2 {
 			t.Errorf("%d writes in four hours, want one for each of %d looks", n, looks)
 		}
 		if n := runtime.NumGoroutine(); n > goroutines {
@@ -64,8 +65,8 @@ func TestAgentOfFourHours(t *testing.T) {
 		}
 		c.post(func() { c.end("over") })
 		b.running.Wait()
-		if s.ends != 1 {
-			t.Errorf("the record was deleted %d times", s.ends)
+		if s.ends.Load() != 1 {
+			t.Errorf("the record was deleted %d times", s.ends.Load())
 		}
 		b.stop()
 	})

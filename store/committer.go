@@ -38,7 +38,8 @@ type committer struct {
 	queue  []write
 	closed bool
 
-	entries counter // owned by whoever commits
+	turn    sync.Mutex // of who commits: run, and close when run has ended or not begun
+	entries counter    // guarded by turn
 }
 
 func newCommitter(db *bbolt.DB, log *slog.Logger) (*committer, error) {
@@ -101,20 +102,31 @@ func (c *committer) close() {
 }
 
 func (c *committer) flush() {
-	for batch := c.take(); len(batch) > 0; batch = c.take() {
-		for i, err := range c.write(batch) {
-			batch[i].tell(err)
-		}
-		if c.entries.now.count > c.keep.entries+c.keep.slack() {
-			c.trim()
-		}
+	for c.flushBatch() {
 	}
 }
 
-// trim keeps pace with a log that grows by up to a batch at once.
+// flushBatch commits what is queued now; false says that nothing was.
+func (c *committer) flushBatch() bool {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	batch := c.take()
+	if len(batch) == 0 {
+		return false
+	}
+	for i, err := range c.write(batch) {
+		batch[i].tell(err)
+	}
+	if c.entries.now.count > c.keep.entries+c.keep.slack() {
+		c.trim()
+	}
+	return true
+}
+
+// trim keeps pace with a log that grows by up to a batch at once; turn is held.
 func (c *committer) trim() {
 	for range maxBatch/tidyStep + 1 {
-		if !c.tidy() {
+		if !c.tidySome() {
 			return
 		}
 	}

@@ -30,6 +30,13 @@ func (b *Bolt) Keep(age time.Duration, entries int) { b.commit.keep = retention{
 
 // tidy deletes some of what the log holds too much of, in a transaction of its own; more says that some is left.
 func (c *committer) tidy() (more bool) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	return c.tidySome()
+}
+
+// tidySome is tidy for who has the turn.
+func (c *committer) tidySome() (more bool) {
 	old := time.Unix(0, 0)
 	if c.keep.age > 0 {
 		old = time.Now().Add(-c.keep.age)

@@ -39,12 +39,15 @@ func filled(t *testing.T, n int) *Bolt {
 
 func (b *Bolt) count(t *testing.T) int {
 	t.Helper()
+	b.commit.turn.Lock()
 	all, err := b.Entries(time.Time{}, time.Time{}, 0)
+	counted := b.commit.entries.now.count
+	b.commit.turn.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(all) != b.commit.entries.now.count {
-		t.Errorf("log has %d entries and counts %d", len(all), b.commit.entries.now.count)
+	if len(all) != counted {
+		t.Errorf("log has %d entries and counts %d", len(all), counted)
 	}
 	return len(all)
 }
