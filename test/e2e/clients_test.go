@@ -86,9 +86,14 @@ func TestMovesOfBaresips(t *testing.T) {
 	pause(time.Second)
 	for i := range moves {
 		to := 1 - i%2
-		if out, err := w.CLI("move", "--user", "alice", fmt.Sprint(index[to == 1])); err != nil {
-			t.Fatalf("move %d: %v %s", i+1, err, out)
+		var r report
+		asked := time.Now()
+		if err := w.JSON(&r, "move", "--user", "alice", fmt.Sprint(index[to == 1]), "--json"); err != nil {
+			t.Fatalf("move %d: %v", i+1, err)
 		}
+		// what the node says of it, to tell a gap of the node's from one of a softphone that fell silent
+		t.Logf("move %d took %s: far gap %.0f ms, %d lost, switch %.0f ms, answer to media %.0f ms", i+1,
+			time.Since(asked).Round(time.Millisecond), r.Far.GapMS, r.Far.Lost, r.SwitchMS, r.AnswerToMedia)
 		alice[1-to].await("CALL_CLOSED", 5*time.Second)
 		pause(700 * time.Millisecond)
 	}
