@@ -132,8 +132,8 @@ type player struct {
 	// owned by run
 	terms *terms // for which voice was chosen
 	voice voice
-	out   outgoing
-	n     int // frames played
+	out   *outgoing // never changed, only replaced: the line remembers it
+	n     int       // frames played
 	p     packet
 }
 
@@ -192,7 +192,7 @@ func (p *player) play(due, now time.Duration) bool {
 	p.p.ts += uint32(ticks(toneFrame, p.p.rate))
 	p.p.now, p.p.due = now, due
 	p.n++
-	l.offer(&p.source, &p.p, &p.out)
+	l.offer(&p.source, &p.p, p.out)
 	return true
 }
 
@@ -223,6 +223,6 @@ func (p *player) choose() {
 		return
 	}
 	c := t.send[i]
-	p.voice, p.out = voiceOf(p.tone, c), outgoing{ok: true, pt: c.PT, codec: c}
+	p.voice, p.out = voiceOf(p.tone, c), &outgoing{ok: true, pt: c.PT, codec: c}
 	p.p.rate = uint32(c.Rate)
 }
