@@ -149,7 +149,7 @@ func (tr *trial) hangUpFar() {
 // check compares what the phones see with what people did.
 func (tr *trial) check() {
 	tr.pending.Wait()
-	tr.eventually("moves settle", 15*time.Second, tr.settledDown)
+	tr.eventually("moves settle", 20*time.Second, tr.stays)
 	calls := tr.b.Calls("")
 	mine := tr.talking()
 	switch {
@@ -183,6 +183,15 @@ func (tr *trial) somebodyHungUp() bool {
 		}
 	}
 	return false
+}
+
+// stays says that things have settled and are so a moment later too: a device that hangs up as it answers has done so.
+func (tr *trial) stays() bool {
+	if !tr.settledDown() {
+		return false
+	}
+	time.Sleep(300 * time.Millisecond)
+	return tr.settledDown()
 }
 
 // settledDown says that no leg is half-way and each side has at most one call.
