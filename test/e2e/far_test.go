@@ -172,13 +172,7 @@ func (f *far) judge() verdict {
 	}
 	v.countFar(f, passed)
 	v.countNear(f, now)
-	for _, path := range f.paths {
-		for _, p := range path.Packets() {
-			if p.Dropped {
-				v.byWire++
-			}
-		}
-	}
+	v.byWire = f.dropped()
 	own := slices.DeleteFunc(f.paths[f.bob].Packets(), func(p wire.Packet) bool { return !p.Up || p.Kind != wire.RTP })
 	gap, _ := phone.LongestGap(streamOf(own), f.since, now)
 	v.stall = max(0, gap-phone.Frame)
@@ -188,6 +182,19 @@ func (f *far) judge() verdict {
 		}
 	}
 	return v
+}
+
+// dropped counts what the wires have let nobody have so far.
+func (f *far) dropped() int {
+	n := 0
+	for _, path := range f.paths {
+		for _, p := range path.Packets() {
+			if p.Dropped {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // countFar compares what alice's devices got through to the node with what the node sent to bob: between the first and the
@@ -315,18 +322,19 @@ func TestMovesOverARestlessPath(t *testing.T) {
 func TestLossySignalling(t *testing.T) {
 	way := wire.Way{Delay: 20 * time.Millisecond, Loss: 0.1, Duplicate: 0.1}
 	f := newFar(t, wire.Ways{SIP: way, Media: wire.Way{Delay: 20 * time.Millisecond}}, "udp", "udp")
-	for i := range 12 {
+	for i := 0; i < 12 || f.dropped() < 12 && i < 60; i++ { // twelve moves lose eight to sixteen as a rule, but now and then five
 		f.reports = append(f.reports, f.shift([]string{"cli", "refer", "pull"}[i%3], 1-f.at))
 		f.id() // one call is listed
 	}
 	v := f.judge()
 	all := switches(f.reports)
 	t.Logf("%d moves: switch_ms p50 %v, max %v; the wires dropped %d datagrams", len(all), phone.Quantile(all, 0.5), all[len(all)-1], v.byWire)
-	if v.byWire < 8 {
-		t.Errorf("the wires dropped %d datagrams: nothing was tried", v.byWire)
+	if v.byWire < 12 {
+		t.Errorf("the wires dropped %d datagrams in %d moves: nothing was tried", v.byWire, len(all))
 	}
 	f.oneStream(v, 25*time.Millisecond)
 	f.over()
+	f.noneLeft()
 	for i := range 6 {
 		f.callOnce(i)
 	}
@@ -347,6 +355,13 @@ func (f *far) callOnce(i int) {
 		f.t.Errorf("bob's phone rang a second time: %s", again.ID())
 	default:
 	}
+	f.noneLeft()
+}
+
+// noneLeft waits until the node has let go of every call: a phone hears of its end at once, the node that the phone has
+// heard of it only when an answer to one of its BYEs gets through.
+func (f *far) noneLeft() {
+	f.t.Helper()
 	f.Eventually(10*time.Second, "no call to be listed", func() error {
 		var calls []struct{ ID, State string }
 		if err := f.JSON(&calls, "calls", "--json"); err != nil || len(calls) == 0 {
