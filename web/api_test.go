@@ -279,6 +279,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/api/v1/log", "", 200, `[]`},
 		{"GET", "/api/v1/log?n=0", "", 400, `n: \"0\" is not between`},
 		{"GET", "/api/v1/log?since=today", "", 400, `since: \"today\" is no time`},
+		{"GET", "/debug/pprof/goroutine?debug=1", "", 200, `goroutine profile`},
 		{"GET", "/api/v2/calls", "", 404, `nothing here`},
 		{"PUT", "/api/v1/calls", "", 404, `nothing here`},
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"baton/call"
@@ -94,7 +95,16 @@ func NewServer(o Options) *Server {
 	})
 	s.mux.HandleFunc("GET /api/v1/log/follow", s.follow)
 	s.mux.HandleFunc("GET /api/v1/calls/follow", s.followCalls)
+	s.profiles()
 	return s
+}
+
+// profiles serves Go's profiles, at their usual place. They are for the control socket: nobody else may slow the node down by
+// asking for one.
+func (s *Server) profiles() {
+	s.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	s.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	s.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 // ServeHTTP answers one request.
