@@ -35,6 +35,7 @@ type ctrl struct {
 	mu                 sync.Mutex
 	foreign, malformed counter
 	terms              *terms
+	spoke              bool           // RTCP was sent
 	source             netip.AddrPort // where RTCP last came from, on its own port
 	due                time.Duration
 	senderReport       uint32        // middle of the NTP time of the peer's last (LSR)
@@ -158,12 +159,13 @@ func (s *Stream) report(now time.Duration) {
 	s.sendRTCP(s.account(now))
 }
 
-// goodbye ends the stream's session (RFC 3550 §6.6).
+// goodbye ends the stream's session (RFC 3550 §6.6), if anything was sent in it: who never spoke must not take his leave
+// (§6.3.7).
 func (s *Stream) goodbye(now time.Duration) {
 	c := &s.ctrl
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.terms == nil {
+	if c.terms == nil || !c.spoke && s.line.first.Load() == 0 {
 		return
 	}
 	s.sendRTCP(append(s.account(now), &rtcp.Goodbye{Sources: []uint32{s.line.ssrc}}))
@@ -234,6 +236,7 @@ func (s *Stream) sendRTCP(packets []rtcp.Packet) {
 		to = c.source
 	}
 	if to.IsValid() {
+		c.spoke = true
 		_, _ = from.WriteToUDPAddrPort(b, to) // lost reports are made up for by the next
 	}
 }

@@ -88,6 +88,17 @@ func TestSenderReportsStayTrue(t *testing.T) {
 	}
 }
 
+// TestNoFarewell: who has sent nothing must not say BYE (RFC 3550 §6.3.7).
+func TestNoFarewell(t *testing.T) {
+	r := newRoom(t)
+	a, b := r.phone("203.0.113.5"), r.phone("198.51.100.7")
+	bridge(a, b)
+	a.s.Close()
+	if all, _ := r.reports(a); len(all) > 0 {
+		t.Errorf("a stream that never spoke sent %T", all[len(all)-1])
+	}
+}
+
 func TestReceptionReports(t *testing.T) {
 	r := newRoom(t)
 	a, b := r.phone("203.0.113.5"), r.phone("198.51.100.7")
