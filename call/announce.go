@@ -40,19 +40,14 @@ func (b *B2BUA) play(c *Call, x *sip.Exchange, caller registrar.User, offer *med
 		return err
 	}
 	c.seats[0].holder = l
-	c.listen(l, func() { c.cancelled(l) })
-	c.post(func() {
+	return b.start(c, func() {
+		c.listen(l, func() { c.cancelled(l) })
 		if err := c.tell(l, offer, n); err != nil {
 			_ = x.Respond(b.reply(err))
 			c.closeLeg(l)
 			c.end(n.why)
 		}
 	})
-	if !b.start(c) {
-		l.stream.Close()
-		return refusal(503, "baton is stopping")
-	}
-	return nil
 }
 
 func (c *Call) tell(l *Leg, offer *media.Description, n notice) error {

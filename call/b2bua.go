@@ -157,20 +157,27 @@ func (b *B2BUA) deleteRecord(id string, epoch uint64, pause time.Duration, tried
 	})
 }
 
-// start makes c one of the node's calls and gives it its goroutine. False while draining.
-func (b *B2BUA) start(c *Call) bool {
+// start makes c one of the node's calls; first is what its agent does first. While the node stops it gives back what c holds.
+func (b *B2BUA) start(c *Call, first func()) error {
+	if !b.enter(c) {
+		for _, l := range c.legs {
+			l.stream.Close()
+		}
+		return refusal(503, "baton is stopping")
+	}
+	c.do(first)
+	return nil
+}
+
+// enter takes c in, unless the node is draining.
+func (b *B2BUA) enter(c *Call) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.draining {
-		return false
+	if !b.draining {
+		b.calls[c.id] = c
+		b.running.Add(1)
 	}
-	b.calls[c.id] = c
-	b.running.Add(1)
-	go func() {
-		defer b.running.Done()
-		c.run()
-	}()
-	return true
+	return !b.draining
 }
 
 func (b *B2BUA) forget(c *Call) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"baton/journal"
+	"baton/serial"
 )
 
 // State is where a call is in its life.
@@ -25,21 +26,21 @@ const (
 	StateEnded  State = "ended"
 )
 
-// Call connects seats. One goroutine (run) owns it; everybody else posts to its mailbox.
+// Call connects seats. Its agent owns it: the closures of its mailbox, which run one at a time. Everybody else posts.
 type Call struct {
 	// set once
 	b       *B2BUA
 	id      string
 	log     *slog.Logger
-	mail    *mailbox
+	mail    serial.Queue
 	ctx     context.Context // of the node, not of the call: BYEs go out after the call's end
-	done    chan struct{}   // closed when run has returned
+	done    chan struct{}   // closed when the agent has nothing more to do
 	started time.Time
 
-	open   atomic.Int64            // exchanges and writes under way that will still post
 	public atomic.Pointer[summary] // what others may know without asking
 
-	// owned by run
+	// owned by the agent
+	open      int // exchanges and writes under way that will still post
 	epoch     uint64
 	state     State
 	up        time.Time
@@ -64,27 +65,31 @@ type Call struct {
 
 func (b *B2BUA) newCall(ctx context.Context) *Call {
 	id := newID()
-	return &Call{
-		b: b, id: id, log: b.Log.With("call", id), mail: newMailbox(), ctx: ctx, done: make(chan struct{}),
+	c := &Call{
+		b: b, id: id, log: b.Log.With("call", id), ctx: ctx, done: make(chan struct{}),
 		started: time.Now(), state: StateSetup, timers: map[*time.Timer]struct{}{},
 	}
+	c.mail.Guard, c.mail.Settled, c.mail.Ended = c.guard, c.settled, c.gone
+	return c
 }
 
-func (c *Call) post(f func()) bool { return c.mail.post(f) }
+// post has f run in the agent, later: the caller may hold locks, or be in a hurry. False: the call has gone.
+func (c *Call) post(f func()) bool { return c.mail.Post(f) }
 
-// run is the call's agent: it returns when the call has ended and nothing is under way any more.
-func (c *Call) run() {
-	defer close(c.done)
-	for {
-		for _, f := range c.mail.take() {
-			c.guard(f)
-		}
-		c.publish()
-		if c.state == StateEnded && c.open.Load() == 0 && c.mail.close() {
-			return
-		}
-		<-c.mail.wake
-	}
+// do has f run in the agent, now if it is free: the caller holds no lock and is not on the way of audio.
+func (c *Call) do(f func()) bool { return c.mail.Do(f) }
+
+// settled is called when the agent has done all there was: what others see is renewed. It says whether the call has ended and
+// nothing is under way any more.
+func (c *Call) settled() bool {
+	c.publish()
+	return c.state == StateEnded && c.open == 0
+}
+
+// gone is the end of the agent.
+func (c *Call) gone() {
+	close(c.done)
+	c.b.running.Done()
 }
 
 // guard runs one event; a panic costs this call, never the node.
@@ -121,19 +126,21 @@ func (c *Call) closeAll() {
 	c.finishIfEmpty()
 }
 
-// hold and release count what will still post to the mailbox.
-func (c *Call) hold() { c.open.Add(1) }
+// hold keeps the agent until landed: something is under way.
+func (c *Call) hold() { c.open++ }
 
-func (c *Call) release() {
-	c.post(func() { c.open.Add(-1) })
+// landed runs f, in the agent, as the end of what hold was called for.
+func (c *Call) landed(f func()) {
+	c.open--
+	f()
 }
 
-// exchange runs f, which waits for the network, in a goroutine of its own; f posts its result back.
-func (c *Call) exchange(f func()) {
+// exchange runs f, which waits for the network, in a goroutine of its own; what f returns is then done in the agent.
+func (c *Call) exchange(f func() func()) {
 	c.hold()
 	go func() {
-		defer c.release()
-		f()
+		then := f()
+		c.do(func() { c.landed(then) })
 	}()
 }
 
@@ -144,7 +151,7 @@ func (c *Call) after(d time.Duration, f func()) *time.Timer {
 	}
 	var t *time.Timer
 	t = time.AfterFunc(d, func() {
-		c.post(func() {
+		c.do(func() {
 			if _, live := c.timers[t]; live {
 				delete(c.timers, t)
 				f()
@@ -173,7 +180,10 @@ func (c *Call) changeState(to State) {
 }
 
 // end hangs up everybody who is still there. The record says so before the first BYE leaves.
-func (c *Call) end(why string) {
+func (c *Call) end(why string) { c.endWithout(nil, why) }
+
+// endWithout is end when one leg is gone already. The others hear no tone for a seat that nobody comes back to.
+func (c *Call) endWithout(gone *Leg, why string) {
 	if c.state == StateEnding || c.state == StateEnded {
 		return
 	}
@@ -189,7 +199,11 @@ func (c *Call) end(why string) {
 		c.report(m)
 	}
 	for _, l := range slices.Clone(c.legs) {
-		c.drop(l)
+		if l == gone {
+			c.closeLeg(l)
+		} else {
+			c.drop(l)
+		}
 	}
 	c.finishIfEmpty()
 }
@@ -199,8 +213,8 @@ func (c *Call) finishIfEmpty() {
 	if c.state != StateEnding || len(c.legs) > 0 {
 		return
 	}
-	c.hold()
-	c.b.deleteRecord(c.id, c.epoch, time.Second, c.release)
+	c.b.running.Add(1) // the node must not stop before the record is gone
+	c.b.deleteRecord(c.id, c.epoch, time.Second, c.b.running.Done)
 	c.finish()
 }
 

@@ -15,7 +15,7 @@ const patience = 50 * time.Millisecond
 //	commit ──▶ write ──done──▶ acts of that version, in order
 //	             └─ 50 ms ───▶ acts anyway, unsafe
 //
-// Owned by the call's run.
+// Owned by the call's agent.
 type committer struct {
 	version uint64 // of the newest snapshot wanted
 	writing uint64 // version in flight, 0 = none
@@ -29,6 +29,7 @@ type committer struct {
 type act struct {
 	version uint64
 	do      func()
+	overdue *time.Timer
 }
 
 // commit writes the call's record and then runs the act; the agent goes on receiving meanwhile. An act looks at the
@@ -36,8 +37,7 @@ type act struct {
 func (c *Call) commit(then func()) {
 	c.store.version++
 	version := c.store.version
-	c.store.acts = append(c.store.acts, act{version, then})
-	c.after(patience, func() { c.runOverdue(version) })
+	c.store.acts = append(c.store.acts, act{version, then, c.after(patience, func() { c.runOverdue(version) })})
 	c.write()
 }
 
@@ -68,9 +68,14 @@ func (c *Call) write() {
 	version := c.store.version
 	c.store.writing = version
 	c.hold()
-	c.b.Store.Put(Stored{ID: c.id, Epoch: c.epoch, Version: version, Blob: blob}, func(err error) {
-		c.post(func() { c.written(version, err) })
-		c.release()
+	put := c.b.Store.PutLater
+	if len(c.store.acts) > 0 {
+		put = c.b.Store.Put
+	}
+	put(Stored{ID: c.id, Epoch: c.epoch, Version: version, Blob: blob}, func(err error) {
+		c.do(func() {
+			c.landed(func() { c.written(version, err) })
+		})
 	})
 }
 
@@ -125,9 +130,10 @@ func (c *Call) markUnsafe(why string, err error) {
 // runActs runs the acts whose snapshot is stored, in order.
 func (c *Call) runActs(version uint64) {
 	for len(c.store.acts) > 0 && c.store.acts[0].version <= version && !c.abandoned {
-		do := c.store.acts[0].do
+		a := c.store.acts[0]
 		c.store.acts = c.store.acts[1:]
-		do()
+		c.stop(a.overdue)
+		a.do()
 	}
 }
 

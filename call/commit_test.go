@@ -47,6 +47,8 @@ func (f *faultyStore) Put(s call.Stored, done func(error)) {
 	put()
 }
 
+func (f *faultyStore) PutLater(s call.Stored, done func(error)) { f.Put(s, done) }
+
 func newPair(t *testing.T) (*rig, *phone.Phone, *phone.Phone) {
 	r := newRig(t, nil)
 	r.user("alice", "101")

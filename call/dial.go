@@ -13,7 +13,7 @@ import (
 )
 
 // dial rings a growing set of devices of one user: a device that registers meanwhile joins, the first 2xx wins and the
-// others are told that the call was completed elsewhere. Owned by its call's run.
+// others are told that the call was completed elsewhere. Owned by its call's agent.
 type dial struct {
 	// set once
 	c       *Call
@@ -87,11 +87,11 @@ func (d *dial) send(l *Leg) {
 	l.invite = l.dialog.NewRequest("INVITE", sip.Body{Type: sdpType, Data: l.local.Marshal()}, headers...)
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	l.cancel = cancel
-	c.exchange(func() {
+	c.exchange(func() func() {
 		resp, err := c.b.Agent.Invite(ctx, l.invite, func(r *sip.Response) {
-			c.post(func() { d.provisional(l, r) })
+			c.do(func() { d.provisional(l, r) })
 		})
-		c.post(func() { d.final(l, resp, err) })
+		return func() { d.final(l, resp, err) }
 	})
 }
 

@@ -35,6 +35,23 @@ func TestCallerIsGoneAtTheAnswer(t *testing.T) {
 	r.nothingLeft()
 }
 
+// TestNoToneAtTheEnd: who is hung up on hears no tone for somebody that will not come back.
+func TestNoToneAtTheEnd(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	out, in := r.connect(alice, bob)
+	r.faults.fault(40*time.Millisecond, nil) // the BYE waits for the record: time enough to hear one
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	r.faults.fault(0, nil)
+	for _, p := range in.Media().Heard() {
+		if p.Source == 0 {
+			t.Fatal("bob heard a tone before his BYE")
+		}
+	}
+	r.nothingLeft()
+}
+
 // TestPullerIsGoneAtTheAnswer is the same for a device that pulls: the move fails and the seat can be moved again.
 func TestPullerIsGoneAtTheAnswer(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,8 @@ func (s *counting) Put(_ Stored, done func(error)) {
 	done(nil)
 }
 
+func (s *counting) PutLater(r Stored, done func(error)) { s.Put(r, done) }
+
 func (s *counting) End(_ string, _ uint64, done func(error)) {
 	s.ends.Add(1)
 	done(nil)
@@ -40,10 +42,9 @@ func TestAgentOfFourHours(t *testing.T) {
 		b := New(Options{Config: config.Default().Call, Store: s, Journal: s, Log: slog.New(slog.DiscardHandler)})
 		c := b.newCall(b.ctx)
 		c.seats = []*Seat{newSeat(registrar.User{Name: "alice"}), newSeat(registrar.User{Name: "bob"})}
-		if !b.start(c) {
-			t.Fatal("not started")
+		if err := b.start(c, func() { c.changeState(StateUp) }); err != nil {
+			t.Fatal(err)
 		}
-		c.post(func() { c.changeState(StateUp) })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		goroutines, puts := runtime.NumGoroutine(), s.puts.Load()

@@ -50,8 +50,7 @@ func (c *Call) onBye(l *Leg, x *sip.Exchange) {
 		c.closeLeg(l)
 		c.commit(func() {})
 	case holder:
-		c.closeLeg(l)
-		c.end("ended by " + l.seat.user.Name)
+		c.endWithout(l, "ended by "+l.seat.user.Name)
 	default: // it was on its way out
 		c.closeLeg(l)
 	}
@@ -82,8 +81,8 @@ func (c *Call) onReinvite(l *Leg, x *sip.Exchange) {
 		l.local, l.owes = local, true
 	}
 	x.Watch(sip.Watch{
-		Acked:   func(b sip.Body) { c.post(func() { c.onAck(l, b) }) },
-		Unacked: func() { c.post(func() { c.onNoAck(l) }) },
+		Acked:   func(b sip.Body) { c.do(func() { c.onAck(l, b) }) },
+		Unacked: func() { c.do(func() { c.onNoAck(l) }) },
 	})
 	_ = x.Respond(sip.Reply{Code: 200, Body: sip.Body{Type: sdpType, Data: local.Marshal()}})
 	c.wire()

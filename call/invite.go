@@ -105,9 +105,9 @@ func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, e
 // listen has what becomes of the INVITE told to the agent.
 func (c *Call) listen(l *Leg, cancelled func()) {
 	l.exchange.Watch(sip.Watch{
-		Cancelled: func() { c.post(cancelled) },
-		Acked:     func(b sip.Body) { c.post(func() { c.onAck(l, b) }) },
-		Unacked:   func() { c.post(func() { c.onNoAck(l) }) },
+		Cancelled: func() { c.do(cancelled) },
+		Acked:     func(b sip.Body) { c.do(func() { c.onAck(l, b) }) },
+		Unacked:   func() { c.do(func() { c.onNoAck(l) }) },
 	})
 }
 
@@ -121,16 +121,11 @@ func (b *B2BUA) place(x *sip.Exchange, caller registrar.User, offer *media.Descr
 		return err
 	}
 	from.holder = l
-	c.listen(l, func() { c.cancelled(l) })
-	c.post(func() {
+	return b.start(c, func() {
+		c.listen(l, func() { c.cancelled(l) })
 		c.note(journal.CallStarted, journal.Entry{Device: l.device.Name})
 		c.reach(l, target)
 	})
-	if !b.start(c) {
-		l.stream.Close()
-		return refusal(503, "baton is stopping")
-	}
-	return nil
 }
 
 // ring starts to dial the target's devices for the caller's leg.

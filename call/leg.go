@@ -30,7 +30,7 @@ const (
 	legClosed    legState = "closed"
 )
 
-// Leg is one SIP dialog with its media to one device. Owned by its call's run.
+// Leg is one SIP dialog with its media to one device. Owned by its call's agent.
 type Leg struct {
 	id     string
 	seat   *Seat
@@ -101,7 +101,7 @@ func (l *Leg) alive() bool { return l.state == legUp || l.state == legAnswered }
 func (c *Call) attach(l *Leg) {
 	c.b.index(c, l)
 	c.b.Agent.Attach(l.dialog, l.seat.user.Name, func(x *sip.Exchange) {
-		if !c.post(func() { c.inDialog(l, x) }) {
+		if !c.do(func() { c.inDialog(l, x) }) {
 			_ = x.Respond(sip.Reply{Code: 481})
 		}
 	})
@@ -201,8 +201,7 @@ const orderPatience = 500 * time.Millisecond
 func (c *Call) request(l *Leg, out sip.Outgoing, patience time.Duration, then func(error)) {
 	before, done := l.sent, make(chan struct{})
 	l.sent = done
-	c.exchange(func() {
-		defer close(done)
+	c.exchange(func() func() {
 		if before != nil {
 			select {
 			case <-before:
@@ -212,7 +211,8 @@ func (c *Call) request(l *Leg, out sip.Outgoing, patience time.Duration, then fu
 		ctx, cancel := context.WithTimeout(c.ctx, patience)
 		defer cancel()
 		_, err := c.b.Agent.Do(ctx, out)
-		c.post(func() { then(err) })
+		close(done)
+		return func() { then(err) }
 	})
 }
 

@@ -26,7 +26,7 @@ const (
 )
 
 // move replaces the leg that holds a seat (docs/moves.md). Make before break: the old leg talks until the new one has been
-// answered and heard. Owned by its call's run.
+// answered and heard. Owned by its call's agent.
 type move struct {
 	// set once
 	c     *Call

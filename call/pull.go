@@ -16,7 +16,7 @@ func (b *B2BUA) pull(x *sip.Exchange, caller registrar.User, offer *media.Descri
 			tone: media.ToneUnknown, code: 404, why: "no live call of " + caller.Name + " to bring here",
 		})
 	}
-	asked := c.post(func() {
+	asked := c.do(func() {
 		if err := c.pulled(x, offer, seat, nil); err != nil {
 			_ = x.Respond(b.reply(err))
 		}
@@ -42,7 +42,7 @@ func (b *B2BUA) inviteReplaces(x *sip.Exchange, caller registrar.User, offer *me
 	if r.EarlyOnly {
 		return refusal(486, "the dialog is confirmed") // RFC 3891 §3
 	}
-	asked := owner.call.post(func() {
+	asked := owner.call.do(func() {
 		if err := owner.call.pulled(x, offer, 0, owner.leg); err != nil {
 			_ = x.Respond(b.reply(err))
 		}

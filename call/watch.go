@@ -131,9 +131,9 @@ func (c *Call) reinvite(l *Leg, offer media.Description) {
 	}
 	l.offers = true
 	out := l.dialog.NewRequest("INVITE", sip.Body{Type: sdpType, Data: offer.Marshal()})
-	c.exchange(func() {
+	c.exchange(func() func() {
 		resp, err := c.b.Agent.Invite(c.ctx, out, func(*sip.Response) {})
-		c.post(func() { c.reinvited(l, offer, out, resp, err) })
+		return func() { c.reinvited(l, offer, out, resp, err) }
 	})
 }
 

@@ -147,9 +147,6 @@ func allowed(o Options) string {
 
 // Run serves until ctx ends, then closes every connection and waits for all that was started.
 func (a *Agent) Run(ctx context.Context) error {
-	for _, s := range a.shards {
-		a.wg.Go(s.run)
-	}
 	if a.udp != nil {
 		a.wg.Go(a.serveUDP)
 	}
@@ -175,18 +172,19 @@ func (a *Agent) Close() {
 	close(a.done)
 	a.closeListeners()
 	for _, s := range a.shards {
-		s.queue.close()
+		s.queue.Close()
 		s.stopTimers()
 	}
 }
 
 // spawn runs fn in a goroutine that Run waits for, unless the agent has stopped.
-func (a *Agent) spawn(fn func()) {
+func (a *Agent) spawn(fn func()) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.stopped {
 		a.wg.Go(func() { a.guard(fn) })
 	}
+	return !a.stopped
 }
 
 // guard keeps a panic from taking the node along: one call may die by it.

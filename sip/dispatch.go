@@ -7,16 +7,19 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"baton/serial"
 )
 
 // The dispatcher: message → hash of its Call-ID → one of N ordered queues → transaction → handler. Messages of one
-// call are handled in the order they came, those of different calls side by side.
+// call are handled in the order they came, those of different calls side by side. Whoever reads a message off the wire
+// handles it, unless somebody is at work on its queue.
 
 // shard is one queue with the transactions and dialogs whose Call-ID falls to it.
 type shard struct {
 	// set once
 	agent *Agent
-	queue *queue
+	queue serial.Queue
 
 	// guarded by mu, which is taken last and never held while a message is built or sent
 	mu      sync.Mutex
@@ -47,14 +50,19 @@ func newShards(a *Agent) []*shard {
 	all := make([]*shard, n)
 	for i := range all {
 		all[i] = &shard{
-			agent: a, queue: newQueue(),
+			agent:   a,
 			servers: make(map[string]*serverTx), merged: make(map[mergeKey]*serverTx),
 			acks: make(map[ackKey]*serverTx), clients: make(map[clientKey]receiver),
 			invites: make(map[inviteKey]*inviteTx), dialogs: make(map[DialogID]*attached),
 		}
+		all[i].queue.Guard, all[i].queue.Start, all[i].queue.Limit = a.guard, a.spawn, queueLimit
 	}
 	return all
 }
+
+// queueLimit is how many messages may wait in one queue before more are dropped. What the agent itself posts (never more
+// than one or two per transaction) knows no limit.
+const queueLimit = 4096
 
 var seed = maphash.MakeSeed()
 
@@ -68,13 +76,13 @@ func (a *Agent) receive(data []byte, flow Flow) {
 	switch m := m.(type) {
 	case *Request:
 		s := a.shard(m.callID)
-		if !s.queue.offer(func() { s.request(m) }) && a.refusals.allow() {
+		if !s.queue.Do(func() { s.request(m) }) && a.refusals.allow() {
 			a.log.Warn("message dropped: queue is full", "from", flow.String())
 		}
 	case *Response:
 		if err == nil {
 			s := a.shard(m.callID)
-			s.queue.offer(func() { s.response(m) })
+			s.queue.Do(func() { s.response(m) })
 		}
 	default:
 		a.refuse(err, flow)
@@ -119,21 +127,6 @@ func (m *message) size() int {
 		n += len(h.Name) + len(h.Value) + 4
 	}
 	return n
-}
-
-// run serves the queue until the agent stops.
-func (s *shard) run() {
-	var items []func()
-	for {
-		var ok bool
-		if items, ok = s.queue.take(items); !ok {
-			return
-		}
-		for i, fn := range items {
-			s.agent.guard(fn)
-			items[i] = nil
-		}
-	}
 }
 
 // response finds the client transaction of a response (RFC 3261 §17.1.3).

@@ -194,7 +194,7 @@ func (tx *serverTx) acked() {
 	if tx.state != completed || !tx.inv {
 		return
 	}
-	tx.state, tx.last = confirmed, nil
+	tx.state, tx.last, tx.watch = confirmed, nil, nil
 	tx.stopTimer()
 	tx.shard.later(tx.end) // at least Timer I
 }
@@ -236,17 +236,18 @@ func (x *Exchange) Watch(w Watch) {
 	x.tx.tell()
 }
 
-// tell posts news, and what was kept while nobody watched. mu is held.
+// tell posts news, and what was kept while nobody watched. There is one piece of news of an INVITE, so that who has been
+// told is let go: the transaction lives on for half a minute, and a call would with it. mu is held.
 func (tx *serverTx) tell(news ...func(*Watch)) {
 	tx.news = append(tx.news, news...)
 	w := tx.watch
-	if w == nil {
+	if w == nil || len(tx.news) == 0 {
 		return
 	}
 	for _, n := range tx.news {
-		tx.shard.queue.post(func() { n(w) })
+		tx.shard.queue.Post(func() { n(w) })
 	}
-	tx.news = nil
+	tx.news, tx.watch = nil, nil
 }
 
 func call(fn func()) {

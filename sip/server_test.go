@@ -214,6 +214,11 @@ func TestWatchComesLate(t *testing.T) {
 		if got := receive(t, what, told); got != what || len(told) != 0 {
 			t.Errorf("told %s, want %s", got, what)
 		}
+		x.tx.mu.Lock()
+		if x.tx.watch != nil { // a call would live as long as the transaction
+			t.Errorf("%s: who has been told all is still held", what)
+		}
+		x.tx.mu.Unlock()
 	}
 }
 

@@ -92,7 +92,7 @@ func (s *stream) closeAfter() {
 	var left atomic.Int32
 	left.Store(int32(len(s.agent.shards)))
 	for _, q := range s.agent.shards {
-		q.queue.post(func() {
+		q.queue.Post(func() {
 			if left.Add(-1) == 0 {
 				s.flush()
 			}

@@ -51,6 +51,7 @@ func start(t testing.TB, dir string) (s *store.Bolt, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.SetLaterBy(time.Millisecond) // thousands of writes are waited for here, one after the other
 	ctx, cancel := context.WithCancel(t.Context())
 	var runs sync.WaitGroup
 	runs.Go(func() { _ = s.Run(ctx) })

@@ -13,22 +13,27 @@ import (
 const callHeader = 16 // epoch and version, big-endian
 
 // Put writes a call's record unless it is owned under a higher epoch (call.ErrStale).
-func (b *Bolt) Put(s call.Stored, done func(error)) {
+func (b *Bolt) Put(s call.Stored, done func(error)) { b.commit.add(put(s, done)) }
+
+// PutLater is Put for a record that nothing waits for.
+func (b *Bolt) PutLater(s call.Stored, done func(error)) { b.commit.later(put(s, done)) }
+
+func put(s call.Stored, done func(error)) write {
 	v := make([]byte, callHeader, callHeader+len(s.Blob))
 	binary.BigEndian.PutUint64(v, s.Epoch)
 	binary.BigEndian.PutUint64(v[8:], s.Version)
 	v = append(v, s.Blob...)
-	b.commit.add(write{func(tx *bbolt.Tx) error {
+	return write{func(tx *bbolt.Tx) error {
 		if stale(tx, s.ID, s.Epoch) {
 			return fmt.Errorf("call %s: %w", s.ID, call.ErrStale)
 		}
 		return tx.Bucket(callsBucket).Put([]byte(s.ID), v)
-	}, done})
+	}, done}
 }
 
 // End deletes a call's record unless it is owned under a higher epoch (call.ErrStale).
 func (b *Bolt) End(id string, epoch uint64, done func(error)) {
-	b.commit.add(write{func(tx *bbolt.Tx) error {
+	b.commit.later(write{func(tx *bbolt.Tx) error {
 		if stale(tx, id, epoch) {
 			return fmt.Errorf("call %s: %w", id, call.ErrStale)
 		}
@@ -43,6 +48,7 @@ func stale(tx *bbolt.Tx, id string, epoch uint64) bool {
 
 // Calls are the records of all calls that have not ended.
 func (b *Bolt) Calls() ([]call.Stored, error) {
+	b.commit.flush()
 	var out []call.Stored
 	err := b.state.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(callsBucket).ForEach(func(k, v []byte) error {

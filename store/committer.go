@@ -15,6 +15,11 @@ import (
 const (
 	maxBatch = 1000 // writes in one commit
 	maxQueue = 1 << 20
+	// usualLaterBy is how long a write that nobody waits for may wait for company: a commit costs what ten messages of a
+	// phone do.
+	usualLaterBy = 100 * time.Millisecond
+	// fewTold are so few writes of one commit that those who wait for them may act before the next one.
+	fewTold = 4
 )
 
 // errFull is what a write gets when the disk has not taken any for long.
@@ -26,29 +31,60 @@ type write struct {
 	done func(error) // nil = nobody asks
 }
 
-// committer is the one that writes state.db. It commits what is queued at once and together, and tells of it in order.
-// Nothing waits for company: under load the queue that grows during one commit is the next.
+// committer is the one that writes state.db. It commits what is queued at once and together, in order, and tells of it in
+// order. What somebody waits for does not wait for company: under load the queue that grows during one commit is the
+// next. What nobody waits for goes with the next commit, or after laterBy.
 type committer struct {
 	db   *bbolt.DB
 	log  *slog.Logger
 	wake chan struct{} // has one element while something is queued
 	keep retention     // set before run
 
+	laterBy time.Duration // set before run
+
 	mu     sync.Mutex
 	queue  []write
+	timer  *time.Timer // wakes run for what nobody waits for; nil = there is no such write
 	closed bool
 
-	turn    sync.Mutex // of who commits: run, and close when run has ended or not begun
+	turn    sync.Mutex // of who commits: run, and who wants to read what is queued
 	entries counter    // guarded by turn
+	telling sync.Mutex // of who tells how a commit went; taken before turn is given back, so that the order is kept
 }
 
 func newCommitter(db *bbolt.DB, log *slog.Logger) (*committer, error) {
-	c := &committer{db: db, log: log, wake: make(chan struct{}, 1), keep: retention{entries: defaultEntries}}
+	c := &committer{db: db, log: log, wake: make(chan struct{}, 1), keep: retention{entries: defaultEntries}, laterBy: usualLaterBy}
 	return c, c.entries.load(db)
 }
 
 // add queues a write; it does not wait. done is called by run.
 func (c *committer) add(w write) {
+	if c.enqueue(w) {
+		c.signal()
+	}
+}
+
+// later queues a write that nobody waits for.
+func (c *committer) later(w write) {
+	if !c.enqueue(w) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer == nil {
+		c.timer = time.AfterFunc(c.laterBy, c.signal)
+	}
+}
+
+func (c *committer) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// enqueue puts a write behind those before it; one that cannot be taken is told at once.
+func (c *committer) enqueue(w write) bool {
 	c.mu.Lock()
 	err := errClosed
 	if !c.closed {
@@ -62,12 +98,8 @@ func (c *committer) add(w write) {
 	c.mu.Unlock()
 	if err != nil {
 		w.tell(err)
-		return
 	}
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	return err == nil
 }
 
 func (w write) tell(err error) {
@@ -99,6 +131,8 @@ func (c *committer) close() {
 	c.closed = true
 	c.mu.Unlock()
 	c.flush()
+	c.telling.Lock() // waits until everybody has been told
+	defer c.telling.Unlock()
 }
 
 func (c *committer) flush() {
@@ -106,19 +140,31 @@ func (c *committer) flush() {
 	}
 }
 
-// flushBatch commits what is queued now; false says that nothing was.
+// flushBatch commits what is queued now; false says that nothing was. Those who wait act in this goroutine where that saves a
+// wake-up, in another one where it would keep the next commit waiting.
 func (c *committer) flushBatch() bool {
 	c.turn.Lock()
-	defer c.turn.Unlock()
 	batch := c.take()
 	if len(batch) == 0 {
+		c.turn.Unlock()
 		return false
 	}
-	for i, err := range c.write(batch) {
-		batch[i].tell(err)
-	}
+	results := c.write(batch)
 	if c.entries.now.count > c.keep.entries+c.keep.slack() {
 		c.trim()
+	}
+	c.telling.Lock()
+	c.turn.Unlock()
+	tell := func() {
+		defer c.telling.Unlock()
+		for i, err := range results {
+			batch[i].tell(err)
+		}
+	}
+	if len(batch) <= fewTold {
+		tell()
+	} else {
+		go tell()
 	}
 	return true
 }
@@ -135,6 +181,10 @@ func (c *committer) trim() {
 func (c *committer) take() []write {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
 	n := min(len(c.queue), maxBatch)
 	batch := c.queue[:n:n]
 	c.queue = c.queue[n:]

@@ -1,13 +1,18 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"baton/call"
+	"baton/journal"
 )
 
 // TestOneWriteFails commits a batch in which one cannot be made: the others are, once, and the log keeps count.
@@ -31,7 +36,7 @@ func TestOneWriteFails(t *testing.T) {
 		}
 		c.add(write{do, func(err error) { order, results[i] = append(order, i), err }})
 	}
-	c.flush()
+	c.close() // and everybody has been told
 	for i := range 5 {
 		if err := results[i]; order[i] != i || (i == 3) != errors.Is(err, broken) || i != 3 && err != nil {
 			t.Errorf("write %d, told as number %d: %v", i, order[i], err)
@@ -43,6 +48,66 @@ func TestOneWriteFails(t *testing.T) {
 	})
 	if err != nil || count != 4 || c.entries.now.count != 4 || c.entries.now.next != 4 {
 		t.Errorf("log has %d entries, counted %+v, %v", count, c.entries.now, err)
+	}
+}
+
+// TestLater writes what nobody waits for with what somebody waits for, and in time by itself.
+func TestLater(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		laterBy time.Duration
+		hurry   bool
+	}{{"with the next", time.Hour, true}, {"by itself", 20 * time.Millisecond, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			b, err := Open(t.TempDir(), slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			b.commit.laterBy = c.laterBy
+			ctx, stop := context.WithCancel(t.Context())
+			var runs sync.WaitGroup
+			defer runs.Wait()
+			defer stop()
+			runs.Go(func() { _ = b.Run(ctx) })
+			b.Append(journal.Entry{Kind: journal.CallStarted})
+			if c.hurry {
+				if all, _ := b.written(journal.Query{}); len(all) != 0 {
+					t.Error("written at once, though nobody waits")
+				}
+				done := make(chan error)
+				b.Put(call.Stored{ID: "x"}, func(err error) { done <- err })
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+			}
+			for limit := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+				if all, err := b.written(journal.Query{}); err != nil || len(all) == 1 {
+					return
+				}
+				if c.hurry || time.Now().After(limit) {
+					t.Fatal("the entry is not written")
+				}
+			}
+		})
+	}
+}
+
+// TestReadWhatIsQueued: who reads sees all that was written before, also what nobody has waited for.
+func TestReadWhatIsQueued(t *testing.T) {
+	b, err := Open(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	b.Append(journal.Entry{Kind: journal.CallStarted})
+	b.PutLater(call.Stored{ID: "x"}, func(error) {})
+	entries, err := b.Select(journal.Query{})
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+	if calls, err := b.Calls(); err != nil || len(calls) != 1 {
+		t.Errorf("%d calls, %v", len(calls), err)
 	}
 }
 

@@ -78,7 +78,7 @@ func (b *Bolt) Beat(ctx context.Context) error {
 }
 
 func (b *Bolt) beat(now time.Time) {
-	b.commit.add(write{func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(beatKey, timeKey(now)) }, func(err error) {
+	b.commit.later(write{func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(beatKey, timeKey(now)) }, func(err error) {
 		if err != nil && !errors.Is(err, errClosed) {
 			b.log.Error("the time is not stored", "err", err)
 		}

@@ -66,7 +66,7 @@ func timeKey(at time.Time) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(max(at.UnixNano(), 0)))
 }
 
-// Append writes an entry of the log. It does not wait; an entry that is lost is logged.
+// Append writes an entry of the log, soon. It does not wait; an entry that is lost is logged.
 func (b *Bolt) Append(e journal.Entry) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
@@ -81,7 +81,7 @@ func (b *Bolt) Append(e journal.Entry) {
 		lost(err)
 		return
 	}
-	b.commit.add(write{func(tx *bbolt.Tx) error { return b.commit.entries.add(tx, e.Time, v) }, lost})
+	b.commit.later(write{func(tx *bbolt.Tx) error { return b.commit.entries.add(tx, e.Time, v) }, lost})
 }
 
 // Entries are the log's entries from a time up to, not including, another (zero = from the beginning, to the end), in

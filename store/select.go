@@ -15,6 +15,12 @@ const page = 2000
 
 // Select gives the entries of the log that are wanted, in order.
 func (b *Bolt) Select(q journal.Query) ([]journal.Entry, error) {
+	b.commit.flush()
+	return b.written(q)
+}
+
+// written is Select of what has been committed.
+func (b *Bolt) written(q journal.Query) ([]journal.Entry, error) {
 	r := reader{query: q}
 	for !r.over {
 		if err := b.state.View(r.page); err != nil {

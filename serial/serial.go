@@ -1,0 +1,131 @@
+// Package serial runs closures one at a time and in order, without a goroutine that waits for them: who brings the
+// first one runs it, and what others bring meanwhile. It knows nothing of what they do.
+package serial
+
+import "sync"
+
+// Queue is an ordered mailbox. Its closures have the queue to themselves, so that what they share needs no lock. They
+// must not wait for the queue.
+//
+// A message that is handed from goroutine to goroutine costs a wake-up each time, which on an idle machine is many
+// times what is done with it (docs/measure.md).
+type Queue struct {
+	// set once, before the first closure
+
+	Guard   func(func())            // runs one closure; it must not panic. nil: as it is
+	Settled func() (over bool)      // called when nothing is left to do, before the queue is free; over = nothing will be any more,
+	Ended   func()                  // and this is called once the queue has closed because of that
+	Start   func(func()) (ran bool) // starts a goroutine; nil: the go statement
+	Limit   int                     // of what Do queues behind others; 0 = none
+
+	mu     sync.Mutex
+	items  []func()
+	busy   bool // somebody serves
+	closed bool
+}
+
+// share is how many closures a caller of Do runs at most, his own among them, before a goroutine goes on with the rest:
+// a reader of the network is not to be kept by what others bring.
+const share = 32
+
+// Do runs f now, in the goroutine of the caller, or has whoever serves the queue run it next. The caller must hold no
+// lock that a closure of the queue might take. False: the queue is closed, or full.
+func (q *Queue) Do(f func()) bool {
+	taken, first := q.add(f, q.Limit)
+	if first {
+		q.serve(share)
+	}
+	return taken
+}
+
+// Post has f run, never in the goroutine of the caller. False: the queue is closed.
+func (q *Queue) Post(f func()) bool {
+	taken, first := q.add(f, 0)
+	if first {
+		q.start()
+	}
+	return taken
+}
+
+// Close drops what is queued and takes nothing more. A closure that runs is not waited for.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	q.closed, q.items = true, nil
+	q.mu.Unlock()
+}
+
+// add queues f; first says that nobody serves the queue yet, and that the caller is to see to it.
+func (q *Queue) add(f func(), limit int) (taken, first bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || limit > 0 && len(q.items) >= limit {
+		return false, false
+	}
+	q.items = append(q.items, f)
+	first = !q.busy
+	q.busy = true
+	return true, first
+}
+
+func (q *Queue) start() {
+	serve := func() { q.serve(0) }
+	if q.Start == nil {
+		go serve()
+		return
+	}
+	if !q.Start(serve) {
+		q.Close()
+	}
+}
+
+// serve runs what is queued until nothing is left; after most closures (0 = any number) a goroutine goes on with it.
+func (q *Queue) serve(most int) {
+	var spare []func()
+	for ran := 0; ; {
+		items := q.take(spare)
+		for i, f := range items {
+			q.run(f)
+			items[i] = nil
+		}
+		over := q.Settled != nil && q.Settled()
+		if q.rest(over) {
+			if over && q.Ended != nil {
+				q.Ended()
+			}
+			return
+		}
+		spare = items[:0]
+		if ran += len(items); most > 0 && ran >= most {
+			q.start()
+			return
+		}
+	}
+}
+
+func (q *Queue) run(f func()) {
+	if q.Guard == nil {
+		f()
+		return
+	}
+	q.Guard(f)
+}
+
+func (q *Queue) take(spare []func()) []func() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	items := q.items
+	q.items = spare
+	return items
+}
+
+// rest frees the queue if nothing was brought meanwhile.
+func (q *Queue) rest(over bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.items) > 0 {
+		return false
+	}
+	q.busy, q.closed = false, q.closed || over
+	q.items = nil
+	return true
+}

@@ -1,0 +1,6 @@
+package store
+
+import "time"
+
+// SetLaterBy has writes that nobody waits for wait that long for company. Run must not have begun.
+func (b *Bolt) SetLaterBy(d time.Duration) { b.commit.laterBy = d }
