@@ -253,9 +253,9 @@ func TestMoveGapWhileRinging(t *testing.T) {
 	const ring = 2 * time.Second
 	b := newBench(t)
 	b.begin()
-	for i := range 20 {
+	for i := range 80 { // the p50 of twenty differs by half a millisecond from run to run
 		b.move(ways[i%2], ring)
 	}
 	b.finish(ring)
-	b.judge("20 moves to a device that rings for 2 s")
+	b.judge("80 moves to a device that rings for 2 s")
 }
