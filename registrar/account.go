@@ -20,9 +20,9 @@ type account struct {
 
 	// Replaced whole by their owners, read by everybody.
 	user    atomic.Pointer[User]     // written under Registrar.users
-	devices atomic.Pointer[[]Device] // written by run, after the store has it
+	devices atomic.Pointer[[]Device] // written by the agent, after the store has it
 
-	// Owned by run.
+	// Owned by the agent.
 	busy  bool // a change is being written, or a device asked; the queue waits
 	queue []func(*account)
 	pulse map[place]*pulse
@@ -35,7 +35,7 @@ type place struct {
 	regID int
 }
 
-// pulse is what run knows of a binding beyond what is stored.
+// pulse is what the agent knows of a binding beyond what is stored.
 type pulse struct {
 	flow    sip.Flow
 	expires time.Time

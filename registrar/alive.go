@@ -45,7 +45,7 @@ func (r *Registrar) keepAlive(a *account, p place, s *pulse) {
 	r.asking++
 	r.asks.Go(func() {
 		err := r.ask(b, r.askTimeout, askTries)
-		r.mail.post(func() {
+		r.mail.Do(func() {
 			s.asking = false
 			r.asking--
 			r.asked(a, p, b, from, err)
@@ -104,7 +104,7 @@ func (r *Registrar) askOnce(b Binding, timeout time.Duration) error {
 	return err
 }
 
-// askAll asks several devices at once and tells run who was silent.
+// askAll asks several devices at once and tells the agent who was silent.
 func (r *Registrar) askAll(devices []Device, timeout time.Duration, then func(silent map[string]bool)) {
 	silent := make(map[string]bool)
 	left := len(devices)
@@ -112,7 +112,7 @@ func (r *Registrar) askAll(devices []Device, timeout time.Duration, then func(si
 		b := *d.Binding
 		r.asks.Go(func() {
 			err := r.ask(b, timeout, 1)
-			r.mail.post(func() {
+			r.mail.Do(func() {
 				if silent[d.Key] = err != nil; err == nil {
 					r.hearKey(d.User, d.Key)
 				}

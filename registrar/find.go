@@ -98,7 +98,7 @@ func (r *Registrar) DeviceOf(user string, f sip.Flow, contact sip.NameAddr) (Dev
 	}
 	d, ok := sender(*a.devices.Load(), f, contact)
 	if ok {
-		r.mail.post(func() { r.hear(a, []string{d.Key}) })
+		r.mail.Do(func() { r.hear(a, []string{d.Key}) })
 	}
 	return d, ok
 }

@@ -69,7 +69,7 @@ func (o *office) restart() {
 // followed counts the flows that run follows; run itself does, for they are its own.
 func (o *office) followed() int {
 	n := make(chan int)
-	o.mail.post(func() { n <- len(o.flows) })
+	o.mail.Post(func() { n <- len(o.flows) })
 	return <-n
 }
 
@@ -291,7 +291,7 @@ type memory struct {
 	users   map[string]User
 	devices map[string]map[string]Device
 	fail    error
-	hold    []func() // writes that wait, while slow
+	hold    []func() func() // writes that wait, while slow
 	slow    bool
 }
 
@@ -333,9 +333,8 @@ func (m *memory) Devices() ([]Device, error) {
 
 func (m *memory) Bind(user string, put []Device, drop []string, done func(error)) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	err := m.fail
-	write := func() {
+	write := func() func() {
 		if err == nil {
 			if m.devices[user] == nil {
 				m.devices[user] = map[string]Device{}
@@ -347,26 +346,29 @@ func (m *memory) Bind(user string, put []Device, drop []string, done func(error)
 				m.devices[user][d.Key] = d
 			}
 		}
-		done(err)
+		return func() { done(err) }
 	}
-	if m.hold = append(m.hold, write); !m.slow {
-		m.releaseLocked()
+	m.hold = append(m.hold, write)
+	slow := m.slow
+	m.mu.Unlock()
+	if !slow {
+		m.release()
 	}
 }
 
 // release lets the writes that wait happen, and later ones at once.
 func (m *memory) release() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.slow = false
-	m.releaseLocked()
-}
-
-func (m *memory) releaseLocked() {
+	var tell []func()
 	for _, write := range m.hold {
-		write()
+		tell = append(tell, write())
 	}
 	m.hold = nil
+	m.mu.Unlock()
+	for _, done := range tell { // without the lock: who is told may write
+		done()
+	}
 }
 
 func (m *memory) set(change func()) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"baton/journal"
+	"baton/serial"
 	"baton/sip"
 )
 
@@ -41,8 +42,8 @@ type Options struct {
 // defaultKeepAlive keeps a NAT's UDP mapping open (RFC 4787 §4.3 wants 2 min of it, many give 30 to 60 s).
 const defaultKeepAlive = 30 * time.Second
 
-// Registrar holds all users and devices in memory. Whoever reads it reads snapshots; every change goes through run,
-// one at a time per user, and is answered when the store has it.
+// Registrar holds all users and devices in memory. Whoever reads it reads snapshots; every change goes through its agent
+// (the closures of mail), one at a time per user, and is answered when the store has it.
 type Registrar struct {
 	// set once
 	o          Options
@@ -51,12 +52,12 @@ type Registrar struct {
 
 	users     sync.Mutex // who adds and removes users
 	directory atomic.Pointer[directory]
-	mail      mailbox
+	mail      serial.Queue // of the agent; it begins with Run
 	waiting   atomic.Int64 // REGISTERs not answered yet
 	watchers  watchers
 	stopped   chan struct{}
 
-	// Owned by run.
+	// Owned by the agent.
 	ctx    context.Context
 	asks   sync.WaitGroup
 	asking int // OPTIONS on their way
@@ -73,7 +74,7 @@ func New(o Options) (*Registrar, error) {
 	}
 	r := &Registrar{
 		o: o, log: o.Log, askTimeout: askTimeout, stopped: make(chan struct{}),
-		mail: mailbox{wake: make(chan struct{}, 1)}, flows: make(map[sip.Flow]map[*account]bool),
+		mail: serial.Queue{Held: true}, flows: make(map[sip.Flow]map[*account]bool),
 	}
 	return r, r.load()
 }
@@ -121,18 +122,16 @@ func (r *Registrar) Run(ctx context.Context) error {
 	for _, a := range r.directory.Load().accounts {
 		r.adopt(a)
 	}
+	r.mail.Release()
+	defer r.mail.Finish()
 	tick := time.NewTicker(r.tickEvery())
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.mail.wake:
-			for _, do := range r.mail.take() {
-				do()
-			}
 		case <-tick.C:
-			r.tick()
+			r.mail.Do(r.tick)
 		}
 	}
 }
@@ -179,9 +178,9 @@ func (r *Registrar) dead(f sip.Flow) bool { return r.o.Agent != nil && !r.o.Agen
 // now is the time without its monotonic reading, as it comes back from a store.
 func (r *Registrar) now() time.Time { return time.Now().Round(0) }
 
-// submit hands a change of an account to run, behind those before it.
+// submit hands a change of an account to the agent, behind those before it. The caller holds no lock.
 func (r *Registrar) submit(a *account, change func(*account)) {
-	r.mail.post(func() { r.turn(a, change) })
+	r.mail.Do(func() { r.turn(a, change) })
 }
 
 func (r *Registrar) turn(a *account, change func(*account)) {
@@ -213,7 +212,7 @@ func (r *Registrar) commit(a *account, after []Device, reply func(error)) {
 	}
 	a.busy = true
 	r.o.Store.Bind(a.name, put, drop, func(err error) {
-		r.mail.post(func() {
+		r.mail.Do(func() {
 			if err == nil {
 				r.publish(a, before, after)
 			}
@@ -267,7 +266,7 @@ func (r *Registrar) removed(a *account) {
 
 // FlowClosed tells that a connection has closed: what was registered over it is away at once (RFC 5626 §5.3).
 func (r *Registrar) FlowClosed(f sip.Flow) {
-	r.mail.post(func() {
+	r.mail.Do(func() {
 		for a := range r.flows[f] {
 			r.flowClosed(a, f)
 		}

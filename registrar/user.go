@@ -175,7 +175,7 @@ func (r *Registrar) RemoveUser(name string) error {
 		return fmt.Errorf("remove user %s: %w", name, err)
 	}
 	r.directory.Store(r.directory.Load().without(a))
-	r.submit(a, func(a *account) { r.removed(a) })
+	r.mail.Post(func() { r.turn(a, r.removed) }) // not here: users is held
 	return nil
 }
 

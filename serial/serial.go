@@ -17,6 +17,7 @@ type Queue struct {
 	Ended   func()                  // and this is called once the queue has closed because of that
 	Start   func(func()) (ran bool) // starts a goroutine; nil: the go statement
 	Limit   int                     // of what Do queues behind others; 0 = none
+	Held    bool                    // nothing runs until Release
 
 	mu     sync.Mutex
 	items  []func()
@@ -47,6 +48,30 @@ func (q *Queue) Post(f func()) bool {
 	return taken
 }
 
+// Release lets a held queue run, what has gathered first and in the goroutine of the caller.
+func (q *Queue) Release() {
+	q.mu.Lock()
+	q.Held = false
+	first := len(q.items) > 0 && !q.busy
+	q.busy = q.busy || first
+	q.mu.Unlock()
+	if first {
+		q.serve(0)
+	}
+}
+
+// Finish closes the queue when all that was brought before has run, and waits for that. No closure of the queue may call it.
+func (q *Queue) Finish() {
+	done := make(chan struct{})
+	last := func() {
+		q.Close()
+		close(done)
+	}
+	if q.Do(last) {
+		<-done
+	}
+}
+
 // Close drops what is queued and takes nothing more. A closure that runs is not waited for.
 func (q *Queue) Close() {
 	q.mu.Lock()
@@ -62,9 +87,11 @@ func (q *Queue) add(f func(), limit int) (taken, first bool) {
 		return false, false
 	}
 	q.items = append(q.items, f)
-	first = !q.busy
+	if q.busy || q.Held {
+		return true, false
+	}
 	q.busy = true
-	return true, first
+	return true, true
 }
 
 func (q *Queue) start() {

@@ -1,6 +1,7 @@
 package serial
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -123,6 +124,31 @@ func TestLimitAndClose(t *testing.T) {
 	}
 	if dropped.Load() {
 		t.Error("what was queued ran after Close")
+	}
+}
+
+// TestHeld gathers closures and runs them in order when it is released; Finish runs what is left and takes nothing more.
+func TestHeld(t *testing.T) {
+	q := Queue{Held: true}
+	var order []int
+	q.Do(func() { order = append(order, 1) })
+	q.Post(func() { order = append(order, 2) })
+	if len(order) != 0 {
+		t.Fatal("a held queue runs")
+	}
+	q.Release()
+	q.Do(func() { order = append(order, 3) })
+	if !slices.Equal(order, []int{1, 2, 3}) {
+		t.Errorf("they ran as %v", order)
+	}
+	busy, go1 := make(chan struct{}), make(chan struct{})
+	q.Post(func() { close(busy); <-go1; order = append(order, 4) })
+	<-busy
+	q.Post(func() { order = append(order, 5) })
+	time.AfterFunc(time.Millisecond, func() { close(go1) })
+	q.Finish()
+	if !slices.Equal(order, []int{1, 2, 3, 4, 5}) || q.Do(func() {}) {
+		t.Errorf("finished, they had run as %v", order)
 	}
 }
 

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"slices"
 	"strings"
 
 	sipgo "github.com/emiago/sipgo/sip"
@@ -17,7 +18,8 @@ var compact = map[string]string{
 // known holds the spelling of the headers this package reads itself, by lower-case name.
 var known = spellings("Accept", "Allow", "Authorization", "CSeq", "Content-Disposition", "Max-Forwards", "Path",
 	"Proxy-Require", "Reason", "Record-Route", "Replaces", "Require", "Route", "Timestamp", "Unsupported",
-	"User-Agent", "WWW-Authenticate")
+	"User-Agent", "WWW-Authenticate", "Expires", "Min-Expires", "Min-SE", "Service-Route", "Accept-Encoding",
+	"P-Asserted-Identity", "P-Preferred-Identity")
 
 func spellings(names ...string) map[string]string {
 	m := make(map[string]string)
@@ -37,12 +39,26 @@ var single = []string{
 }
 
 // lists names the headers whose value is a comma-separated list.
-var lists = map[string]bool{
-	"via": true, "contact": true, "route": true, "record-route": true, "path": true, "service-route": true,
-	"require": true, "proxy-require": true, "supported": true, "unsupported": true, "allow": true,
-	"allow-events": true, "accept": true, "accept-encoding": true, "content-encoding": true,
-	"p-asserted-identity": true, "p-preferred-identity": true,
+var lists = []string{
+	"Via", "Contact", "Route", "Record-Route", "Path", "Service-Route", "Require", "Proxy-Require", "Supported",
+	"Unsupported", "Allow", "Allow-Events", "Accept", "Accept-Encoding", "Content-Encoding", "P-Asserted-Identity",
+	"P-Preferred-Identity",
 }
+
+// field is what there is to know of a header by its name.
+type field struct {
+	list   bool
+	single int // its place in single, from 1
+}
+
+// fields holds the names of known, in their one spelling. The parser has brought those of a message into it.
+var fields = func() map[string]field {
+	m := make(map[string]field)
+	for _, name := range known {
+		m[name] = field{list: slices.Contains(lists, name), single: slices.Index(single, name) + 1}
+	}
+	return m
+}()
 
 // parser cuts a message into start line and header fields. Every known name, long or compact, is given its one
 // spelling; what the fields mean is read in this package, strictly.
@@ -60,18 +76,26 @@ func headerParsers() map[string]sipgo.HeaderParser {
 
 // spelling gives the one spelling of a header name.
 func spelling(name string) string {
+	if _, ok := fields[name]; ok {
+		return name
+	}
 	if s, ok := known[strings.ToLower(name)]; ok {
 		return s
 	}
 	return name
 }
 
+// named says whether the header has the name, which is in its one spelling if it has one.
+func (h Header) named(name string) bool {
+	return h.Name == name || len(h.Name) == len(name) && strings.EqualFold(h.Name, name)
+}
+
 // header finds the first value of a header, "" if there is none.
 func header(headers []Header, name string) string {
 	name = spelling(name)
-	for _, h := range headers {
-		if strings.EqualFold(h.Name, name) {
-			return h.Value
+	for i := range headers {
+		if headers[i].named(name) {
+			return headers[i].Value
 		}
 	}
 	return ""
@@ -80,15 +104,17 @@ func header(headers []Header, name string) string {
 // values finds all values of a header, those of a list cut into its elements.
 func values(headers []Header, name string) []string {
 	name = spelling(name)
-	list := lists[strings.ToLower(name)]
+	list := fields[name].list
 	var out []string
-	for _, h := range headers {
+	for i := range headers {
 		switch {
-		case !strings.EqualFold(h.Name, name):
-		case list:
-			out = append(out, splitList(h.Value)...)
+		case !headers[i].named(name):
+		case !list:
+			out = append(out, headers[i].Value)
+		case strings.IndexByte(headers[i].Value, ',') < 0:
+			out = append(out, trim(headers[i].Value))
 		default:
-			out = append(out, h.Value)
+			out = append(out, splitList(headers[i].Value)...)
 		}
 	}
 	return out
@@ -96,8 +122,8 @@ func values(headers []Header, name string) []string {
 
 func count(headers []Header, name string) int {
 	n := 0
-	for _, h := range headers {
-		if strings.EqualFold(h.Name, name) {
+	for i := range headers {
+		if headers[i].named(name) {
 			n++
 		}
 	}

@@ -88,8 +88,10 @@ func (m *message) readHeaders(data, rest []byte) (int, error) {
 			return len(data), err
 		}
 	}
-	for _, h := range sipgoHeaders(head) {
-		m.headers = append(m.headers, Header{h.Name(), h.Value()})
+	all := sipgoHeaders(head)
+	m.headers = make([]Header, len(all))
+	for i, h := range all {
+		m.headers[i] = Header{h.Name(), h.Value()}
 	}
 	return min(n, len(data)), err
 }
@@ -117,10 +119,13 @@ func (m *message) checkHeaders() error {
 			return fmt.Errorf("control byte in %s", h.Name)
 		}
 	}
-	for _, name := range single {
-		if count(m.headers, name) > 1 {
-			return fmt.Errorf("%s stands twice", name)
+	var seen uint64
+	for _, h := range m.headers {
+		bit := uint64(1) << fields[h.Name].single &^ 1
+		if seen&bit != 0 {
+			return fmt.Errorf("%s stands twice", h.Name)
 		}
+		seen |= bit
 	}
 	return nil
 }

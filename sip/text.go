@@ -8,9 +8,15 @@ func isAlnum(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-func isTokenChar(c byte) bool {
-	return isAlnum(c) || strings.IndexByte("-.!%*_+`'~", c) >= 0
-}
+// tokenChars is true for the bytes of a token.
+var tokenChars = func() (is [256]bool) {
+	for c := range is {
+		is[c] = isAlnum(byte(c)) || strings.IndexByte("-.!%*_+`'~", byte(c)) >= 0
+	}
+	return is
+}()
+
+func isTokenChar(c byte) bool { return tokenChars[c] }
 
 func isToken(s string) bool {
 	for i := 0; i < len(s); i++ {

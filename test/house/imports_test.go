@@ -24,7 +24,7 @@ var below = map[string][]string{
 	"store":           {"call", "registrar", "sip", "media", "journal", "config"},
 	"store/storetest": {"call", "registrar", "sip", "media", "journal", "config"}, // the contract test that every store passes
 	"call":            {"registrar", "sip", "media", "journal", "serial", "config"},
-	"registrar":       {"sip", "journal", "config"},
+	"registrar":       {"sip", "journal", "serial", "config"},
 	"sip":             {"serial", "config"},
 	"media":           {"config"},
 	"doctor":          {"config"}, // imported by cmd alone
