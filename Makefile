@@ -29,7 +29,7 @@ setup:
 # The figures of this machine. BENCH names a part (relay, register, callrate, setup, memory, move, leak …), COMPARE a report of
 # an earlier run, of test/bench/out.
 bench: setup build
-	$(GO) test ./test/bench -run '(?i)$(or $(BENCH),.)' -v -timeout 60m -count 1 -args -bench $(if $(COMPARE),-compare $(abspath $(COMPARE)))
+	$(GO) test ./test/bench -run '(?i)$(subst |,|(?i),$(or $(BENCH),.))' -v -timeout 60m -count 1 -args -bench $(if $(COMPARE),-compare $(abspath $(COMPARE)))
 
 fmt:
 	$(TOOL) gofumpt -w .

@@ -112,13 +112,26 @@ func bound(at netip.AddrPort) (int, error) {
 	if family == unix.AF_INET6 {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer) // a smaller one only makes loss likelier
+	if !ample() {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer) // a smaller one only makes loss likelier
+	}
 	if err := unix.Bind(fd, sa); err != nil {
 		unix.Close(fd)
 		return 0, os.NewSyscallError("bind", err)
 	}
 	return fd, nil
 }
+
+// ample says that a socket has room for seconds of audio without being asked to: four system calls less for each call.
+var ample = sync.OnceValue(func() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	size, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	return err == nil && size >= enoughBuffer
+})
 
 func zone(a netip.Addr) uint32 {
 	if a.Zone() == "" {
@@ -270,8 +283,7 @@ func (c *polledConn) closeLocked() error {
 		return net.ErrClosed
 	}
 	c.closed = true
-	p.conns.set(c.fd, nil)
-	_ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
+	p.conns.set(c.fd, nil) // its close takes it out of the epoll (epoll(7), Q6)
 	if p.open--; p.open == 0 {
 		one := [8]byte{0: 1, 7: 1} // not zero in either byte order
 		_, _ = unix.Write(p.wake, one[:])

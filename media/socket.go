@@ -27,8 +27,12 @@ type receiver func(packet []byte, from netip.AddrPort, now time.Duration)
 // maxPacket is the largest packet taken: an Ethernet frame's.
 const maxPacket = 1500
 
-// socketBuffer holds seconds of audio, so that a busy machine loses none.
-const socketBuffer = 256 << 10
+// socketBuffer holds seconds of audio, so that a busy machine loses none. The kernel counts some 800 bytes for a packet of 20 ms:
+// enoughBuffer is five seconds.
+const (
+	socketBuffer = 256 << 10
+	enoughBuffer = 200_000
+)
 
 // portable reads with a goroutine for each socket.
 type portable struct{ e *Engine }
