@@ -17,6 +17,9 @@ import (
 var wanted = flag.Bool("bench", false, "measure (make bench); nothing is done without it")
 
 func TestMain(m *testing.M) {
+	if at := os.Getenv(envEcho); at != "" {
+		echo(at)
+	}
 	flag.Parse()
 	if !*wanted {
 		fmt.Println("nothing is measured without -bench: see make bench")
