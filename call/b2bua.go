@@ -165,7 +165,11 @@ func (b *B2BUA) start(c *Call, first func()) error {
 		}
 		return refusal(503, "baton is stopping")
 	}
-	c.do(first)
+	c.do(func() {
+		if c.state == StateSetup { // the node may have begun to stop meanwhile
+			first()
+		}
+	})
 	return nil
 }
 

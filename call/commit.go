@@ -19,6 +19,7 @@ const patience = 50 * time.Millisecond
 type committer struct {
 	version uint64 // of the newest snapshot wanted
 	writing uint64 // version in flight, 0 = none
+	lazy    bool   // nothing waits for the one in flight: the store may hold it back
 	stored  uint64 // newest version that the store has
 	acts    []act
 	unsafe  bool
@@ -56,6 +57,10 @@ func (c *Call) touch() {
 
 // write puts the newest snapshot unless a write is in flight or it is stored already.
 func (c *Call) write() {
+	if c.store.lazy && len(c.store.acts) > 0 {
+		c.store.lazy = false
+		c.b.Store.Hurry()
+	}
 	if c.store.writing != 0 || c.store.stored == c.store.version || c.state == StateEnded || c.abandoned {
 		return
 	}
@@ -68,9 +73,9 @@ func (c *Call) write() {
 	version := c.store.version
 	c.store.writing = version
 	c.hold()
-	put := c.b.Store.PutLater
-	if len(c.store.acts) > 0 {
-		put = c.b.Store.Put
+	put := c.b.Store.Put
+	if c.store.lazy = len(c.store.acts) == 0; c.store.lazy {
+		put = c.b.Store.PutLater
 	}
 	put(Stored{ID: c.id, Epoch: c.epoch, Version: version, Blob: blob}, func(err error) {
 		c.do(func() {
@@ -81,7 +86,7 @@ func (c *Call) write() {
 
 // written takes the store's answer to the write of version.
 func (c *Call) written(version uint64, err error) {
-	c.store.writing = 0
+	c.store.writing, c.store.lazy = 0, false
 	switch {
 	case errors.Is(err, ErrStale):
 		c.abandon()

@@ -47,7 +47,16 @@ func (f *faultyStore) Put(s call.Stored, done func(error)) {
 	put()
 }
 
-func (f *faultyStore) PutLater(s call.Stored, done func(error)) { f.Put(s, done) }
+func (f *faultyStore) PutLater(s call.Stored, done func(error)) {
+	f.mu.Lock()
+	faulty := f.delay > 0 || f.err != nil
+	f.mu.Unlock()
+	if faulty {
+		f.Put(s, done)
+		return
+	}
+	f.Bolt.PutLater(s, done)
+}
 
 func newPair(t *testing.T) (*rig, *phone.Phone, *phone.Phone) {
 	r := newRig(t, nil)

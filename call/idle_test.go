@@ -1,6 +1,7 @@
 package call
 
 import (
+	"bytes"
 	"log/slog"
 	"runtime"
 	"sync/atomic"
@@ -26,6 +27,8 @@ func (s *counting) Put(_ Stored, done func(error)) {
 
 func (s *counting) PutLater(r Stored, done func(error)) { s.Put(r, done) }
 
+func (s *counting) Hurry() {}
+
 func (s *counting) End(_ string, _ uint64, done func(error)) {
 	s.ends.Add(1)
 	done(nil)
@@ -33,6 +36,12 @@ func (s *counting) End(_ string, _ uint64, done func(error)) {
 
 func (s *counting) Calls() ([]Stored, error) { return nil, nil }
 func (s *counting) Append(journal.Entry)     {}
+
+// bubbled counts the goroutines of the test's bubble, itself among them: what other tests have left may come and go.
+func bubbled() int {
+	stacks := make([]byte, 1<<20)
+	return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte("synctest bubble"))
+}
 
 // TestAgentOfFourHours lets a call's agent live for four hours of simulated time: one write for each look, no timer and no
 // goroutine more than at the beginning. (Its phones are left out: sockets know no simulated time. See long_test.go.)
@@ -47,7 +56,7 @@ func TestAgentOfFourHours(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		goroutines, puts := runtime.NumGoroutine(), s.puts.Load()
+		goroutines, puts := bubbled(), s.puts.Load()
 		for hour := range 4 {
 			time.Sleep(time.Hour)
 			timers := make(chan int)
@@ -61,7 +70,7 @@ func TestAgentOfFourHours(t *testing.T) {
 		if n := int(s.puts.Load() - puts); n < looks-2 || n > looks+2 {
 			t.Errorf("%d writes in four hours, want one for each of %d looks", n, looks)
 		}
-		if n := runtime.NumGoroutine(); n > goroutines {
+		if n := bubbled(); n > goroutines || goroutines < 1 {
 			t.Errorf("%d goroutines, %d at first", n, goroutines)
 		}
 		c.post(func() { c.end("over") })
@@ -69,6 +78,42 @@ func TestAgentOfFourHours(t *testing.T) {
 		if s.ends.Load() != 1 {
 			t.Errorf("the record was deleted %d times", s.ends.Load())
 		}
+		b.stop()
+	})
+}
+
+// holding is a store that holds back what nothing waits for until it is hurried.
+type holding struct {
+	counting
+	held    func()
+	hurried int
+}
+
+func (s *holding) PutLater(r Stored, done func(error)) { s.held = func() { s.Put(r, done) } }
+
+func (s *holding) Hurry() {
+	s.hurried++
+	s.held()
+}
+
+// TestCommitHurriesTheWriteBefore: an act must not wait for a write that nothing has waited for, nor be done before its own.
+func TestCommitHurriesTheWriteBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &holding{}
+		b := New(Options{Config: config.Default().Call, Store: s, Journal: s, Log: slog.New(slog.DiscardHandler)})
+		c := b.newCall(b.ctx)
+		if err := b.start(c, c.touch); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond) // the write that touch asks for is held back now
+		acted, puts := false, int64(0)
+		c.do(func() { c.commit(func() { acted, puts = true, s.puts.Load() }) })
+		synctest.Wait()
+		if !acted || puts != 2 || s.hurried != 1 || c.store.unsafe {
+			t.Errorf("acted %v after %d writes, hurried %d times, unsafe %v", acted, puts, s.hurried, c.store.unsafe)
+		}
+		c.do(func() { c.end("over") })
+		b.running.Wait()
 		b.stop()
 	})
 }

@@ -42,18 +42,19 @@ type move struct {
 	finished func(code int, why string)    // told once, at the switch or the failure
 	reported func(r MoveReport, err error) // told once, with the figures
 
-	state    moveState
-	dial     *dial
-	to       *Leg // the new leg, from its answer on
-	device   string
-	left     bool // the old phone has hung up meanwhile
-	silence  *time.Timer
-	switched time.Time
-	rang     time.Duration
-	heldFor  time.Duration
-	overlap  time.Time
-	far      *Leg   // on the other side; it may be replaced meanwhile: see farSide
-	lost     uint64 // packets of far that had reached nobody before
+	state     moveState
+	dial      *dial
+	to        *Leg // the new leg, from its answer on
+	device    string
+	left      bool // the old phone has hung up meanwhile
+	takenBack bool // the phone that asked for it wants it no more
+	silence   *time.Timer
+	switched  time.Time
+	rang      time.Duration
+	heldFor   time.Duration
+	overlap   time.Time
+	far       *Leg   // on the other side; it may be replaced meanwhile: see farSide
+	lost      uint64 // packets of far that had reached nobody before
 }
 
 // unheard is how long an answered device may stay silent before its signalling decides.

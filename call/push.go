@@ -31,7 +31,7 @@ func (b *B2BUA) push(x *sip.Exchange, caller registrar.User, offer *media.Descri
 	waiting := b.newCall(b.ctx)
 	m := &move{c: c, only: only, how: "code", who: caller.Name, began: time.Now()}
 	m.finished = func(code int, why string) { waiting.post(func() { waiting.pushed(code, why) }) }
-	waiting.ended = func() { c.post(func() { c.failMove(m, "taken back", 487) }) }
+	waiting.ended = func() { c.post(func() { c.takeBack(m) }) }
 	err = b.play(waiting, x, caller, offer, notice{
 		tone: media.ToneRing, code: 200, why: "the call goes to another device", show: b.goesTo(caller.Name, here.Key, only), stay: true,
 	})
@@ -82,6 +82,9 @@ func indexOf(d registrar.Device) string {
 
 // beginPush moves the seat that the device of this key holds.
 func (c *Call) beginPush(m *move, position int, key string) error {
+	if m.takenBack {
+		return refusal(487, "taken back")
+	}
 	if position >= len(c.seats) {
 		return refusal(404, "the call has just ended")
 	}
@@ -98,6 +101,12 @@ func (c *Call) beginPush(m *move, position int, key string) error {
 	}
 	c.beginMove(m)
 	return nil
+}
+
+// takeBack ends the move of a phone that has hung up its second call, perhaps before the move has begun.
+func (c *Call) takeBack(m *move) {
+	m.takenBack = true
+	c.failMove(m, "taken back", 487)
 }
 
 // pushed ends the phone's second call, which waited for the outcome.

@@ -19,10 +19,11 @@ type Stored struct {
 
 // Store keeps the records of live calls. Its writes are asynchronous and keep their order; done is called exactly once,
 // with ErrStale when a higher epoch is stored (the call is someone else's), and must not wait for the store. PutLater and End, which nothing waits for, may be
-// held back for a tenth of a second, but no later write overtakes them.
+// held back for a tenth of a second, or until Hurry; no later write overtakes them.
 type Store interface {
 	Put(s Stored, done func(error))
 	PutLater(s Stored, done func(error))
+	Hurry()
 	End(id string, epoch uint64, done func(error))
 	Calls() ([]Stored, error)
 }

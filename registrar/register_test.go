@@ -425,3 +425,19 @@ func TestManyUsersAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestPanicCostsOneChange: what goes wrong in the agent ends neither it nor the node.
+func TestPanicCostsOneChange(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t, "alice")
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					t.Error("the panic has reached who brought the change")
+				}
+			}()
+			o.mail.Do(func() { panic("wrong") })
+		}()
+		o.expect(200, desk("alice", "Yealink SIP-T46S 1.2", "198.51.100.7:5060"), "300")
+	})
+}

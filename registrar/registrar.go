@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -76,7 +77,18 @@ func New(o Options) (*Registrar, error) {
 		o: o, log: o.Log, askTimeout: askTimeout, stopped: make(chan struct{}),
 		mail: serial.Queue{Held: true}, flows: make(map[sip.Flow]map[*account]bool),
 	}
+	r.mail.Guard = r.guard
 	return r, r.load()
+}
+
+// guard keeps a panic from ending the agent: one registration may die by it.
+func (r *Registrar) guard(f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("registrar panicked", "err", p, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 func (r *Registrar) load() error {

@@ -12,7 +12,7 @@ import "sync"
 type Queue struct {
 	// set once, before the first closure
 
-	Guard   func(func())            // runs one closure; it must not panic. nil: as it is
+	Guard   func(func())            // runs one closure and recovers, for a panic would leave the queue busy for ever; nil: as it is
 	Settled func() (over bool)      // called when nothing is left to do, before the queue is free; over = nothing will be any more,
 	Ended   func()                  // and this is called once the queue has closed because of that
 	Start   func(func()) (ran bool) // starts a goroutine; nil: the go statement
@@ -20,7 +20,8 @@ type Queue struct {
 	Held    bool                    // nothing runs until Release
 
 	mu     sync.Mutex
-	items  []func()
+	items  []func() // from head on
+	head   int
 	busy   bool // somebody serves
 	closed bool
 }
@@ -48,15 +49,15 @@ func (q *Queue) Post(f func()) bool {
 	return taken
 }
 
-// Release lets a held queue run, what has gathered first and in the goroutine of the caller.
+// Release lets a held queue run, what has gathered first.
 func (q *Queue) Release() {
 	q.mu.Lock()
 	q.Held = false
-	first := len(q.items) > 0 && !q.busy
+	first := q.head < len(q.items) && !q.busy
 	q.busy = q.busy || first
 	q.mu.Unlock()
 	if first {
-		q.serve(0)
+		q.serve(share)
 	}
 }
 
@@ -75,7 +76,7 @@ func (q *Queue) Finish() {
 // Close drops what is queued and takes nothing more. A closure that runs is not waited for.
 func (q *Queue) Close() {
 	q.mu.Lock()
-	q.closed, q.items = true, nil
+	q.closed, q.items, q.head = true, nil, 0
 	q.mu.Unlock()
 }
 
@@ -83,8 +84,13 @@ func (q *Queue) Close() {
 func (q *Queue) add(f func(), limit int) (taken, first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || limit > 0 && len(q.items) >= limit {
+	if q.closed || limit > 0 && len(q.items)-q.head >= limit {
 		return false, false
+	}
+	if q.head > 64 && 2*q.head > len(q.items) { // a queue that is never empty does not grow for ever
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
 	}
 	q.items = append(q.items, f)
 	if q.busy || q.Held {
@@ -107,26 +113,17 @@ func (q *Queue) start() {
 
 // serve runs what is queued until nothing is left; after most closures (0 = any number) a goroutine goes on with it.
 func (q *Queue) serve(most int) {
-	var spare []func()
-	for ran := 0; ; {
-		items := q.take(spare)
-		for i, f := range items {
-			q.run(f)
-			items[i] = nil
-		}
-		over := q.Settled != nil && q.Settled()
-		if q.rest(over) {
-			if over && q.Ended != nil {
-				q.Ended()
+	for ran := 0; most == 0 || ran < most; ran++ {
+		f := q.next()
+		if f == nil {
+			if q.rest() {
+				return
 			}
-			return
+			continue
 		}
-		spare = items[:0]
-		if ran += len(items); most > 0 && ran >= most {
-			q.start()
-			return
-		}
+		q.run(f)
 	}
+	q.start()
 }
 
 func (q *Queue) run(f func()) {
@@ -137,22 +134,42 @@ func (q *Queue) run(f func()) {
 	q.Guard(f)
 }
 
-func (q *Queue) take(spare []func()) []func() {
+// next takes the first closure off the queue, nil if there is none.
+func (q *Queue) next() func() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	items := q.items
-	q.items = spare
-	return items
+	if q.head == len(q.items) {
+		return nil
+	}
+	f := q.items[q.head]
+	q.items[q.head] = nil
+	if q.head++; q.head == len(q.items) {
+		q.items, q.head = q.items[:0], 0
+	}
+	return f
 }
 
-// rest frees the queue if nothing was brought meanwhile.
-func (q *Queue) rest(over bool) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.items) > 0 {
+// rest frees the queue, unless something is brought meanwhile.
+func (q *Queue) rest() bool {
+	over := false
+	if q.Settled != nil {
+		q.run(func() { over = q.Settled() })
+	}
+	if !q.free(over) {
 		return false
 	}
-	q.busy, q.closed = false, q.closed || over
-	q.items = nil
+	if over && q.Ended != nil {
+		q.run(q.Ended)
+	}
+	return true
+}
+
+func (q *Queue) free(over bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.head < len(q.items) {
+		return false
+	}
+	q.busy, q.closed, q.items = false, q.closed || over, nil
 	return true
 }

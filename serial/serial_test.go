@@ -78,6 +78,47 @@ func TestFromWithin(t *testing.T) {
 	}
 }
 
+// TestManyAtOnceDoNotKeepACaller: what others bring all at once while the caller is at work is not all his.
+func TestManyAtOnceDoNotKeepACaller(t *testing.T) {
+	var q Queue
+	var mine, others atomic.Int32
+	me := make(chan struct{}) // closed when Do has returned
+	done := make(chan struct{})
+	const many = 10 * share
+	q.Do(func() {
+		for range many {
+			q.Post(func() {
+				select {
+				case <-me:
+					others.Add(1)
+				default:
+					mine.Add(1)
+				}
+				if mine.Load()+others.Load() == many {
+					close(done)
+				}
+			})
+		}
+	})
+	close(me)
+	<-done
+	if n := mine.Load(); n > 2*share { // the goroutine that goes on may have begun before Do returned
+		t.Errorf("the caller was kept for %d of %d", n, many)
+	}
+}
+
+// TestNothingAfterClose: what stood behind the closure that closes the queue does not run.
+func TestNothingAfterClose(t *testing.T) {
+	var q Queue
+	q.Do(func() {
+		q.Post(q.Close)
+		q.Post(func() { t.Error("it ran after Close") })
+	})
+	if q.Do(func() {}) {
+		t.Error("taken after Close")
+	}
+}
+
 // TestACallerIsNotKept: what a stream of closures keeps going is not the first caller's for ever.
 func TestACallerIsNotKept(t *testing.T) {
 	var q Queue
@@ -172,10 +213,11 @@ func TestSettled(t *testing.T) {
 // TestGuard keeps what goes wrong in one from the others.
 func TestGuard(t *testing.T) {
 	q := Queue{Guard: func(f func()) { defer func() { _ = recover() }(); f() }}
-	ran := false
+	ran, settled := false, 0
+	q.Settled = func() bool { settled++; panic("two") }
 	q.Do(func() { panic("one") })
 	q.Do(func() { ran = true })
-	if !ran {
+	if !ran || settled != 2 {
 		t.Error("a panic has ended the queue")
 	}
 }

@@ -177,6 +177,16 @@ func (a *Agent) Close() {
 	}
 }
 
+// over says that the agent has stopped.
+func (a *Agent) over() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // spawn runs fn in a goroutine that Run waits for, unless the agent has stopped.
 func (a *Agent) spawn(fn func()) bool {
 	a.mu.Lock()

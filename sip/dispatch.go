@@ -76,7 +76,7 @@ func (a *Agent) receive(data []byte, flow Flow) {
 	switch m := m.(type) {
 	case *Request:
 		s := a.shard(m.callID)
-		if !s.queue.Do(func() { s.request(m) }) && a.refusals.allow() {
+		if !s.queue.Do(func() { s.request(m) }) && !a.over() && a.refusals.allow() {
 			a.log.Warn("message dropped: queue is full", "from", flow.String())
 		}
 	case *Response:

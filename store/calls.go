@@ -18,6 +18,9 @@ func (b *Bolt) Put(s call.Stored, done func(error)) { b.commit.add(put(s, done))
 // PutLater is Put for a record that nothing waits for.
 func (b *Bolt) PutLater(s call.Stored, done func(error)) { b.commit.later(put(s, done)) }
 
+// Hurry has what is held back written now.
+func (b *Bolt) Hurry() { b.commit.signal() }
+
 func put(s call.Stored, done func(error)) write {
 	v := make([]byte, callHeader, callHeader+len(s.Blob))
 	binary.BigEndian.PutUint64(v, s.Epoch)
@@ -48,7 +51,7 @@ func stale(tx *bbolt.Tx, id string, epoch uint64) bool {
 
 // Calls are the records of all calls that have not ended.
 func (b *Bolt) Calls() ([]call.Stored, error) {
-	b.commit.flush()
+	b.commit.catchUp()
 	var out []call.Stored
 	err := b.state.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(callsBucket).ForEach(func(k, v []byte) error {

@@ -140,21 +140,26 @@ func (c *committer) flush() {
 	}
 }
 
+// catchUp commits what is queued now, so that it can be read, and not what comes meanwhile.
+func (c *committer) catchUp() {
+	c.mu.Lock()
+	left := len(c.queue)
+	c.mu.Unlock()
+	for {
+		c.flushBatch() // also waits for a commit that is under way
+		if left -= maxBatch; left <= 0 {
+			return
+		}
+	}
+}
+
 // flushBatch commits what is queued now; false says that nothing was. Those who wait act in this goroutine where that saves a
 // wake-up, in another one where it would keep the next commit waiting.
 func (c *committer) flushBatch() bool {
-	c.turn.Lock()
-	batch := c.take()
+	batch, results := c.commitBatch()
 	if len(batch) == 0 {
-		c.turn.Unlock()
 		return false
 	}
-	results := c.write(batch)
-	if c.entries.now.count > c.keep.entries+c.keep.slack() {
-		c.trim()
-	}
-	c.telling.Lock()
-	c.turn.Unlock()
 	tell := func() {
 		defer c.telling.Unlock()
 		for i, err := range results {
@@ -167,6 +172,22 @@ func (c *committer) flushBatch() bool {
 		go tell()
 	}
 	return true
+}
+
+// commitBatch commits what is queued now. If that is anything, telling is held when it returns.
+func (c *committer) commitBatch() ([]write, []error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	batch := c.take()
+	if len(batch) == 0 {
+		return nil, nil
+	}
+	results := c.write(batch)
+	if c.entries.now.count > c.keep.entries+c.keep.slack() {
+		c.trim()
+	}
+	c.telling.Lock()
+	return batch, results
 }
 
 // trim keeps pace with a log that grows by up to a batch at once; turn is held.

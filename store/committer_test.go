@@ -57,7 +57,7 @@ func TestLater(t *testing.T) {
 		name    string
 		laterBy time.Duration
 		hurry   bool
-	}{{"with the next", time.Hour, true}, {"by itself", 20 * time.Millisecond, false}} {
+	}{{"with the next", time.Hour, true}, {"by itself", 20 * time.Millisecond, false}, {"when hurried", time.Hour, false}} {
 		t.Run(c.name, func(t *testing.T) {
 			b, err := Open(t.TempDir(), slog.New(slog.DiscardHandler))
 			if err != nil {
@@ -71,6 +71,9 @@ func TestLater(t *testing.T) {
 			defer stop()
 			runs.Go(func() { _ = b.Run(ctx) })
 			b.Append(journal.Entry{Kind: journal.CallStarted})
+			if c.name == "when hurried" {
+				b.Hurry()
+			}
 			if c.hurry {
 				if all, _ := b.written(journal.Query{}); len(all) != 0 {
 					t.Error("written at once, though nobody waits")

@@ -15,7 +15,7 @@ const page = 2000
 
 // Select gives the entries of the log that are wanted, in order.
 func (b *Bolt) Select(q journal.Query) ([]journal.Entry, error) {
-	b.commit.flush()
+	b.commit.catchUp()
 	return b.written(q)
 }
 
