@@ -17,7 +17,8 @@ type Queue struct {
 	Ended   func()                  // and this is called once the queue has closed because of that
 	Start   func(func()) (ran bool) // starts a goroutine; nil: the go statement
 	Limit   int                     // of what Do queues behind others; 0 = none
-	Held    bool                    // nothing runs until Release
+
+	Held bool // nothing runs until Release; set before the first closure, then guarded by mu
 
 	mu     sync.Mutex
 	items  []func() // from head on

@@ -37,10 +37,11 @@ type write struct {
 type committer struct {
 	db   *bbolt.DB
 	log  *slog.Logger
-	wake chan struct{} // has one element while something is queued
-	keep retention     // set before run
+	wake chan struct{} // has one element while run has something to commit now
 
-	laterBy time.Duration // set before run
+	// set before run
+	keep    retention
+	laterBy time.Duration
 
 	mu     sync.Mutex
 	queue  []write

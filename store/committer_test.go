@@ -54,10 +54,14 @@ func TestOneWriteFails(t *testing.T) {
 // TestLater writes what nobody waits for with what somebody waits for, and in time by itself.
 func TestLater(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		laterBy time.Duration
-		hurry   bool
-	}{{"with the next", time.Hour, true}, {"by itself", 20 * time.Millisecond, false}, {"when hurried", time.Hour, false}} {
+		name       string
+		laterBy    time.Duration
+		put, hurry bool
+	}{
+		{"with the next", time.Hour, true, false},
+		{"by itself", 20 * time.Millisecond, false, false},
+		{"when hurried", time.Hour, false, true},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, err := Open(t.TempDir(), slog.New(slog.DiscardHandler))
 			if err != nil {
@@ -71,10 +75,10 @@ func TestLater(t *testing.T) {
 			defer stop()
 			runs.Go(func() { _ = b.Run(ctx) })
 			b.Append(journal.Entry{Kind: journal.CallStarted})
-			if c.name == "when hurried" {
+			if c.hurry {
 				b.Hurry()
 			}
-			if c.hurry {
+			if c.put {
 				if all, _ := b.written(journal.Query{}); len(all) != 0 {
 					t.Error("written at once, though nobody waits")
 				}
@@ -88,7 +92,7 @@ func TestLater(t *testing.T) {
 				if all, err := b.written(journal.Query{}); err != nil || len(all) == 1 {
 					return
 				}
-				if c.hurry || time.Now().After(limit) {
+				if c.put || time.Now().After(limit) {
 					t.Fatal("the entry is not written")
 				}
 			}
