@@ -63,12 +63,12 @@ func (c *Call) tell(l *Leg, offer *media.Description, n notice) error {
 		}
 	}
 	l.hear(source{tone: n.tone})
-	body := sip.Body{Type: sdpType, Data: l.local.Marshal()}
+	body := sdpBody(l.local)
 	if n.code != 200 {
 		c.after(toneBeforeRefusal, func() { c.refuse(l, n.code, n.why) })
 		return l.exchange.Respond(sip.Reply{Code: 183, Headers: []sip.Header{warning(n.why)}, Body: body})
 	}
-	headers := []sip.Header{warning(n.why)}
+	headers := append([]sip.Header{warning(n.why)}, l.offering...)
 	if n.show != "" {
 		id := c.identity(l.seat, l.dialog.Flow)
 		id.Name, id.URI.User = n.show, l.exchange.RequestURI().User

@@ -84,20 +84,38 @@ func (d *dial) send(l *Leg) {
 	if d.auto && wantsRingless(l.device) {
 		headers = append(headers, ringless(us.URI)...)
 	}
-	l.invite = l.dialog.NewRequest("INVITE", sip.Body{Type: sdpType, Data: l.local.Marshal()}, headers...)
+	d.invite(l, headers)
+}
+
+// invite sends the leg's INVITE, once more if the phone wants a longer session.
+func (d *dial) invite(l *Leg, headers []sip.Header) {
+	c := d.c
+	all := append(headers[:len(headers):len(headers)], c.askSession(l)...)
+	l.invite = l.dialog.NewRequest("INVITE", sdpBody(l.local), all...)
 	ctx, cancel := context.WithCancelCause(c.ctx)
-	l.cancel = cancel
+	l.cancel, l.inviting = cancel, ctx
 	c.exchange(func() func() {
 		resp, err := c.b.Agent.Invite(ctx, l.invite, func(r *sip.Response) {
 			c.do(func() { d.provisional(l, r) })
 		})
-		return func() { d.final(l, resp, err) }
+		return func() {
+			if !d.over && l.tooShort(err) {
+				d.invite(l, headers)
+				return
+			}
+			d.final(l, resp, err)
+		}
 	})
 }
 
 func (d *dial) provisional(l *Leg, r *sip.Response) {
 	if l.state != legDialing && l.state != legRinging || r.Code() == 100 {
 		return
+	}
+	l.learn(r)
+	f := d.c.fork(l, r)
+	if f != nil && r.RSeq() != 0 {
+		d.c.prack(l, f, r)
 	}
 	if l.state == legDialing {
 		d.c.setState(l, legRinging)
@@ -106,20 +124,17 @@ func (d *dial) provisional(l *Leg, r *sip.Response) {
 	if d.over {
 		return
 	}
-	if d.auto && !l.nudged && wantsRingless(l.device) && strings.Contains(strings.ToLower(r.Header("Allow-Events")), "talk") {
-		d.talk(l, r)
+	if d.auto && !l.nudged && f != nil && wantsRingless(l.device) && strings.Contains(strings.ToLower(r.Header("Allow-Events")), "talk") {
+		d.talk(l, f)
 	}
 	d.ringing(l, r)
 }
 
 // talk asks a ringing phone that knows BroadSoft's remote control to answer.
-func (d *dial) talk(l *Leg, r *sip.Response) {
+func (d *dial) talk(l *Leg, f *fork) {
 	l.nudged = true
-	early := l.dialog
-	early.Confirm(r)
-	out := early.NewRequest("NOTIFY", sip.Body{},
+	out := l.inEarly(f, "NOTIFY", sip.Body{},
 		sip.Header{Name: "Event", Value: "talk"}, sip.Header{Name: "Subscription-State", Value: "active"})
-	l.dialog.LocalCSeq = early.LocalCSeq
 	d.c.request(l, out, requestPatience, func(err error) {
 		if err != nil {
 			d.c.log.Debug("notify talk", "leg", l.id, "device", l.device.Name, "err", err)
@@ -131,7 +146,9 @@ func (d *dial) talk(l *Leg, r *sip.Response) {
 func (d *dial) final(l *Leg, resp *sip.Response, err error) {
 	c := d.c
 	if err == nil {
-		l.dialog.Confirm(resp)
+		c.settleFork(l, resp)
+		l.learn(resp)
+		l.tookSession(resp)
 		l.answer = time.Now()
 		if d.over || l.state == legCancelled { // it crossed our CANCEL
 			c.setState(l, legAnswered)

@@ -168,7 +168,7 @@ func (c *Call) forward(l *Leg, t, next Target, why reason) {
 		l.feed(nil)
 		l.hear(source{tone: media.ToneRing})
 	}
-	_ = l.exchange.Respond(sip.Reply{Code: 181})
+	c.progress(l, 181)
 	c.reach(l, next)
 }
 

@@ -19,14 +19,19 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 		return
 	}
 	l.asked = time.Now()
+	l.learn(x)
 	if l.dialog.Flow != flow {
-		c.attach(l)
+		c.serve(l)
 	}
 	switch x.Method() {
 	case "BYE":
 		c.onBye(l, x)
 	case "INVITE":
 		c.onReinvite(l, x)
+	case "UPDATE":
+		c.onUpdate(l, x)
+	case "PRACK":
+		c.onPrack(l, x)
 	case "REFER":
 		c.onRefer(l, x)
 	case "OPTIONS":
@@ -41,6 +46,9 @@ func (c *Call) onBye(l *Leg, x *sip.Exchange) {
 	_ = x.Respond(sip.Reply{Code: 200})
 	l.acked = true // it would not hang up an answer that it never had
 	holder, m := l.seat.holder == l, c.moveOf(l.seat)
+	if l.state == legIncoming { // of an early dialog; its INVITE wants an answer too (RFC 3261 §15.1.2)
+		_ = l.exchange.Respond(sip.Reply{Code: 487})
+	}
 	switch {
 	case m != nil && m.to == l:
 		c.closeLeg(l)
@@ -58,45 +66,78 @@ func (c *Call) onBye(l *Leg, x *sip.Exchange) {
 
 // onReinvite answers hold, resume and refresh by itself: the far side is never asked (docs/moves.md).
 func (c *Call) onReinvite(l *Leg, x *sip.Exchange) {
-	if l.offers { // glare, RFC 3261 §14.2
-		_ = x.Respond(sip.Reply{Code: 491})
+	if l.state == legIncoming { // a second INVITE before the first is answered, RFC 3261 §14.2
+		_ = x.Respond(later())
 		return
 	}
-	offer, err := offerOf(x.Body())
+	body, headers, err := c.change(l, x)
 	if err != nil {
 		_ = x.Respond(c.b.reply(err))
 		return
 	}
-	local, err := c.relocal(l, offer)
-	if err != nil {
-		_ = x.Respond(sip.Reply{Code: 488, Headers: []sip.Header{warning(err.Error())}})
-		return
-	}
-	if offer != nil {
-		if err := l.settle(local, *offer); err != nil {
-			_ = x.Respond(sip.Reply{Code: 488, Headers: []sip.Header{warning(err.Error())}})
-			return
-		}
-	} else {
-		l.local, l.owes = local, true
+	if len(x.Body().Data) == 0 {
+		l.local = l.versioned(l.local.WithDirection(media.SendRecv)) // the same m-lines and payload types (RFC 3264 §8)
+		body, l.owes = sdpBody(l.local), true
 	}
 	x.Watch(sip.Watch{
 		Acked:   func(b sip.Body) { c.do(func() { c.onAck(l, b) }) },
 		Unacked: func() { c.do(func() { c.onNoAck(l) }) },
 	})
-	_ = x.Respond(sip.Reply{Code: 200, Body: sip.Body{Type: sdpType, Data: local.Marshal()}})
+	_ = x.Respond(sip.Reply{Code: 200, Headers: headers, Body: body})
 	c.wire()
 	c.touch()
 }
 
-// relocal makes our SDP towards the leg for a new offer (nil: ours is the offer, with all that the call can carry).
+// onUpdate answers an UPDATE, or a PRACK with an offer: they change the session at once, also of a call that is not
+// answered yet (RFC 3311 §5.2, RFC 3262 §5). Without an offer it is a refresh.
+func (c *Call) onUpdate(l *Leg, x *sip.Exchange) {
+	body, headers, err := c.change(l, x)
+	if err != nil {
+		_ = x.Respond(c.b.reply(err))
+		return
+	}
+	_ = x.Respond(sip.Reply{Code: 200, Headers: headers, Body: body})
+	c.wire()
+	c.touch()
+}
+
+// change takes the offer of a request in the leg's dialog, if it has one, and gives the body and the headers of its 2xx.
+func (c *Call) change(l *Leg, x *sip.Exchange) (body sip.Body, headers []sip.Header, err error) {
+	offer, err := offerOf(x.Body())
+	if err != nil {
+		return body, nil, err
+	}
+	switch {
+	case l.offers || l.owes: // glare: our own offer is not answered yet
+		return body, nil, refusal(491, "an offer of ours is under way")
+	case offer != nil && l.state == legIncoming && len(l.local.Lines) == 0: // the INVITE's is not answered yet
+		return body, nil, &Refusal{Code: 500, Why: "the offer before is not answered yet", Headers: later().Headers}
+	}
+	if x.Method() != "PRACK" {
+		if headers, err = c.takeSession(l, x); err != nil {
+			return body, nil, err
+		}
+	}
+	if offer == nil {
+		return body, headers, nil
+	}
+	local, err := c.relocal(l, offer)
+	if err == nil {
+		err = l.settle(local, *offer)
+	}
+	if err != nil {
+		return body, nil, refusal(488, err.Error())
+	}
+	return sdpBody(local), headers, nil
+}
+
+func sdpBody(d media.Description) sip.Body { return sip.Body{Type: sdpType, Data: d.Marshal()} }
+
+// relocal makes our answer to a new offer of the leg's, with all that the call can carry.
 func (c *Call) relocal(l *Leg, offer *media.Description) (media.Description, error) {
 	codecs := l.agreed.Send
 	if o := c.other(l.seat); o != nil && o.holder != nil {
 		codecs = o.holder.agreed.Send
-	}
-	if offer == nil { // the same m-lines and payload types as before (RFC 3264 §8)
-		return l.versioned(l.local.WithDirection(media.SendRecv)), nil
 	}
 	answer, err := media.NewAnswer(l.origin, *offer, media.WithG711(codecs), l.stream.Endpoint(), media.SendRecv)
 	if err != nil {

@@ -95,7 +95,12 @@ func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, e
 		return nil, refusal(503, err.Error())
 	}
 	l.exchange, l.dialog = x, x.Dialog(c.epoch)
+	l.learn(x)
 	c.setState(l, legIncoming)
+	if l.offering, err = c.takeSession(l, x); err != nil {
+		c.closeLeg(l)
+		return nil, err
+	}
 	if offer != nil {
 		l.remote = *offer
 	}
@@ -104,6 +109,7 @@ func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, e
 
 // listen has what becomes of the INVITE told to the agent.
 func (c *Call) listen(l *Leg, cancelled func()) {
+	c.serve(l)
 	l.exchange.Watch(sip.Watch{
 		Cancelled: func() { c.do(cancelled) },
 		Acked:     func(b sip.Body) { c.do(func() { c.onAck(l, b) }) },
@@ -163,13 +169,13 @@ func (c *Call) onRinging(caller, callee *Leg, r *sip.Response) {
 		caller.hear(source{tone: media.ToneRing})
 	}
 	if c.early == nil {
-		_ = caller.exchange.Respond(sip.Reply{Code: 180})
+		c.progress(caller, 180)
 	}
 }
 
 // earlyMedia connects the caller to what the one ringing device already plays.
 func (c *Call) earlyMedia(caller, callee *Leg, r *sip.Response) error {
-	answer, err := media.ParseSDP(r.Body().Data)
+	answer, err := callee.earlyAnswer(r)
 	if err != nil {
 		return err
 	}
@@ -188,7 +194,10 @@ func (c *Call) earlyMedia(caller, callee *Leg, r *sip.Response) error {
 	caller.feed([]*Leg{callee})
 	caller.hear(source{leg: callee})
 	callee.hear(source{leg: caller})
-	return caller.exchange.Respond(sip.Reply{Code: 183, Body: sip.Body{Type: sdpType, Data: local.Marshal()}})
+	return caller.exchange.Respond(sip.Reply{
+		Code: 183, Headers: identityHeaders(c.identity(callee.seat, caller.dialog.Flow)),
+		Body: sdpBody(local),
+	})
 }
 
 // onAnswer joins caller and callee: both answers leave after the record is written.
@@ -208,15 +217,15 @@ func (c *Call) onAnswer(caller, callee *Leg, r *sip.Response) {
 
 // settleBoth takes the callee's answer and makes the caller's.
 func (c *Call) settleBoth(caller, callee *Leg, r *sip.Response) error {
-	answer, err := media.ParseSDP(r.Body().Data)
-	if len(r.Body().Data) == 0 && c.early == callee {
-		answer, err = callee.remote, nil // the 183 carried it (RFC 3261 §13.2.1)
-	}
+	answer, err := callee.answerOf(r)
 	if err != nil {
 		return err
 	}
 	if err := callee.settle(callee.local, answer); err != nil {
 		return err
+	}
+	if caller.offered { // ours went out before; its answer comes by PRACK, or has come
+		return nil
 	}
 	if len(caller.remote.Lines) == 0 { // no offer: ours goes out in the 200
 		caller.local = media.NewOffer(caller.origin, media.WithG711(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
@@ -249,18 +258,23 @@ func (c *Call) connect(caller, callee *Leg) {
 		return
 	}
 	c.note(journal.CallAnswered, journal.Entry{Device: callee.device.Name})
+	if caller.offered && !caller.owes && understands(caller, callee) != nil {
+		_ = c.narrow(callee, caller.agreed.Send)
+	}
 }
 
 // accept sends the 200 with the leg's SDP.
 func (c *Call) accept(l *Leg) error {
 	id := c.identity(c.other(l.seat), l.dialog.Flow)
-	err := l.exchange.Respond(sip.Reply{
-		Code: 200, Headers: identityHeaders(id), Body: sip.Body{Type: sdpType, Data: l.local.Marshal()},
-	})
-	if err != nil {
+	rep := sip.Reply{Code: 200, Headers: append(identityHeaders(id), l.offering...)}
+	if !l.offered {
+		rep.Body = sdpBody(l.local)
+	}
+	if err := l.exchange.Respond(rep); err != nil {
 		return err
 	}
 	l.accepted, l.answer = true, time.Now()
+	l.session.From = l.answer
 	l.owes = len(l.remote.Lines) == 0
 	c.setState(l, legUp)
 	c.attach(l)
@@ -269,9 +283,7 @@ func (c *Call) accept(l *Leg) error {
 
 // cancelled ends a call whose caller has hung up before the answer; the agent has answered the INVITE with 487.
 func (c *Call) cancelled(l *Leg) {
-	if l.state == legIncoming {
-		c.closeLeg(l)
-	}
+	c.closeLeg(l)
 	c.end("cancelled by " + l.seat.user.Name)
 }
 

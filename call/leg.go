@@ -45,11 +45,17 @@ type Leg struct {
 	sent   chan struct{} // closed when our last request in the dialog is answered
 	byes   bool          // our BYE is on its way
 
+	can     ability // what the phone has said that it can
+	session session
+
 	// we called it
-	invite sip.Outgoing
-	cancel context.CancelCauseFunc
-	rangAt time.Time // first 180
-	answer time.Time // 2xx, theirs or ours
+	invite   sip.Outgoing
+	inviting context.Context // ends with its INVITE or the leg
+	forks    []*fork         // early dialogs, until one is the leg's
+	answered *fork           // the early dialog that became it, nil = none was early
+	cancel   context.CancelCauseFunc
+	rangAt   time.Time // first 180
+	answer   time.Time // 2xx, theirs or ours
 
 	acked bool // the 2xx to its INVITE is acknowledged, by us or by it
 
@@ -57,20 +63,24 @@ type Leg struct {
 
 	// it called us
 	exchange *sip.Exchange
-	accepted bool // we have sent a 2xx to its INVITE
-	byeLater bool // a BYE waits for the ACK (RFC 3261 §15)
+	offering []sip.Header // of our 2xx: the session timer
+	told     int          // the provisional answer that it was given last
+	accepted bool         // we have sent a 2xx to its INVITE
+	byeLater bool         // a BYE waits for the ACK (RFC 3261 §15)
 
-	held   bool // the phone does not want to hear us
-	heldAt time.Time
-	heard  bool // a packet came since the last offer/answer
-	hears  source
-	feeds  []*Leg
-	refer  *referral
-	owes   bool      // its ACK must bring the answer to the offer in our 2xx
-	refers int       // REFERs taken in this dialog
-	asking bool      // an OPTIONS of ours is under way
-	offers bool      // a re-INVITE of ours is under way
-	asked  time.Time // last proof that its signalling is alive
+	held     bool // the phone does not want to hear us
+	heldAt   time.Time
+	heard    bool // a packet came since the last offer/answer
+	hears    source
+	feeds    []*Leg
+	refer    *referral
+	owes     bool      // its ACK or PRACK must bring the answer to our offer
+	offered  bool      // our offer went out in a provisional answer, and none belongs into the 2xx
+	refers   int       // REFERs taken in this dialog
+	asking   bool      // an OPTIONS of ours is under way
+	offers   bool      // a re-INVITE of ours is under way
+	updating bool      // an UPDATE of ours is under way
+	asked    time.Time // last proof that its signalling is alive
 }
 
 func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {
@@ -97,9 +107,14 @@ func (c *Call) setState(l *Leg, to legState) {
 // alive says that the leg has a dialog and is not on its way out.
 func (l *Leg) alive() bool { return l.state == legUp || l.state == legAnswered }
 
-// attach has the dialog's requests come to this leg.
+// attach has the dialog's requests come to this leg, and lets an INVITE with Replaces find it.
 func (c *Call) attach(l *Leg) {
 	c.b.index(c, l)
+	c.serve(l)
+}
+
+// serve has the dialog's requests come to this leg: also those of one that is still early.
+func (c *Call) serve(l *Leg) {
 	c.b.Agent.Attach(l.dialog, l.seat.user.Name, func(x *sip.Exchange) {
 		if !c.do(func() { c.inDialog(l, x) }) {
 			_ = x.Respond(sip.Reply{Code: 481})
@@ -199,6 +214,11 @@ const orderPatience = 500 * time.Millisecond
 // request sends a request of ours in the leg's dialog. They leave in the order of their CSeq, which the peer insists on
 // (RFC 3261 §12.2.2): each waits a little for the answer to the one before.
 func (c *Call) request(l *Leg, out sip.Outgoing, patience time.Duration, then func(error)) {
+	c.requestUnder(c.ctx, l, out, patience, then)
+}
+
+// ordered waits for the leg's request before and then has send make its exchange.
+func (c *Call) ordered(l *Leg, send func() error, then func(error)) {
 	before, done := l.sent, make(chan struct{})
 	l.sent = done
 	c.exchange(func() func() {
@@ -208,9 +228,7 @@ func (c *Call) request(l *Leg, out sip.Outgoing, patience time.Duration, then fu
 			case <-time.After(orderPatience):
 			}
 		}
-		ctx, cancel := context.WithTimeout(c.ctx, patience)
-		defer cancel()
-		_, err := c.b.Agent.Do(ctx, out)
+		err := send()
 		close(done)
 		return func() { then(err) }
 	})
@@ -223,6 +241,7 @@ func (c *Call) closeLeg(l *Leg) {
 	}
 	c.setState(l, legClosed)
 	c.b.Agent.Detach(l.dialog.ID())
+	c.dropForks(l)
 	c.b.unindex(l)
 	if l.cancel != nil {
 		l.cancel(nil)

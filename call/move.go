@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"baton/journal"
-	"baton/media"
 	"baton/registrar"
 	"baton/sip"
 )
@@ -136,7 +135,7 @@ func (c *Call) beginMove(m *move) {
 // moveAnswered takes the new device's 2xx.
 func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 	m.device = l.device.Name
-	answer, err := media.ParseSDP(r.Body().Data)
+	answer, err := l.answerOf(r)
 	if err == nil {
 		err = l.settle(l.local, answer)
 	}
@@ -245,6 +244,9 @@ func (c *Call) switchOver(m *move) {
 func (c *Call) releaseOld(m *move, old *Leg) {
 	if m.finished != nil {
 		m.finished(200, "")
+	}
+	if far := m.farSide(); far != nil && m.into != m.seat {
+		c.showOther(far)
 	}
 	if old.state != legClosing {
 		return

@@ -54,15 +54,17 @@ type SeatRecord struct {
 
 // LegRecord is a dialog with its media.
 type LegRecord struct {
-	ID     string            `json:"id"`
-	Device string            `json:"device"` // device key
-	State  legState          `json:"state"`
-	Dialog sip.Dialog        `json:"dialog"`
-	Local  media.Description `json:"local"`
-	Remote media.Description `json:"remote"`
-	Agreed media.Agreement   `json:"agreed"`
-	Held   bool              `json:"held,omitempty"`
-	Refer  *referral         `json:"refer,omitempty"` // the phone's subscription to its REFER
+	ID      string            `json:"id"`
+	Device  string            `json:"device"` // device key
+	State   legState          `json:"state"`
+	Dialog  sip.Dialog        `json:"dialog"`
+	Local   media.Description `json:"local"`
+	Remote  media.Description `json:"remote"`
+	Agreed  media.Agreement   `json:"agreed"`
+	Held    bool              `json:"held,omitempty"`
+	Refer   *referral         `json:"refer,omitempty"` // the phone's subscription to its REFER
+	Can     ability           `json:"can"`
+	Session session           `json:"session"`
 }
 
 // record makes the value of this moment.
@@ -90,6 +92,7 @@ func (l *Leg) record() LegRecord {
 	return LegRecord{
 		ID: l.id, Device: l.device.Key, State: l.state, Dialog: l.dialog,
 		Local: l.local, Remote: l.remote, Agreed: l.agreed, Held: l.held, Refer: l.refer,
+		Can: l.can, Session: l.session,
 	}
 }
 

@@ -79,13 +79,14 @@ func (b *B2BUA) routeDevice(name, ref string) (Target, error) {
 
 // refusal is an error with the status that a phone is told.
 func refusal(code int, why string) error {
-	return &Refusal{code, why}
+	return &Refusal{Code: code, Why: why}
 }
 
 // Refusal is an error with a SIP status and the words for people.
 type Refusal struct {
-	Code int
-	Why  string
+	Code    int
+	Why     string
+	Headers []sip.Header // beyond the Warning
 }
 
 func (r *Refusal) Error() string { return r.Why }
@@ -94,10 +95,10 @@ func (r *Refusal) Error() string { return r.Why }
 func (b *B2BUA) reply(err error) sip.Reply {
 	var r *Refusal
 	if !errors.As(err, &r) {
-		r = &Refusal{500, "internal error"}
+		r = &Refusal{Code: 500, Why: "internal error"}
 		b.Log.Error("request failed", "err", err)
 	}
-	return sip.Reply{Code: r.Code, Headers: []sip.Header{warning(r.Why)}}
+	return sip.Reply{Code: r.Code, Headers: append([]sip.Header{warning(r.Why)}, r.Headers...)}
 }
 
 func warning(text string) sip.Header {

@@ -33,6 +33,9 @@ func (c *Call) watchLegs() {
 			if l := s.holder; l != nil && l.state == legUp && c.due(l) {
 				c.check(l)
 			}
+			if l := s.holder; l != nil {
+				c.keepSession(l)
+			}
 		}
 		c.touch()
 		c.watchLegs()
@@ -130,7 +133,7 @@ func (c *Call) reinvite(l *Leg, offer media.Description) {
 		return
 	}
 	l.offers = true
-	out := l.dialog.NewRequest("INVITE", sip.Body{Type: sdpType, Data: offer.Marshal()})
+	out := l.dialog.NewRequest("INVITE", sdpBody(offer), c.askSession(l)...)
 	c.exchange(func() func() {
 		resp, err := c.b.Agent.Invite(c.ctx, out, func(*sip.Response) {})
 		return func() { c.reinvited(l, offer, out, resp, err) }
@@ -160,6 +163,7 @@ func (c *Call) reinvited(l *Leg, offer media.Description, out sip.Outgoing, resp
 	switch {
 	case err == nil:
 		l.dialog.Refresh(resp)
+		l.tookSession(resp)
 		_ = c.b.Agent.Ack(l.dialog, out, sip.Body{})
 		l.asked = time.Now()
 		if answer, perr := media.ParseSDP(resp.Body().Data); perr == nil && l.alive() {
@@ -168,6 +172,7 @@ func (c *Call) reinvited(l *Leg, offer media.Description, out sip.Outgoing, resp
 			}
 		}
 		c.wire()
+	case l.tooShort(err): // the next look asks again, for longer
 	case errors.As(err, &status) && status.Code == 491 && l.state == legUp:
 		c.after(c.glareDelay(l), func() { c.reinvite(l, offer) })
 	case l.alive() && (deadly(err) != nil || !sameCodecs(offer, l.local)):

@@ -74,10 +74,12 @@ type Codes struct {
 
 // Call is the B2BUA's section.
 type Call struct {
-	Ring     time.Duration `yaml:"ring"`      // 30s: how long a user's devices ring
-	Vanished time.Duration `yaml:"vanished"`  // 15s without RTP and RTCP before a phone is asked whether it is there
-	HoldPing time.Duration `yaml:"hold_ping"` // 60s: OPTIONS to a phone on hold
-	Announce bool          `yaml:"announce"`  // true: a caller hears a tone for 3 s before "unknown number" and "nobody there"
+	Ring       time.Duration `yaml:"ring"`        // 30s: how long a user's devices ring
+	Vanished   time.Duration `yaml:"vanished"`    // 15s without RTP and RTCP before a phone is asked whether it is there
+	HoldPing   time.Duration `yaml:"hold_ping"`   // 60s: OPTIONS to a phone on hold
+	Session    time.Duration `yaml:"session"`     // 30m: session timer that is asked for; 0 = none, others' are served
+	SessionMin time.Duration `yaml:"session_min"` // 90s: the shortest that is taken
+	Announce   bool          `yaml:"announce"`    // true: a caller hears a tone for 3 s before "unknown number" and "nobody there"
 }
 
 // Log says how much and in which form the node tells of itself.
@@ -99,7 +101,7 @@ func Default() Config {
 		Advertise:   Advertise{Local: privateNetworks()},
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}},
 		Codes:       defaultCodes(),
-		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Announce: true},
+		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Announce: true},
 		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},
 	}
 }

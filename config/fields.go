@@ -47,6 +47,8 @@ var fields = map[string]field{
 	"call.ring":               one(func(c *Config) *time.Duration { return &c.Call.Ring }, between(time.Second, time.Hour), "1s to 1h"),
 	"call.vanished":           one(func(c *Config) *time.Duration { return &c.Call.Vanished }, between(time.Second, time.Hour), "1s to 1h"),
 	"call.hold_ping":          one(func(c *Config) *time.Duration { return &c.Call.HoldPing }, between(time.Second, time.Hour), "1s to 1h"),
+	"call.session":            one(func(c *Config) *time.Duration { return &c.Call.Session }, orOff(between(90*time.Second, 24*time.Hour)), "90s to 24h, or off"),
+	"call.session_min":        one(func(c *Config) *time.Duration { return &c.Call.SessionMin }, between(90*time.Second, time.Hour), "90s to 1h"),
 	"call.announce":           one(func(c *Config) *bool { return &c.Call.Announce }, yesNo, "true or false"),
 	"log.level":               one(func(c *Config) *string { return &c.Log.Level }, among("debug", "info", "warn", "error"), "debug, info, warn or error"),
 	"log.format":              one(func(c *Config) *string { return &c.Log.Format }, among("text", "json"), "text or json"),
@@ -197,6 +199,16 @@ func between(low, high time.Duration) func(string) (time.Duration, error) {
 			return 0, fmt.Errorf("%s is out of range", s)
 		}
 		return d, nil
+	}
+}
+
+// orOff lets a duration be "off", which is 0.
+func orOff(read func(string) (time.Duration, error)) func(string) (time.Duration, error) {
+	return func(s string) (time.Duration, error) {
+		if s == "off" || s == "0s" {
+			return 0, nil
+		}
+		return read(s)
 	}
 }
 

@@ -54,6 +54,8 @@ call:
   ring: 45s
   vanished: 20s
   hold_ping: 2m
+  session: off
+  session_min: 2m
   announce: false
 log:
   level: debug
@@ -77,7 +79,7 @@ log:
 			Pull: "*50", Push: "*51", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
 			DoNotDisturb: "*76", DoNotDisturbOff: "*77",
 		},
-		Call: Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute},
+		Call: Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute},
 		Log:  Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -120,6 +122,8 @@ func TestErrors(t *testing.T) {
 			`baton.yaml:2: codes: forward_always "#21" and forward_busy "#211" begin alike`,
 		}},
 		{"codes:\n  dnd_off: \"#67\"\n", []string{`baton.yaml:2: codes: dnd_off "#67" and forward_busy "#67" begin alike`}},
+		{"call:\n  session: 60s\n", []string{`baton.yaml:2: call.session: 60s is out of range; want 90s to 24h, or off`}},
+		{"call:\n  session_min: 30s\n", []string{`baton.yaml:2: call.session_min: 30s is out of range`}},
 		{"call:\n  announce: sometimes\n", []string{`baton.yaml:2: call.announce: `}},
 		{"codes:\n  pull: \"*4\"\n", []string{`baton.yaml:2: codes: pull "*4" and push "*41" begin alike`}},
 		{"codes:\n  push: pull\n", []string{`baton.yaml:2: codes.push: "pull" cannot be dialled`}},

@@ -37,7 +37,7 @@ type Options struct {
 	// ordered queue of the request's Call-ID and must not block. A method without handler gets 405 with a true Allow,
 	// SUBSCRIBE 489, OPTIONS 200 from the agent itself.
 	Handlers map[string]func(*Exchange)
-	// InDialog names the methods, beside INVITE, ACK, CANCEL and BYE, that those who Attach to a dialog serve: for
+	// InDialog names the methods, beside INVITE, ACK, CANCEL, BYE and PRACK, that those who Attach to a dialog serve: for
 	// Allow, and refused with 405 when not named. nil = REFER, NOTIFY, INFO, UPDATE.
 	InDialog []string
 	// FlowClosed is told when a connection has closed. It must not block.
@@ -131,7 +131,7 @@ func firstStream() uint64 {
 
 // allowed is the true Allow: what the agent, its handlers and those attached to dialogs serve.
 func allowed(o Options) string {
-	all := []string{"INVITE", "ACK", "CANCEL", "BYE", "OPTIONS"}
+	all := []string{"INVITE", "ACK", "CANCEL", "BYE", "PRACK", "OPTIONS"}
 	var more []string
 	for m := range o.Handlers {
 		more = append(more, m)

@@ -95,7 +95,7 @@ func TestUnservedMethods(t *testing.T) {
 		if r.code != code {
 			t.Errorf("%s: %d, want %d", m, r.code, code)
 		}
-		if allow := r.Header("Allow"); (code == 405 || m == "OPTIONS") && allow != "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, REFER, NOTIFY, INFO, UPDATE" {
+		if allow := r.Header("Allow"); (code == 405 || m == "OPTIONS") && allow != "INVITE, ACK, CANCEL, BYE, PRACK, OPTIONS, REGISTER, REFER, NOTIFY, INFO, UPDATE" {
 			t.Errorf("%s: Allow is %q", m, allow)
 		}
 	}

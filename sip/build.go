@@ -124,7 +124,7 @@ func (a *Agent) replyHeaders(w *writer, r *Request, rep Reply) {
 		w.line("Accept", typeSDP)
 	}
 	if good && (keepsDialog(r.method) || r.method == "OPTIONS") {
-		w.line("Supported", "replaces")
+		w.line("Supported", extensions)
 	}
 	w.line("Server", product)
 }
@@ -209,7 +209,7 @@ func (a *Agent) bytes(d *draft) []byte {
 	}
 	if d.method == "INVITE" || d.method == "OPTIONS" || d.method == "UPDATE" {
 		w.line("Allow", a.allow)
-		w.line("Supported", "replaces")
+		w.line("Supported", extensions)
 	}
 	if d.method == "OPTIONS" {
 		w.line("Accept", typeSDP)

@@ -26,6 +26,7 @@ type shard struct {
 	servers map[string]*serverTx
 	merged  map[mergeKey]*serverTx // INVITEs outside dialogs, to see one that came by two ways
 	acks    map[ackKey]*serverTx   // INVITEs whose 2xx waits for its ACK
+	early   map[ackKey]*serverTx   // INVITEs with provisional answers that want a PRACK
 	clients map[clientKey]receiver
 	invites map[inviteKey]*inviteTx // INVITEs of ours, for Ack to find
 	dialogs map[DialogID]*attached
@@ -52,7 +53,7 @@ func newShards(a *Agent) []*shard {
 		all[i] = &shard{
 			agent:   a,
 			servers: make(map[string]*serverTx), merged: make(map[mergeKey]*serverTx),
-			acks: make(map[ackKey]*serverTx), clients: make(map[clientKey]receiver),
+			acks: make(map[ackKey]*serverTx), early: make(map[ackKey]*serverTx), clients: make(map[clientKey]receiver),
 			invites: make(map[inviteKey]*inviteTx), dialogs: make(map[DialogID]*attached),
 		}
 		all[i].queue.Guard, all[i].queue.Start, all[i].queue.Limit = a.guard, a.spawn, queueLimit

@@ -43,7 +43,8 @@ type serverTx struct {
 	interval time.Duration
 	until    time.Time
 	ack      ackKey
-	gotACK   bool // of our 2xx
+	gotACK   bool      // of our 2xx
+	rel      *reliable // provisional answers that must arrive, nil = none
 	watch    *Watch
 	news     []func(*Watch) // what the watch was not told yet
 }
@@ -56,7 +57,7 @@ type Exchange struct {
 
 // Watch tells what becomes of an INVITE. The callbacks run on the dispatcher's queue and must not block.
 type Watch struct {
-	Cancelled func()     // CANCEL came in time: the agent has answered it 200 and the INVITE 487 itself
+	Cancelled func()     // CANCEL came in time, or no PRACK: the agent has answered the INVITE itself, with 487 or 504
 	Acked     func(Body) // ACK of our 2xx (with its body), once
 	Unacked   func()     // our 2xx was repeated (T1 doubling to T2) for 64*T1 without ACK
 }
@@ -86,15 +87,15 @@ func (s *shard) begin(r *Request) *Exchange {
 func (x *Exchange) LocalTag() string { return x.tx.tag }
 
 // Respond answers. It never blocks; after a final answer it is ErrAnswered. To-tag, Contact, Allow and Server are
-// the agent's part.
+// the agent's part, and so is whether a provisional answer is sent reliably (RFC 3262): then a 2xx may leave later.
 func (x *Exchange) Respond(rep Reply) error {
 	tx := x.tx
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	if tx.state != proceeding {
+	if tx.answered() {
 		return fmt.Errorf("answer %s with %d: %w", x.method, rep.Code, ErrAnswered)
 	}
-	return tx.respond(rep)
+	return tx.answer(rep)
 }
 
 // respond sends an answer and changes the state by it. mu is held.
@@ -102,6 +103,9 @@ func (tx *serverTx) respond(rep Reply) error {
 	a := tx.shard.agent
 	data := a.reply(tx.request, tx.tag, rep)
 	tx.last = data
+	if rep.Code >= 200 {
+		tx.settleProvisional()
+	}
 	switch {
 	case rep.Code < 200:
 	case !tx.inv:
@@ -156,7 +160,13 @@ func (tx *serverTx) repeatUntil() {
 func (tx *serverTx) tick() {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	if tx.timer == nil || tx.state != accepted && tx.state != completed {
+	switch {
+	case tx.timer == nil:
+		return
+	case tx.state == proceeding:
+		tx.repeatProvisional()
+		return
+	case tx.state != accepted && tx.state != completed:
 		return
 	}
 	if !time.Now().Before(tx.until) {
@@ -287,5 +297,8 @@ func (tx *serverTx) finish() {
 	}
 	if s.acks[tx.ack] == tx {
 		delete(s.acks, tx.ack)
+	}
+	if tx.rel != nil {
+		delete(s.early, tx.earlyKey())
 	}
 }

@@ -23,8 +23,9 @@ type inviteTx struct {
 
 	// owned by the goroutine that waits
 	provisional bool
-	cancelled   bool     // CANCEL was sent
-	reason      []Header // of the CANCEL
+	told        map[string]uint32 // by To-tag: the RSeq told last
+	cancelled   bool              // CANCEL was sent
+	reason      []Header          // of the CANCEL
 
 	// guarded by inbox.mu
 	inbox
@@ -39,7 +40,7 @@ type inviteKey struct {
 }
 
 // Invite sends an INVITE, new or in its dialog, and waits for the final answer; onProvisional is told of every 1xx
-// above 100, in order, from the calling goroutine. The error is nil for a 2xx only; else a *StatusError, ErrTimeout,
+// above 100, in order, from the calling goroutine; one with an RSeq is to be acknowledged by PRACK. The error is nil for a 2xx only; else a *StatusError, ErrTimeout,
 // ErrFlowGone, or the cause of ctx.
 //
 // Ending ctx sends CANCEL, as soon as a 1xx allows it (RFC 3261 §9.1), with the Reason of a *CancelReason; Invite
@@ -184,7 +185,7 @@ func (tx *inviteTx) progress(onProvisional func(*Response), quiet bool) *Respons
 			return r
 		}
 		tx.provisional = true
-		if r.code > 100 && onProvisional != nil && !quiet {
+		if r.code > 100 && onProvisional != nil && !quiet && tx.fresh(r) {
 			onProvisional(r)
 		}
 	}

@@ -43,7 +43,7 @@ type attached struct {
 	fn   func(*Exchange)
 }
 
-// Attach has the requests inside a dialog (BYE, re-INVITE, REFER, …) go to fn, on the ordered queue of its Call-ID.
+// Attach has the requests inside a dialog, early or not (BYE, re-INVITE, PRACK, REFER, …) go to fn, on the ordered queue of its Call-ID.
 // One from an address other than that of d.Flow is challenged and must be user's. Attaching again replaces.
 func (a *Agent) Attach(d Dialog, user string, fn func(*Exchange)) {
 	s := a.shard(d.CallID)
@@ -104,11 +104,14 @@ func (s *shard) inside(r *Request, d *attached) {
 		return
 	}
 	x := s.begin(r)
-	if r.method != "INVITE" && r.method != "BYE" && !slices.Contains(s.agent.inDialog, r.method) {
+	switch {
+	case r.method == "PRACK":
+		s.prack(x, d.fn)
+	case r.method == "INVITE" || r.method == "BYE" || slices.Contains(s.agent.inDialog, r.method):
+		s.serve(x, d.fn)
+	default:
 		s.unserved(x)
-		return
 	}
-	s.serve(x, d.fn)
 }
 
 // outside serves a request that stands for itself.

@@ -55,6 +55,9 @@ type Call struct {
 	both      []Codec // in common with the peer
 	refers    []*Referral
 	progress  []int
+	rseq      int           // of the newest provisional answer that wants a PRACK
+	pracked   chan struct{} // closed by the PRACK that ours waits for
+	pracks    int
 	cancelled bool
 }
 
@@ -71,6 +74,7 @@ type DialOptions struct {
 	NoSDP   bool   // no offer: it comes in the 200, the answer goes in the ACK
 	Mum     bool   // with NoSDP: the ACK brings no answer, which RFC 3261 §13.2.1 forbids
 	NoACK   bool   // the 200 is never acknowledged
+	NoPrack bool   // nor a provisional answer that wants it
 	SDP     []byte // sent in place of the phone's own offer
 	Codecs  []Codec
 	Headers []Header // added, or in place of those of the same name
@@ -91,6 +95,9 @@ func (p *Phone) newCall(outgoing bool) (*Call, error) {
 	c.sdp = offer{session: rand.Uint64() >> 2, version: 1, addr: m.Addr(), codecs: p.cfg.Codecs, direction: "sendrecv"}
 	return c, nil
 }
+
+// allow is what the phone serves.
+const allow = "INVITE, ACK, CANCEL, BYE, PRACK, OPTIONS, REFER, NOTIFY, UPDATE, INFO"
 
 // Dial calls a URI, or a user of the phone's own domain, and returns at once.
 func (p *Phone) Dial(to string, o ...DialOptions) (*Call, error) {
@@ -117,7 +124,7 @@ func (p *Phone) Dial(to string, o ...DialOptions) (*Call, error) {
 	c.callID, c.local, c.remote, c.target, c.localSeq = token(12), p.fromHeader(), "<"+to+">", to, 1
 	req := p.request0("INVITE", to, to, c.callID, c.localTag, 1, over)
 	req.Add("Contact", p.contactHeader())
-	req.Add("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, UPDATE, INFO")
+	req.Add("Allow", allow)
 	req.Add("Supported", "replaces")
 	c.fillBody(req, opt)
 	for _, h := range opt.Headers {
@@ -185,8 +192,12 @@ func (c *Call) onProvisional(res *Message) {
 	if res.Code > 100 && c.times.Ringing.IsZero() {
 		c.times.Ringing = time.Now()
 	}
+	offered := len(c.invite.Body) > 0
 	c.phone.mu.Unlock()
-	if len(res.Body) > 0 {
+	if rseq(res) > 0 {
+		c.onReliable(res)
+	}
+	if len(res.Body) > 0 && offered {
 		c.learn(res.Body, false)
 	}
 }

@@ -56,6 +56,9 @@ type Behaviour struct {
 	Ringless bool          // answers at once where the caller's headers ask for it (RFC 5373, Call-Info, Alert-Info)
 	Talk     bool          // says Allow-Events: talk in its 180 and answers at NOTIFY talk
 	Refuse   int           // status for re-INVITEs, 0 = accept
+	Reliable bool          // its 180 and 183 want a PRACK
+	MinSE    int           // refuses sessions of fewer seconds with 422
+	Headers  []Header      // of its 200
 }
 
 // AutoAnswer is a phone that is picked up at once.

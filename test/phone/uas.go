@@ -2,6 +2,7 @@ package phone
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -15,7 +16,7 @@ func (p *Phone) request(m *Message, from *link) {
 	case m.Method == "INVITE" && Param(m.Get("To"), "tag") == "":
 		p.invited(m, from)
 	case m.Method == "OPTIONS" && c == nil:
-		p.respond(m, from, 200, "OK", token(6), nil, Header{"Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, UPDATE"})
+		p.respond(m, from, 200, "OK", token(6), nil, Header{"Allow", allow})
 	case m.Method == "ACK":
 		if c != nil {
 			c.onAck(m)
@@ -35,6 +36,8 @@ func (c *Call) inDialog(m *Message, from *link) {
 		c.end("remote", m)
 		c.phone.respond(m, from, 200, "OK", c.localTag, nil)
 		c.media.close()
+	case "PRACK":
+		c.onPrack(m, from)
 	case "INVITE", "UPDATE":
 		c.onReinvite(m, from)
 	case "NOTIFY":
@@ -101,6 +104,10 @@ func (c *Call) behave(b Behaviour) {
 		c.Answer()
 		return
 	}
+	if b.MinSE > 0 && seconds(c.invite.Get("Session-Expires")) < b.MinSE {
+		c.refuse(422, "Session Interval Too Small", Header{"Min-SE", strconv.Itoa(b.MinSE)})
+		return
+	}
 	if b.Reject > 0 {
 		if b.After > 0 {
 			c.Ring()
@@ -151,7 +158,15 @@ func (c *Call) ring(b Behaviour) {
 		c.early = true
 		c.applyIfAgreed()
 		c.phone.mu.Unlock()
+		if b.Reliable {
+			c.ringReliably(183, "Session Progress", c.describe())
+			return
+		}
 		c.phone.respond(c.invite, c.inviteOn, 183, "Session Progress", c.localTag, c.describe())
+		return
+	}
+	if b.Reliable {
+		c.ringReliably(180, "Ringing", nil)
 		return
 	}
 	var extra []Header
@@ -187,7 +202,10 @@ func (c *Call) Answer() error {
 	c.applyIfAgreed()
 	p.mu.Unlock()
 	body := c.describe()
-	p.respond(c.invite, c.inviteOn, 200, "OK", c.localTag, body)
+	p.mu.Lock()
+	extra := p.behave.Headers
+	p.mu.Unlock()
+	p.respond(c.invite, c.inviteOn, 200, "OK", c.localTag, body, extra...)
 	p.mu.Lock()
 	res := p.answered[c.invite.key()]
 	p.mu.Unlock()
@@ -276,14 +294,29 @@ func (c *Call) onReinvite(m *Message, from *link) {
 		return
 	}
 	if len(m.Body) == 0 && m.Method == "UPDATE" {
-		p.respond(m, from, 200, "OK", c.localTag, nil)
+		p.respond(m, from, 200, "OK", c.localTag, nil, p.sessionOf(m)...)
 		return
 	}
 	if len(m.Body) > 0 && !c.learn(m.Body, true) {
 		p.respond(m, from, 488, "Not Acceptable Here", c.localTag, nil)
 		return
 	}
-	p.respond(m, from, 200, "OK", c.localTag, c.describe())
+	p.respond(m, from, 200, "OK", c.localTag, c.describe(), p.sessionOf(m)...)
+}
+
+// sessionOf agrees to the session timer that a request asks for (RFC 4028 §9).
+func (p *Phone) sessionOf(m *Message) []Header {
+	if v := m.Get("Session-Expires"); v != "" {
+		return []Header{{"Session-Expires", v}}
+	}
+	return nil
+}
+
+// seconds is the number that a header's value begins with, 0 if there is none.
+func seconds(v string) int {
+	v, _, _ = strings.Cut(v, ";")
+	n, _ := strconv.Atoi(strings.TrimSpace(v))
+	return n
 }
 
 func (c *Call) onNotify(m *Message) {

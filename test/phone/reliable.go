@@ -1,0 +1,118 @@
+package phone
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// rseq is the number of a provisional answer that wants a PRACK (RFC 3262 §7.1), 0 of any other.
+func rseq(m *Message) int {
+	if !strings.Contains(strings.ToLower(m.Get("Require")), "100rel") {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(m.Get("RSeq")))
+	return n
+}
+
+// onReliable acknowledges a provisional answer by PRACK, once: with our answer if it brought the offer.
+func (c *Call) onReliable(res *Message) {
+	p, n := c.phone, rseq(res)
+	p.mu.Lock()
+	again := n <= c.rseq
+	if !again {
+		c.rseq = n
+		c.confirm(res)
+	}
+	offered, silent := len(c.invite.Body) > 0, c.dialled.NoPrack
+	p.mu.Unlock()
+	if again || silent {
+		return
+	}
+	var body []byte
+	if !offered && len(res.Body) > 0 && c.learn(res.Body, true) {
+		body = c.describe()
+	}
+	cseq, _ := res.CSeq()
+	go c.request("PRACK", body, Header{"RAck", fmt.Sprintf("%d %d INVITE", n, cseq)})
+}
+
+// ringReliably gives a provisional answer and repeats it until its PRACK comes (RFC 3262 §3).
+func (c *Call) ringReliably(code int, reason string, body []byte) {
+	p := c.phone
+	p.mu.Lock()
+	c.rseq++
+	n, done := c.rseq, make(chan struct{})
+	c.pracked = done
+	p.mu.Unlock()
+	p.respond(c.invite, c.inviteOn, code, reason, c.localTag, body,
+		Header{"Require", "100rel"}, Header{"RSeq", strconv.Itoa(n)}, Header{"Allow", allow})
+	p.mu.Lock()
+	res := p.answered[c.invite.key()]
+	p.mu.Unlock()
+	go c.repeatUntil(done, res)
+}
+
+func (c *Call) repeatUntil(done <-chan struct{}, res *Message) {
+	for wait, total := timerT1, time.Duration(0); total < timerB; wait *= 2 {
+		select {
+		case <-done:
+			return
+		case <-c.ended:
+			return
+		case <-c.phone.stop:
+			return
+		case <-time.After(wait):
+			total += wait
+			c.phone.send(res, c.inviteOn)
+		}
+	}
+}
+
+// onPrack takes the PRACK of our provisional answer; one for nothing gets 481.
+func (c *Call) onPrack(m *Message, from *link) {
+	p := c.phone
+	first, _ := c.invite.CSeq()
+	p.mu.Lock()
+	right := c.pracked != nil && m.Get("RAck") == fmt.Sprintf("%d %d INVITE", c.rseq, first)
+	if right {
+		close(c.pracked)
+		c.pracked = nil
+		c.pracks++
+	}
+	p.mu.Unlock()
+	if !right {
+		p.respond(m, from, 481, "No Such Answer", c.localTag, nil)
+		return
+	}
+	p.respond(m, from, 200, "OK", c.localTag, nil)
+}
+
+// Pracks counts the PRACKs of our provisional answers.
+func (c *Call) Pracks() int {
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	return c.pracks
+}
+
+// Progressed sends 183 with the phone's SDP and sound before it answers.
+func (c *Call) Progressed() { c.ring(Behaviour{Early: true}) }
+
+// Update changes the phone's codecs by UPDATE, answered or not (RFC 3311).
+func (c *Call) Update(codecs []Codec) error {
+	p := c.phone
+	p.mu.Lock()
+	c.sdp.codecs = codecs
+	c.sdp.version++
+	body := c.sdp.bytes()
+	p.mu.Unlock()
+	res, err := c.request("UPDATE", body)
+	if err != nil {
+		return err
+	}
+	if !c.learn(res.Body, false) {
+		return fmt.Errorf("the answer to the UPDATE cannot be used:\n%s", res.Body)
+	}
+	return nil
+}
