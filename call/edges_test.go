@@ -307,3 +307,22 @@ func TestFailingStoreIsNotFlooded(t *testing.T) {
 	must(t, in.Hangup())
 	r.nothingLeft()
 }
+
+// TestNoPortsLeft holds that a call for which there is no port is refused for a while, and the callee hears nothing of it.
+func TestNoPortsLeft(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *config.Config) { c.Media.Ports = config.PortRange{First: 41900, Last: 41901} })
+	r.user("alice", "101")
+	r.user("bob", "102")
+	alice, bob := r.phone("alice", 1), r.phone("bob", 1)
+	out, err := alice.Dial("bob")
+	must(t, err)
+	must(t, out.AwaitEnd(5*time.Second))
+	if final := out.Final(); final == nil || final.Code != 503 || final.Get("Retry-After") != "10" || final.Get("Warning") == "" {
+		t.Errorf("the call was answered %v", final)
+	}
+	if n := len(requestsTo(bob, "INVITE")); n != 0 {
+		t.Errorf("bob was called %d times", n)
+	}
+	r.nothingLeft()
+}

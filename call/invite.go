@@ -293,7 +293,7 @@ func (c *Call) refuse(l *Leg, code int, why string) {
 		code = 480
 	}
 	if l.state == legIncoming {
-		_ = l.exchange.Respond(sip.Reply{Code: code, Headers: []sip.Header{warning(why)}})
+		_ = l.exchange.Respond(refused(code, why))
 		c.closeLeg(l)
 	}
 	c.end(why)

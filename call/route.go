@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"baton/registrar"
 	"baton/sip"
@@ -98,7 +99,21 @@ func (b *B2BUA) reply(err error) sip.Reply {
 		r = &Refusal{Code: 500, Why: "internal error"}
 		b.Log.Error("request failed", "err", err)
 	}
-	return sip.Reply{Code: r.Code, Headers: append([]sip.Header{warning(r.Why)}, r.Headers...)}
+	rep := refused(r.Code, r.Why)
+	rep.Headers = append(rep.Headers, r.Headers...)
+	return rep
+}
+
+// tryAgain is when a phone that got 503 may call again: by then ports have rested, and a node has started anew.
+const tryAgain = 10 * time.Second
+
+// refused is a refusal with its reason in words; one that passes says when to try again (RFC 3261 §21.5.4).
+func refused(code int, why string) sip.Reply {
+	rep := sip.Reply{Code: code, Headers: []sip.Header{warning(why)}}
+	if code == 503 {
+		rep.Headers = append(rep.Headers, sip.Header{Name: "Retry-After", Value: strconv.Itoa(int(tryAgain.Seconds()))})
+	}
+	return rep
 }
 
 func warning(text string) sip.Header {
