@@ -197,14 +197,17 @@ func (a *Agent) spawn(fn func()) bool {
 	return !a.stopped
 }
 
-// guard keeps a panic from taking the node along: one call may die by it.
+// guard runs what may fail for one call.
 func (a *Agent) guard(fn func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			a.log.Error("panic in a handler", "err", p, "stack", string(debug.Stack()))
-		}
-	}()
+	defer a.survive()
 	fn()
+}
+
+// survive, when deferred, keeps a panic from taking the node along: one message or one call may be lost by it.
+func (a *Agent) survive() {
+	if p := recover(); p != nil {
+		a.log.Error("panic in a handler", "err", p, "stack", string(debug.Stack()))
+	}
 }
 
 // sweep forgets transactions whose time is over.

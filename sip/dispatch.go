@@ -73,6 +73,7 @@ func (a *Agent) shard(callID string) *shard {
 
 // receive takes one message off the wire. What cannot be served is refused here, once and without state.
 func (a *Agent) receive(data []byte, flow Flow) {
+	defer a.survive()
 	m, err := parse(data, flow)
 	switch m := m.(type) {
 	case *Request:
@@ -106,9 +107,13 @@ func (a *Agent) refuse(err error, flow Flow) {
 
 // refuseFraming answers the message whose end cannot be found; its connection is closed afterwards.
 func (a *Agent) refuseFraming(e *framingError, flow Flow) {
+	defer a.survive()
 	m, err := parse(e.head, flow)
 	if r, ok := m.(*Request); ok {
-		err = &refusal{code: 400, why: e.why, request: r}
+		err = &refusal{code: e.code, why: e.why, request: r}
+	}
+	if r, ok := err.(*refusal); ok && e.code == 513 { // not because its body is missing
+		r.code, r.why = e.code, e.why
 	}
 	if err != nil {
 		a.refuse(err, flow)
@@ -161,7 +166,7 @@ func (s *shard) expire(now time.Time) {
 	}
 	s.mu.Unlock()
 	for _, e := range due {
-		e.fn()
+		s.agent.guard(e.fn)
 	}
 }
 

@@ -158,6 +158,7 @@ func (tx *serverTx) repeatUntil() {
 
 // tick repeats the final answer, or gives up.
 func (tx *serverTx) tick() {
+	defer tx.shard.agent.survive()
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	switch {

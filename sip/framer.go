@@ -16,6 +16,7 @@ var errPing = errors.New("keep-alive ping")
 // framingError ends a stream: where its next message begins cannot be known (RFC 3261 §18.3). It carries the headers,
 // so that the message can be refused.
 type framingError struct {
+	code int // to refuse it with
 	head []byte
 	why  error
 }
@@ -44,11 +45,11 @@ func (f *framer) next() ([]byte, error) {
 		return nil, err
 	}
 	n, err := contentLength(head)
-	if err == nil && n > maxMessage-len(head) {
-		err = fmt.Errorf("message of %d bytes", len(head)+n)
-	}
-	if err != nil {
-		return nil, &framingError{head, err}
+	switch {
+	case err != nil:
+		return nil, &framingError{400, head, err}
+	case n > maxMessage-len(head):
+		return nil, &framingError{513, head, fmt.Errorf("message of %d bytes", len(head)+n)}
 	}
 	msg := append(head, make([]byte, n)...)
 	if _, err := io.ReadFull(f.r, msg[len(head):]); err != nil {
@@ -93,16 +94,21 @@ func (f *framer) head() ([]byte, error) {
 		}
 		head = append(head, chunk...)
 		if first && !startsMessage(chunk) {
-			return nil, &framingError{nil, errNotSIP}
+			return nil, &framingError{400, nil, errNotSIP}
 		}
 		first = false
 		if len(head) > maxMessage {
-			return nil, &framingError{nil, errors.New("headers do not end")}
+			return nil, &framingError{513, wholeLines(head), errors.New("headers do not end")}
 		}
 		if err == nil && bytes.HasSuffix(head, []byte("\r\n\r\n")) {
 			return head, nil
 		}
 	}
+}
+
+// wholeLines are the headers that came before a message was too long: enough to refuse it by.
+func wholeLines(head []byte) []byte {
+	return append(head[:bytes.LastIndex(head, []byte("\r\n"))+2], "\r\n"...)
 }
 
 // startsMessage tells a start line from what is surely none: the rest of a body, another protocol. What is wrong with

@@ -46,7 +46,8 @@ func (p Params) without(name string) Params {
 }
 
 // parseParams reads header parameters, `;name=value;flag`, with white space round every separator (RFC 3261 §25.1).
-// Empty ones are passed over: phones leave a semicolon at the end.
+// Empty ones are passed over: phones leave a semicolon at the end. There may be no more
+// than maxParams, because each is compared with those before it.
 func parseParams(s string) (Params, error) {
 	var out Params
 	for s = trim(s); s != ""; {
@@ -59,8 +60,11 @@ func parseParams(s string) (Params, error) {
 			continue
 		}
 		p, err := parseParam(one)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
+		case len(out) == maxParams:
+			return nil, fmt.Errorf("more than %d parameters", maxParams)
 		}
 		if _, twice := out.Get(p.Name); twice {
 			return nil, fmt.Errorf("parameter %q stands twice", p.Name)

@@ -14,7 +14,9 @@ import (
 const (
 	maxMessage = 64 << 10
 	maxHeaders = 128
-	maxVias    = 40 // RFC 4475 §3.1.1.7 has 34
+	maxVias    = 40  // RFC 4475 §3.1.1.7 has 34
+	maxList    = 128 // values of one list
+	maxParams  = 64  // of one value
 )
 
 // message is what requests and responses have in common, after parsing.
@@ -117,6 +119,9 @@ func (m *message) checkHeaders() error {
 		}
 		if hasControl(h.Value) {
 			return fmt.Errorf("control byte in %s", h.Name)
+		}
+		if fields[h.Name].list && strings.Count(h.Value, ",") >= maxList {
+			return fmt.Errorf("more than %d values in %s", maxList, h.Name)
 		}
 	}
 	var seen uint64

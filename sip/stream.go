@@ -145,6 +145,7 @@ func (s *stream) write() {
 
 // read is the reader's goroutine: handshake, then messages until the first error.
 func (s *stream) read() error {
+	defer s.agent.survive()
 	_ = s.conn.SetDeadline(time.Now().Add(s.agent.patience.first))
 	if t, ok := s.conn.(*tls.Conn); ok {
 		if err := t.Handshake(); err != nil {

@@ -55,12 +55,13 @@ func indexOutside(s, chars string) int {
 	return -1
 }
 
-// splitList cuts a comma-separated header value into its trimmed elements (RFC 3261 §7.3.1).
+// splitList cuts a comma-separated header value into its trimmed elements (RFC 3261 §7.3.1). What is longer than any list
+// stays whole at its end.
 func splitList(s string) []string {
 	var out []string
 	for {
 		i := indexOutside(s, ",")
-		if i < 0 {
+		if i < 0 || len(out) == maxList {
 			return append(out, trim(s))
 		}
 		out = append(out, trim(s[:i]))
