@@ -60,7 +60,10 @@ func offerOf(body sip.Body) (*media.Description, error) {
 		return nil, refusal(415, "only "+sdpType+" is understood")
 	}
 	d, err := media.ParseSDP(body.Data)
-	if err != nil {
+	switch {
+	case errors.Is(err, media.ErrTooLarge):
+		return nil, refusal(413, "SDP: "+err.Error())
+	case err != nil:
 		return nil, refusal(400, "SDP: "+err.Error())
 	}
 	if err := usable(d); err != nil {

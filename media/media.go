@@ -12,7 +12,7 @@ var (
 	ErrNoCodec = errors.New("no audio codec in common")
 	// ErrSecure says that audio is offered over SRTP only, which is not served yet (answer 488 with a Warning).
 	ErrSecure = errors.New("audio offered over SRTP only")
-	// ErrTooLarge says that a description is larger than anything a phone sends (16 KiB, 8 m-lines).
+	// ErrTooLarge says that a description is larger than anything a phone sends: 16 KiB, 8 m-lines, 64 candidates (answer 413).
 	ErrTooLarge = errors.New("session description too large")
 )
 

@@ -12,16 +12,20 @@ import (
 
 // Limits on what is parsed at all.
 const (
-	maxSDP     = 16 << 10
-	maxLines   = 8
-	maxFormats = 64
+	maxSDP        = 16 << 10
+	maxLines      = 8
+	maxFormats    = 64
+	maxCandidates = 64 // of ICE (RFC 8839 §5.1), in all lines together
 )
 
-// ParseSDP reads a session description of at most 16 KiB and 8 m-lines. It is liberal in the order of lines and with what it has no use
+// ParseSDP reads a session description of at most 16 KiB, 8 m-lines and 64 candidates. It is liberal in the order of lines and with what it has no use
 // for: kinds of media it does not know are kept so that they can be refused.
 func ParseSDP(b []byte) (Description, error) {
 	if len(b) > maxSDP {
 		return Description{}, fmt.Errorf("parse SDP of %d bytes: %w", len(b), ErrTooLarge)
+	}
+	if n := bytes.Count(b, []byte("\na=candidate:")); n > maxCandidates {
+		return Description{}, fmt.Errorf("parse SDP of %d candidates: %w", n, ErrTooLarge)
 	}
 	text, names := tidy(b)
 	if len(names) > maxLines {

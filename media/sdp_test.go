@@ -3,11 +3,14 @@ package media
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // sdpOf writes lines as they come over the wire.
@@ -126,8 +129,72 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}
-	if _, err := ParseSDP(make([]byte, maxSDP+1)); !errors.Is(err, ErrTooLarge) {
-		t.Error(err)
+}
+
+// TestBorders: a description that is exactly at a limit is read, one more is refused.
+func TestBorders(t *testing.T) {
+	bare := string(offers["bare"]) + "\r\n"
+	lines := func(n int, line string) []byte { return []byte(bare + strings.Repeat(line+"\r\n", n)) }
+	for _, c := range []struct {
+		name  string
+		limit int
+		make  func(n int) []byte
+	}{
+		{"bytes", maxSDP, func(n int) []byte { return []byte(bare + "a=" + strings.Repeat("x", n-len(bare)-2)) }},
+		{"m-lines", maxLines, func(n int) []byte { return lines(n-1, "m=video 0 RTP/AVP 34") }},
+		{"candidates", maxCandidates, func(n int) []byte { return lines(n, "a=candidate:1 1 udp 2130706431 10.0.0.1 4000 typ host") }},
+	} {
+		if _, err := ParseSDP(c.make(c.limit)); err != nil {
+			t.Errorf("%d %s: %v", c.limit, c.name, err)
+		}
+		if _, err := ParseSDP(c.make(c.limit + 1)); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%d %s: %v", c.limit+1, c.name, err)
+		}
+	}
+	many := strings.Replace(bare, "RTP/AVP 0", "RTP/AVP 0"+strings.Repeat(" 8", 200), 1)
+	if l, _, _ := parse(t, []byte(many)).Audio(); len(l.Formats) != maxFormats {
+		t.Errorf("%d formats are kept of 201, want %d", len(l.Formats), maxFormats)
+	}
+}
+
+// TestHostileDescriptions: no description costs more than its length, whatever it is full of.
+func TestHostileDescriptions(t *testing.T) {
+	bare := string(offers["bare"])
+	full := func(line string) string {
+		var b strings.Builder
+		for i := 0; b.Len() < maxSDP-len(bare)-60; i++ {
+			fmt.Fprintf(&b, line, i)
+		}
+		return b.String()
+	}
+	for name, text := range map[string]string{
+		"rtpmaps":    bare + "\r\n" + full("a=rtpmap:%d x/8000\r\n"),
+		"fmtps":      bare + "\r\n" + full("a=fmtp:0 x=%d\r\n"),
+		"formats":    bare + full(" %d"),
+		"one fmtp":   bare + "\r\na=fmtp:0 " + full("x=%d;"),
+		"attributes": bare + "\r\n" + full("a=x%d\r\n"),
+		"directions": bare + "\r\n" + full("a=SendOnly%.0d\r\n"),
+		"addresses":  bare + "\r\n" + full("c=IN IP4 10.0.0.%d\r\n"),
+		"line ends":  bare + "\r\n" + full("\r\n%.0d"),
+		"no lines":   full("%d"),
+	} {
+		best, allocated := time.Hour, uint64(0)
+		for range 5 { // the machine has other work too
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			begin := time.Now()
+			if d, err := ParseSDP([]byte(text)); err == nil {
+				_, _ = NewAnswer(Origin{}, d, Known(), here, SendRecv)
+				d.Marshal()
+			}
+			best = min(best, time.Since(begin))
+			runtime.ReadMemStats(&after)
+			allocated = after.TotalAlloc - before.TotalAlloc
+		}
+		if best > 10*time.Millisecond || allocated > 4<<20 {
+			t.Errorf("%s (%d bytes): %v, %d KiB", name, len(text), best, allocated>>10)
+		}
+		t.Logf("%-10s %8v %5d KiB", name, best.Round(time.Microsecond), allocated>>10)
 	}
 }
 
