@@ -59,6 +59,7 @@ type Call struct {
 	over      bool   // nobody comes back: who waits hears so
 	quiet     bool   // an announcement: not shown, not logged
 	abandoned bool
+	crashed   bool   // what is under way may never post
 	why       string // why it ended
 	ended     func() // told when it has ended
 }
@@ -83,7 +84,7 @@ func (c *Call) do(f func()) bool { return c.mail.Do(f) }
 // nothing is under way any more.
 func (c *Call) settled() bool {
 	c.publish()
-	return c.state == StateEnded && c.open == 0
+	return c.state == StateEnded && (c.open == 0 || c.crashed)
 }
 
 // gone is the end of the agent.
@@ -103,19 +104,36 @@ func (c *Call) guard(f func()) {
 	f()
 }
 
+// crashPatience is how long a call that has panicked waits for its legs to end in their usual way.
+const crashPatience = requestPatience + time.Second
+
 // crash ends the call as well as it can still be ended.
 func (c *Call) crash() {
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("call agent panicked while ending", "err", p)
-			c.finish()
+			c.log.Error("call agent panicked while ending", "err", p, "stack", string(debug.Stack()))
+			c.release()
 		}
 	}()
-	if c.state == StateEnding {
-		c.closeAll()
-		return
+	if !c.crashed {
+		c.crashed = true
+		c.after(crashPatience, c.release)
 	}
 	c.end("internal error")
+}
+
+// release lets go of what the call holds, and nothing else: what more could be done has panicked.
+func (c *Call) release() {
+	for _, l := range c.legs {
+		c.b.Agent.Detach(l.dialog.ID())
+		c.b.unindex(l)
+		if l.cancel != nil {
+			l.cancel(nil)
+		}
+		l.stream.Close()
+	}
+	c.legs, c.store.acts, c.state = nil, nil, StateEnding
+	c.finishIfEmpty()
 }
 
 // closeAll lets go of every leg without waiting for its phone.
@@ -139,9 +157,20 @@ func (c *Call) landed(f func()) {
 func (c *Call) exchange(f func() func()) {
 	c.hold()
 	go func() {
-		then := f()
+		then := c.attempt(f)
 		c.do(func() { c.landed(then) })
 	}()
+}
+
+// attempt runs f outside the agent. If it panics, what is to be done then is the end of the call.
+func (c *Call) attempt(f func() func()) (then func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("exchange panicked", "err", p, "stack", string(debug.Stack()))
+			then = c.crash
+		}
+	}()
+	return f()
 }
 
 // after runs f in the agent when d has passed, unless it was stopped or the call has ended.
@@ -227,8 +256,8 @@ func (c *Call) finish() {
 	for t := range c.timers {
 		c.stop(t)
 	}
-	c.runActs(c.store.version) // each looks at the state again
 	c.b.forget(c)
+	c.runActs(c.store.version) // each looks at the state again
 	if c.ended != nil {
 		c.ended()
 	}

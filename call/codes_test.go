@@ -1,10 +1,12 @@
 package call
 
 import (
+	"log/slog"
 	"testing"
 
 	"baton/config"
 	"baton/registrar"
+	"baton/sip"
 )
 
 // FuzzCodes dials anything: what is taken for a code begins as one does and either says what is wrong or changes something
@@ -38,4 +40,14 @@ func FuzzCodes(f *testing.F) {
 			t.Errorf("%q has set %+v", dialled, s)
 		}
 	})
+}
+
+// TestGuardAnswers: a star code that panics is answered, and the node goes on.
+func TestGuardAnswers(t *testing.T) {
+	b := New(Options{Log: slog.New(slog.DiscardHandler)})
+	code := 0
+	b.guard(func(r sip.Reply) error { code = r.Code; return nil }, func() { panic("test") })
+	if code != 500 {
+		t.Errorf("answered %d", code)
+	}
 }

@@ -20,6 +20,14 @@ type faultyStore struct {
 	delay time.Duration
 	err   error
 	puts  int
+	falls string // the call whose writes and end panic
+}
+
+// fall has every write of a call panic.
+func (f *faultyStore) fall(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.falls = id
 }
 
 func (f *faultyStore) fault(delay time.Duration, err error) {
@@ -30,9 +38,12 @@ func (f *faultyStore) fault(delay time.Duration, err error) {
 
 func (f *faultyStore) Put(s call.Stored, done func(error)) {
 	f.mu.Lock()
-	delay, err := f.delay, f.err
+	delay, err, falls := f.delay, f.err, s.ID == f.falls
 	f.puts++
 	f.mu.Unlock()
+	if falls {
+		panic("test: the store falls over")
+	}
 	put := func() {
 		if err != nil {
 			done(err)
@@ -49,7 +60,7 @@ func (f *faultyStore) Put(s call.Stored, done func(error)) {
 
 func (f *faultyStore) PutLater(s call.Stored, done func(error)) {
 	f.mu.Lock()
-	faulty := f.delay > 0 || f.err != nil
+	faulty := f.delay > 0 || f.err != nil || s.ID == f.falls
 	f.mu.Unlock()
 	if faulty {
 		f.Put(s, done)

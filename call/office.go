@@ -3,6 +3,7 @@ package call
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -107,11 +108,24 @@ func (b *B2BUA) office(x *sip.Exchange, caller registrar.User, offer *media.Desc
 	}
 	go func() { // the store is waited for
 		defer b.running.Done()
-		if err := b.announce(x, caller, offer, b.carryOut(caller, o)); err != nil {
-			_ = x.Respond(b.reply(err))
-		}
+		b.guard(x.Respond, func() {
+			if err := b.announce(x, caller, offer, b.carryOut(caller, o)); err != nil {
+				_ = x.Respond(b.reply(err))
+			}
+		})
 	}()
 	return nil
+}
+
+// guard runs what an INVITE asks for outside any call's agent. If it panics, the INVITE is answered all the same.
+func (b *B2BUA) guard(respond func(sip.Reply) error, f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			b.Log.Error("star code panicked", "err", p, "stack", string(debug.Stack()))
+			_ = respond(sip.Reply{Code: 500})
+		}
+	}()
+	f()
 }
 
 // join keeps the node from stopping until running.Done; false while it is draining.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -87,6 +88,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.readers.Wait()
 	return nil
+}
+
+// survive, when deferred, keeps a panic from taking the node along: one packet, report or tone is lost.
+func (e *Engine) survive(what string) {
+	if p := recover(); p != nil {
+		e.log.Error(what, "err", p, "stack", string(debug.Stack()))
+	}
 }
 
 // stop refuses new streams and returns those that are open.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -188,11 +187,7 @@ func (p *polled) run(epoll, wake int) {
 
 // read takes one packet; where there are more epoll says so again. A panic costs the packet, not the node.
 func (c *polledConn) read(buf []byte) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.p.e.log.Error("media packet", "err", p, "stack", string(debug.Stack()))
-		}
-	}()
+	defer c.p.e.survive("media packet")
 	n, from, errno := c.recvfrom(buf)
 	if errno == 0 {
 		c.receive(buf[:n], from, c.p.e.clock())

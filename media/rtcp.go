@@ -149,6 +149,7 @@ func (e *Engine) report(now time.Duration) {
 }
 
 func (s *Stream) report(now time.Duration) {
+	defer s.engine.survive("RTCP report")
 	c := &s.ctrl
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -144,6 +144,7 @@ func newPlayer(s *Stream, t Tone) *player {
 // run plays until the line has left it for good.
 func (p *player) run() {
 	e, l := p.stream.engine, &p.stream.line
+	defer e.survive("tone")
 	due := l.nextSlot(e.clock())
 	timer := time.NewTimer(due - e.clock())
 	defer timer.Stop()

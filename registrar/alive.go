@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -76,9 +77,14 @@ func (r *Registrar) asked(a *account, p place, b Binding, from time.Time, err er
 	}
 }
 
-// ask sends OPTIONS until it is answered; nil means that the device is there.
-func (r *Registrar) ask(b Binding, timeout time.Duration, tries int) error {
-	var err error
+// ask sends OPTIONS until it is answered; nil means that the device is there. A panic is a device that cannot be asked.
+func (r *Registrar) ask(b Binding, timeout time.Duration, tries int) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("panic while a device was asked", "contact", b.Contact, "err", p, "stack", string(debug.Stack()))
+			err = errors.New("it cannot be asked")
+		}
+	}()
 	for range tries {
 		if err = r.askOnce(b, timeout); err == nil || errors.Is(err, sip.ErrFlowGone) || r.ctx.Err() != nil {
 			return err

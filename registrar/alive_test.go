@@ -258,3 +258,15 @@ func TestRestart(t *testing.T) {
 		o.expect(200, mobile, "0")
 	})
 }
+
+// TestPanicWhileAsking: a device that cannot be asked because the asking panics is away, and the node goes on.
+func TestPanicWhileAsking(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t, "alice")
+		p := desk("alice", "Yealink SIP-T46S 1", "198.51.100.7:5060")
+		o.expect(200, p, "")
+		o.agent.set(func() { o.agent.falls = true })
+		time.Sleep(46 * time.Second)
+		o.want("alice", "1 yealink-t46s away")
+	})
+}

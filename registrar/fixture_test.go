@@ -225,13 +225,17 @@ type network struct {
 	deaf  map[string]bool // by target
 	code  int             // of answers, 0 = 200
 	asked []string
+	falls bool // panics
 }
 
 func (n *network) Do(ctx context.Context, out sip.Outgoing) (*sip.Response, error) {
 	n.mu.Lock()
 	n.asked = append(n.asked, out.Dialog.Target)
-	dead, deaf, code := n.dead[out.Dialog.Flow], n.deaf[out.Dialog.Target], n.code
+	dead, deaf, code, falls := n.dead[out.Dialog.Flow], n.deaf[out.Dialog.Target], n.code, n.falls
 	n.mu.Unlock()
+	if falls {
+		panic("test")
+	}
 	if out.Method != "OPTIONS" {
 		return nil, errors.New("only OPTIONS is asked")
 	}

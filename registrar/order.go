@@ -123,12 +123,13 @@ func readWish(req *sip.Request, flow sip.Flow, c sip.NameAddr) (wish, error) {
 		}
 		w.regID = int(n)
 	}
+	agent := clipped(req.UserAgent())
 	w.visitor = visitor{
 		Trace: Trace{
-			Product: product(req.UserAgent()), User: contactUser(c.URI.User), Host: strings.ToLower(c.URI.Host),
+			Product: product(agent), User: contactUser(c.URI.User), Host: strings.ToLower(c.URI.Host),
 			Port: c.URI.Port, CallID: req.CallID(), Transport: flow.Transport, Addr: flow.Remote.Addr().Unmap().String(),
 		},
-		instance: instanceOf(c.Params), agent: req.UserAgent(), flow: flow,
+		instance: instanceOf(c.Params), agent: agent, flow: flow,
 		proxied: len(req.Headers("Via")) > 1,
 	}
 	if w.instance == "" {

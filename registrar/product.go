@@ -8,6 +8,7 @@ import (
 const (
 	unknownProduct = "phone" // sends no User-Agent
 	maxProduct     = 28
+	maxAgent       = 256 // bytes of a User-Agent that are read and kept
 )
 
 // spellings are the User-Agents that do not follow `Vendor Model Version`: the first pattern that matches makes the
@@ -43,6 +44,11 @@ var (
 	fillerToken  = regexp.MustCompile(`(?i)^(release|version|build|stamp|ua|sip|softphone|client|for|pbx|on)$`)
 	notNameBytes = regexp.MustCompile(`[^a-z0-9]+`)
 )
+
+// clipped is a User-Agent less what no phone says of itself.
+func clipped(agent string) string {
+	return strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], "")
+}
 
 // product makes a product name without version from a User-Agent: `Yealink SIP-T46S 66.85.0.5` is a yealink-t46s.
 // What cannot be read is a phone.

@@ -1,6 +1,10 @@
 package registrar
 
-import "testing"
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
 
 func TestProduct(t *testing.T) {
 	for _, c := range []struct{ agent, name, kind string }{
@@ -87,6 +91,18 @@ func TestKindByTransport(t *testing.T) {
 		if got := kindOf("baresip", c.transport, c.host); got != c.want {
 			t.Errorf("over %s at %s: %q, want %q", c.transport, c.host, got, c.want)
 		}
+	}
+}
+
+// TestLongUserAgent: of a User-Agent as long as a message only its beginning is read and kept.
+func TestLongUserAgent(t *testing.T) {
+	p := desk("alice", "Yealink SIP-T46S "+strings.Repeat("é", 30_000), "198.51.100.7:5060")
+	o, err := readOrder(p.request(t, ""), p.flow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if agent := o.wishes[0].agent; len(agent) > maxAgent || !utf8.ValidString(agent) || o.wishes[0].Product != "yealink-t46s" {
+		t.Errorf("%d bytes of %s are kept", len(agent), o.wishes[0].Product)
 	}
 }
 

@@ -1,0 +1,26 @@
+package call
+
+// In has f run in the agent of a live call.
+func (b *B2BUA) In(id string, f func(*Call)) error {
+	c, err := b.find(id)
+	if err == nil {
+		c.post(func() { f(c) })
+	}
+	return err
+}
+
+// Exchange runs f outside the agent.
+func (c *Call) Exchange(f func() func()) { c.exchange(f) }
+
+// CrashPatience is how long a call that has panicked waits.
+const CrashPatience = crashPatience
+
+// LoseLeg gives the call a leg that rings for ever, as if the exchange that waits for its answer had been lost.
+func (c *Call) LoseLeg() {
+	l, err := c.newLeg(c.seats[0], c.seats[0].holder.device, c.seats[0].holder.dialog.Flow)
+	if err != nil {
+		panic(err)
+	}
+	l.cancel = func(error) {}
+	c.setState(l, legRinging)
+}
