@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -37,9 +39,13 @@ func FuzzParseRequest(f *testing.F) {
 		if err != nil || !ok {
 			return
 		}
+		if keepAlive(data) {
+			t.Errorf("%q is a request and would be dropped", data)
+		}
 		_, _, _ = ReferTarget(r)
 		_ = a.auth.verify(r)
 		raw := a.reply(r, "t", Reply{Code: 200})
+		built(t, raw)
 		back, err := parse(raw, Flow{})
 		if res, ok := back.(*Response); err == nil && (!ok || res.callID != r.callID || res.cseq != r.cseq || res.via.branch() != r.via.branch()) {
 			t.Errorf("the answer is another's: %q", raw)
@@ -47,11 +53,33 @@ func FuzzParseRequest(f *testing.F) {
 		x := Exchange{r, &serverTx{tag: "t"}}
 		d := x.Dialog(1)
 		if dr, err := a.draft(d.NewRequest("BYE", Body{})); err == nil {
+			built(t, a.bytes(dr))
 			if _, err := ParseRequest(a.bytes(dr)); err != nil {
 				t.Errorf("our BYE: %v\n%q", err, a.bytes(dr))
 			}
 		}
 	})
+}
+
+// ours are the headers of what we build without any of the caller's.
+var ours = []string{
+	"Via", "From", "To", "Call-ID", "CSeq", "Timestamp", "Record-Route", "Route", "Allow", "Contact", "Accept", "Supported", "Server",
+	"User-Agent", "Max-Forwards", "Content-Type", "Content-Length",
+}
+
+// built checks a message of ours: whole lines, each with one of our headers, and nothing behind its end.
+func built(t *testing.T, raw []byte) {
+	t.Helper()
+	head, body, ok := strings.Cut(string(raw), "\r\n\r\n")
+	if !ok || body != "" {
+		t.Fatalf("it does not end where it should: %q", raw)
+	}
+	for i, line := range strings.Split(head, "\r\n") {
+		name, _, _ := strings.Cut(line, ":")
+		if strings.ContainsAny(line, "\r\n") || i > 0 && !slices.Contains(ours, name) {
+			t.Fatalf("line %q: %q", line, raw)
+		}
+	}
 }
 
 // FuzzParseURI: what is accepted means the same after it was written and read again.
@@ -139,8 +167,18 @@ func FuzzFramer(f *testing.F) {
 			return nil
 		}
 		whole, chopped := all(newFramer(bytes.NewReader(data))), all(newFramer(oneByte{bytes.NewReader(data)}))
-		if len(whole) != len(chopped) {
-			t.Errorf("%d messages whole, %d chopped", len(whole), len(chopped))
+		if !slices.Equal(whole, chopped) {
+			t.Errorf("%q whole, %q chopped", whole, chopped)
+		}
+		rest := data
+		for _, m := range whole { // each is a piece of the stream, in order
+			i := bytes.Index(rest, []byte(m))
+			if m != "ping" && i < 0 {
+				t.Fatalf("%q is not in the stream", m)
+			}
+			if m != "ping" {
+				rest = rest[i+len(m):]
+			}
 		}
 	})
 }
