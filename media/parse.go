@@ -31,6 +31,11 @@ func ParseSDP(b []byte) (Description, error) {
 	if len(names) > maxLines {
 		return Description{}, fmt.Errorf("parse SDP of %d m-lines: %w", len(names), ErrTooLarge)
 	}
+	for _, n := range names {
+		if len(n) < 3 { // the formats are missing where some phones refuse a line
+			return Description{}, fmt.Errorf("parse SDP: m-line of %d fields", len(n))
+		}
+	}
 	var raw sdp.SessionDescription
 	if err := raw.UnmarshalString(text); err != nil {
 		return Description{}, fmt.Errorf("parse SDP: %w", err)
@@ -92,14 +97,7 @@ func readLine(m *sdp.MediaDescription, name []string, session netip.Addr, whole 
 	if m.ConnectionInformation != nil {
 		at = address(m.ConnectionInformation)
 	}
-	var l Line
-	if len(name) > 0 {
-		l.Kind = name[0]
-	}
-	if len(name) > 2 {
-		l.Proto = name[2]
-		l.Formats = name[3:min(len(name), 3+maxFormats)]
-	}
+	l := Line{Kind: name[0], Proto: name[2], Formats: name[3:min(len(name), 3+maxFormats)]}
 	l.Addr = netip.AddrPortFrom(at, uint16(m.MediaName.Port.Value))
 	l.RTCP = next(l.Addr)
 	l.Direction, _ = directionOf(m.Attributes, whole)

@@ -121,6 +121,7 @@ func TestParseRefuses(t *testing.T) {
 		"no version":   []byte("o=x 1 1 IN IP4 10.0.0.1\r\n" + line),
 		"no origin":    []byte("v=0\r\n" + line),
 		"bad port":     sdpOf("v=0", "o=x 1 1 IN IP4 10.0.0.1", "s=-", "t=0 0", "m=audio 99999 RTP/AVP 0"),
+		"half a line":  sdpOf("v=0", "o=x 1 1 IN IP4 10.0.0.1", "s=-", "t=0 0", "m=audio 4000"),
 		"too many":     append(slices.Clone(offers["bare"]), []byte("\r\n"+strings.Repeat(line, 8))...),
 		"too large":    append(slices.Clone(offers["bare"]), []byte("\r\n"+strings.Repeat("a=x\r\n", 4000))...),
 		"no m address": sdpOf("v=0", "o=x 1 1 IN IP4 10.0.0.1", "s=-", "c=IN", "t=0 0"),
