@@ -58,8 +58,8 @@ func (b *B2BUA) routeCode(dialled string) (Target, bool) {
 		if rest == "" {
 			return Target{Code: k.code}, true
 		}
-		if n, err := strconv.Atoi(rest); err == nil && n > 0 {
-			return Target{Code: k.code, N: n}, true
+		if n, err := strconv.ParseUint(rest, 10, 16); err == nil && rest[0] >= '1' && rest[0] <= '9' {
+			return Target{Code: k.code, N: int(n)}, true
 		}
 	}
 	return Target{}, false

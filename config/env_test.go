@@ -125,3 +125,28 @@ func TestMisspelt(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// FuzzVariable sets a field by any variable: it is taken and told of with its place, or every error names it.
+func FuzzVariable(f *testing.F) {
+	f.Add(0, ":5060")
+	f.Add(3, "10.0.0.0/8, fd00::/8")
+	f.Add(7, "20000-29999")
+	f.Add(11, "\x00")
+	f.Fuzz(func(t *testing.T, field int, value string) {
+		all := names()
+		name := all[uint(field)%uint(len(all))]
+		l, err := LoadEnv("", []string{Variable(name) + "=" + value})
+		var errs Errors
+		if err != nil && !errors.As(err, &errs) {
+			t.Fatalf("%T is not Errors: %v", err, err)
+		}
+		for _, e := range errs {
+			if e.Text == "" {
+				t.Errorf("%s=%q: empty error %+v", name, value, e)
+			}
+		}
+		if err == nil && value != "" && l.From[name].Kind != FromVariable {
+			t.Errorf("%s=%q comes from %+v", name, value, l.From[name])
+		}
+	})
+}

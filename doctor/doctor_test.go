@@ -333,3 +333,22 @@ func TestLevels(t *testing.T) {
 		}
 	}
 }
+
+// FuzzLists reads what the kernel tells of limits and ports, and a certificate's file.
+func FuzzLists(f *testing.F) {
+	f.Add("Max open files            1024                 4096                 files\n", uint16(20000), uint16(29999))
+	f.Add("8080,20000-29999", uint16(20000), uint16(29999))
+	f.Add("-,1-,-2,99999-1", uint16(1), uint16(2))
+	f.Add("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", uint16(0), uint16(0))
+	f.Fuzz(func(t *testing.T, text string, first, last uint16) {
+		if n, err := parseLimit(text); err == nil && !strings.Contains(text, "Max open files") {
+			t.Errorf("%q has a limit of %d", text, n)
+		}
+		if reserves(text, first, last) && first <= last && !strings.ContainsAny(text, "0123456789") {
+			t.Errorf("%q reserves %d-%d", text, first, last)
+		}
+		if c, err := firstCertificate([]byte(text)); err == nil && c == nil {
+			t.Error("a certificate that is none")
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -35,4 +36,21 @@ func TestSince(t *testing.T) {
 			t.Errorf("since(%q) = %v", in, at)
 		}
 	}
+}
+
+// FuzzSince: what is taken for a time ago lies before now.
+func FuzzSince(f *testing.F) {
+	for _, text := range []string{"2h", "3d", "2w", "today", "yesterday", "14:30", "2026-11-23 14:30", "99999w", "-1h", "1e9d", ""} {
+		f.Add(text)
+	}
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, text string) {
+		at, err := since(text, now)
+		if _, ago := ago(text, now); err == nil && ago && at.After(now) {
+			t.Errorf("%q is %v, which is to come", text, at)
+		}
+		if err != nil && !strings.Contains(err.Error(), "is no time") {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
 }
