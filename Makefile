@@ -4,7 +4,7 @@ SOURCES = $(shell find . -name '*.go' -not -path './.git/*')
 TOOL = $(GO) tool -modfile=tools.mod
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: run build unit test bench fmt lint clean setup
+.PHONY: run build unit test bench soak fmt lint clean setup
 
 run: build
 	./baton serve --demo --data ./data
@@ -30,6 +30,10 @@ setup:
 # an earlier run, of test/bench/out.
 bench: setup build
 	$(GO) test ./test/bench -run '(?i)$(subst |,|(?i),$(or $(BENCH),.))' -v -timeout 60m -count 1 -args -bench $(if $(COMPARE),-compare $(abspath $(COMPARE)))
+
+# Every fuzz target for SOAK seconds, one after the other; ONLY names some (an expression on package and target).
+soak:
+	$(GO) run ./test/soak -for $(or $(SOAK),60)s -only '$(ONLY)'
 
 fmt:
 	$(TOOL) gofumpt -w .
