@@ -2,19 +2,20 @@ package sip
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"baton/test/torture"
 )
 
 func seeds(f *testing.F) {
-	files, _ := filepath.Glob(filepath.Join(tortureDir, "*", "*.dat"))
-	for _, name := range files {
-		if data, err := os.ReadFile(name); err == nil {
-			f.Add(data)
-		}
+	all, err := torture.Cases()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, c := range all {
+		f.Add(c.Data)
 	}
 	f.Add([]byte(msg{method: "INVITE", body: "v=0\r\n"}.String()))
 	f.Add([]byte(msg{method: "REFER", headers: []string{"r: <sip:b@h?Replaces=a%40b%3Bto-tag%3D1>"}}.String()))

@@ -3,47 +3,22 @@ package sip
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
+
+	"baton/test/torture"
 )
 
-// tortureDir holds the messages of RFC 4475 and RFC 5118, where a checkout has them beside it.
-const tortureDir = "../../shared/torture"
-
-// torture says what an agent that knows nobody answers to each message; 0 is nothing. The answers to good requests are
-// 401 (everybody is challenged), 405 (a method nobody has heard of) or 481 (in a dialog that is not there).
-var torture = map[string]int{
-	"wsinv": 481, "intmeth": 405, "esc01": 401, "escnull": 401, "esc02": 405, "lwsdisp": 401, "longreq": 401,
-	"dblreq": 401, "semiuri": 401, "transports": 401, "mpart01": 401, "unreason": 0, "noreason": 0,
-	"badinv01": 400, "clerr": 400, "ncl": 400, "scalar02": 400, "scalarlg": 0, "quotbal": 400, "ltgtruri": 400,
-	"lwsruri": 400, "lwsstart": 400, "trws": 400, "escruri": 400, "baddate": 401, "regbadct": 400, "badaspec": 400,
-	"baddn": 400, "badvers": 505, "mismatch01": 400, "mismatch02": 400, "bigcode": 0, "badbranch": 400, "insuf": 400,
-	"unkscm": 416, "novelsc": 416, "unksm2": 400, "bext01": 420, "invut": 415, "regaut01": 401, "multi01": 400,
-	"mcl01": 400, "bcast": 0, "zeromf": 401, "cparam01": 401, "cparam02": 401, "regescrt": 401, "sdp01": 406,
-	"inv2543": 400, "baddn-terminated": 400, "test": 400,
-	"5118-ipv4-mapped-ipv6-clfixed": 401, "5118-ipv6-in-sdp-clfixed": 401, "5118-mult-ip-in-sdp-clfixed": 401,
-	"ipv6-good": 401, "ipv6-bad": 400, "port-ambiguous": 401, "port-unambiguous": 401,
-	"via-received-param-with-delim": 481, "via-received-param-no-delim": 401, "ipv6-in-sdp": 401,
-	"mult-ip-in-header": 481, "mult-ip-in-sdp": 401, "ipv4-mapped-ipv6": 401, "ipv6-bug-abnf-3-colons": 400,
-	"ipv6-correct-abnf-2-colons": 401,
-}
-
-func tortureFiles(t testing.TB) map[string][]byte {
-	files, _ := filepath.Glob(filepath.Join(tortureDir, "*", "*.dat"))
-	if len(files) == 0 {
-		t.Skip("the torture messages are not here")
+// cases are the messages of RFC 4475 and RFC 5118, where a checkout has them beside it.
+func cases(t testing.TB) []torture.Case {
+	t.Helper()
+	all, err := torture.Cases()
+	if err != nil {
+		t.Fatal(err)
 	}
-	all := make(map[string][]byte)
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all[strings.TrimSuffix(filepath.Base(f), ".dat")] = data
+	if len(all) == 0 {
+		t.Skip("the torture messages are not here")
 	}
 	return all
 }
@@ -53,28 +28,21 @@ func probe(transport string) string {
 	return msg{method: "OPTIONS", callID: "probe", transport: transport}.String()
 }
 
+// TestTortureUDP has a stranger send each message to an agent that knows nobody.
 func TestTortureUDP(t *testing.T) {
 	a := start(t)
-	for name, data := range tortureFiles(t) {
-		t.Run(name, func(t *testing.T) {
-			want, ok := torture[name]
-			if !ok {
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			if !c.Known() {
 				t.Fatal("the table does not have this message")
 			}
 			w := dial(t, "udp", "", a.Addrs()["udp"])
-			w.send(string(data))
-			if got := answers(t, w); fmt.Sprint(got) != fmt.Sprint(list(want)) {
-				t.Errorf("answers %v, want %v", got, list(want))
+			w.send(string(c.Data))
+			if got := answers(t, w); !slices.Equal(got, c.Datagram) {
+				t.Errorf("answers %v, want %v", got, c.Datagram)
 			}
 		})
 	}
-}
-
-func list(code int) []int {
-	if code == 0 {
-		return nil
-	}
-	return []int{code}
 }
 
 // answers sends the probe until it is answered, and gives the codes that came beside it.
@@ -105,30 +73,14 @@ func statusOf(t testing.TB, data []byte) int {
 	return code
 }
 
-// framed says what differs on a stream: messages whose end cannot be found are refused and the connection is closed;
-// one that is shorter than it says is waited for.
-var framed = map[string]struct {
-	codes []int
-	close bool
-}{
-	"dblreq": {[]int{400, 401}, true}, "ncl": {[]int{400}, true}, "mcl01": {[]int{400}, true},
-	"inv2543": {[]int{400}, true}, "clerr": {nil, false}, "baddn": {nil, false},
-	// Their Content-Length counts line ends as one octet: what is left of the body is no message.
-	"ipv4-mapped-ipv6": {[]int{401}, true}, "ipv6-in-sdp": {[]int{401}, true}, "mult-ip-in-sdp": {[]int{401}, true},
-}
-
 func TestTortureTCP(t *testing.T) {
 	a := start(t)
-	for name, data := range tortureFiles(t) {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
 			w := dial(t, "tcp", "", a.Addrs()["tcp"])
-			w.send(string(data))
-			want, special := framed[name]
-			if !special {
-				want.codes = list(torture[name])
-			}
+			w.send(string(c.Data))
 			var codes []int
-			for range want.codes {
+			for range c.Stream {
 				got, err := w.read(5 * time.Second)
 				if err != nil {
 					t.Fatalf("after %v: %v", codes, err)
@@ -136,15 +88,15 @@ func TestTortureTCP(t *testing.T) {
 				codes = append(codes, statusOf(t, got))
 			}
 			slices.Sort(codes) // what is refused at once overtakes what is queued
-			if !slices.Equal(codes, want.codes) {
-				t.Fatalf("answers %v, want %v", codes, want.codes)
+			if !slices.Equal(codes, c.Stream) {
+				t.Fatalf("answers %v, want %v", codes, c.Stream)
 			}
-			switch {
-			case want.close:
+			switch c.After {
+			case torture.Closed:
 				if _, err := w.read(5 * time.Second); err == nil || err == errQuiet {
 					t.Errorf("the connection stays open (%v)", err)
 				}
-			case special && len(want.codes) == 0:
+			case torture.Waits:
 				w.quiet(50 * time.Millisecond)
 			default:
 				w.send(probe("TCP"))
@@ -158,13 +110,13 @@ func TestTortureTCP(t *testing.T) {
 
 func TestTortureRepeatedIsOneAnswerEach(t *testing.T) {
 	a := start(t)
-	for name, data := range tortureFiles(t) {
+	for _, c := range cases(t) {
 		w := dial(t, "udp", "", a.Addrs()["udp"])
 		for range 5 {
-			w.send(string(data))
+			w.send(string(c.Data))
 		}
 		if got := len(answers(t, w)); got > 5 {
-			t.Errorf("%s: %d answers to 5 messages", name, got)
+			t.Errorf("%s: %d answers to 5 messages", c.Name, got)
 		}
 	}
 	if n := a.tables(); n != 0 {
@@ -173,9 +125,10 @@ func TestTortureRepeatedIsOneAnswerEach(t *testing.T) {
 }
 
 func TestTortureValues(t *testing.T) {
-	files := tortureFiles(t)
+	all := cases(t)
 	parseOne := func(name string) *Request {
-		r, err := ParseRequest(files[name])
+		i := slices.IndexFunc(all, func(c torture.Case) bool { return c.Name == name })
+		r, err := ParseRequest(all[i].Data)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -25,15 +25,24 @@ func (p *Phone) authorize(res *Message, method, uri string) (string, string, err
 }
 
 func (p *Phone) digest(c map[string]string, method, uri string) string {
+	return digest(c, p.cfg.login(), p.cfg.Password, method, uri)
+}
+
+// Digest answers a challenge, the value of a WWW-Authenticate header, for a request that no phone makes.
+func Digest(challenge, login, password, method, uri string) string {
+	return digest(digestParams(challenge), login, password, method, uri)
+}
+
+func digest(c map[string]string, login, password, method, uri string) string {
 	cnonce, nc := token(8), "00000001"
-	ha1 := md5hex(p.cfg.login() + ":" + c["realm"] + ":" + p.cfg.Password)
+	ha1 := md5hex(login + ":" + c["realm"] + ":" + password)
 	ha2 := md5hex(method + ":" + uri)
 	mid := c["nonce"]
 	if c["qop"] != "" {
 		mid += ":" + nc + ":" + cnonce + ":auth"
 	}
 	v := fmt.Sprintf(`Digest username="%s", realm="%s", nonce="%s", uri="%s", response="%s", algorithm=MD5`,
-		p.cfg.login(), c["realm"], c["nonce"], uri, md5hex(ha1+":"+mid+":"+ha2))
+		login, c["realm"], c["nonce"], uri, md5hex(ha1+":"+mid+":"+ha2))
 	if c["qop"] != "" {
 		v += fmt.Sprintf(`, qop=auth, nc=%s, cnonce="%s"`, nc, cnonce)
 	}
