@@ -166,6 +166,18 @@ func (m *Media) SendAs(c Codec) {
 	m.codec = c
 }
 
+// SendRaw sends bytes as they are, from the phone's own RTP socket to where its frames go; control from its RTCP socket to the port above.
+func (m *Media) SendRaw(b []byte, control bool) error {
+	m.mu.Lock()
+	to, conn := m.remote, m.conn
+	m.mu.Unlock()
+	if control {
+		to, conn = netip.AddrPortFrom(to.Addr(), to.Port()+1), m.rtcp
+	}
+	_, err := conn.WriteToUDPAddrPort(b, to)
+	return err
+}
+
 func (m *Media) nextAt() time.Time { return grid.Add(m.phase + time.Duration(m.frame)*Frame) }
 
 // sendFrame sends the packet of the present frame; the timestamp goes by the clock, whatever was left out.

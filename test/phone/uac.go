@@ -1,6 +1,7 @@
 package phone
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -146,6 +147,20 @@ func (c *Call) reinvite(hold bool, change func(*offer)) error {
 	c.learn(res.Body, false)
 	c.ack(res, nil)
 	return nil
+}
+
+// Reinvite sends a re-INVITE with any body and acknowledges a success; what the phone says and hears stays as it is. It gives the status.
+func (c *Call) Reinvite(body []byte) (int, error) {
+	res, err := c.request("INVITE", body)
+	var refused *Status
+	switch {
+	case errors.As(err, &refused):
+		return refused.Code, nil
+	case err != nil:
+		return 0, err
+	}
+	c.ack(res, nil)
+	return res.Code, nil
 }
 
 // AskOffer sends a re-INVITE without offer and answers the one that comes. It gives the SDP of that offer.
