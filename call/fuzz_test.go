@@ -13,7 +13,7 @@ import (
 
 // FuzzDialled dials anything: what is taken for a code that moves calls is that code and perhaps a device's index behind it.
 func FuzzDialled(f *testing.F) {
-	for _, seed := range []string{"*40", "*401", "*41", "*412", "*40+1", "*40 1", "*4000", "*41999999999999999999", "*4", ""} {
+	for _, seed := range []string{"*40", "*401", "*41", "*412", "*40+1", "*40 1", "*4000", "*4001", "*41999999999999999999", "*4", ""} {
 		f.Add(seed)
 	}
 	codes := config.Default().Codes

@@ -59,6 +59,18 @@ func TestPanicWhileEnding(t *testing.T) {
 	r.nothingLeft()
 }
 
+// TestPanicAfterPanic: a call whose ending panics too, because of what it has panicked at, lets go of its ports at once.
+func TestPanicAfterPanic(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	r.connect(alice, bob)
+	id := r.b.Calls("")[0].ID
+	r.faults.fall(id)
+	must(t, r.b.In(id, func(*call.Call) { panic("test") }))
+	r.eventually("the call is gone", call.CrashPatience/2, func() bool { return len(r.b.Calls("")) == 0 && r.engine.OpenStreams() == 0 })
+	r.nothingLeft()
+}
+
 // TestLegThatNeverEnds: a call that has panicked does not wait for ever for what the panic has swallowed.
 func TestLegThatNeverEnds(t *testing.T) {
 	t.Parallel()

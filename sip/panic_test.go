@@ -1,6 +1,9 @@
 package sip
 
 import (
+	"io"
+	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -27,6 +30,27 @@ func TestPanicOfTheParser(t *testing.T) {
 	if _, err := w.read(5 * time.Second); err == nil || err == errQuiet {
 		t.Errorf("the connection stays open (%v)", err)
 	}
+}
+
+// fallingConn is a connection that panics when it is read.
+type fallingConn struct{ net.Conn }
+
+func (fallingConn) Read([]byte) (int, error) { panic("test") }
+
+// TestPanicOfAReader: a connection whose reader panics is closed and forgotten, and the next one is served.
+func TestPanicOfAReader(t *testing.T) {
+	l := newPipes()
+	bubble(t, l, nil, Options{}, func(a *Agent) {
+		ours, theirs := net.Pipe()
+		l.made <- pipe{fallingConn{theirs}, netip.MustParseAddrPort("192.0.2.1:1000")}
+		if _, err := ours.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the connection is not closed: %v", err)
+		}
+		logged(t, l.connect("192.0.2.1"))
+		if got := a.Connections(); got.Open != 1 {
+			t.Errorf("%+v", got)
+		}
+	})
 }
 
 // TestPanicOfATimer: neither the sweep that forgets transactions nor the timer that repeats an answer takes anything else along.
