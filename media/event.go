@@ -15,6 +15,7 @@ type event struct {
 	ts       uint32 // of the line
 	rate     uint32
 	at       time.Duration // when its last packet was sent
+	told     bool          // the same key came by signalling too
 }
 
 // eventStale is how long after its last packet an event is taken for ended, its end packets lost.
@@ -29,7 +30,16 @@ func (v *event) note(p *packet, pt uint8, ts uint32) {
 	*v = event{
 		open: b[1]&0x80 == 0, pt: pt, code: b[0], volume: b[1] & 0x3f,
 		duration: binary.BigEndian.Uint16(b[2:]), ts: ts, rate: p.rate, at: p.now,
+		told: v.told && v.ts == ts,
 	}
+}
+
+// going says whether the event is still being sent.
+func (v *event) going(now time.Duration) bool { return v.open && now-v.at <= eventStale }
+
+// twin says whether the event is the key that is now told by signalling too, for the first time.
+func (v *event) twin(code uint8, now time.Duration) bool {
+	return v.rate > 0 && v.code == code && !v.told && now-v.at < keyTwice
 }
 
 // endEvent ends an event whose source is about to be left: three end packets (RFC 4733 §2.5.1.4), or the far side would hear the key
@@ -43,13 +53,21 @@ func (l *line) endEvent(now time.Duration) {
 	if now-v.at > eventStale || !l.open() {
 		return
 	}
-	length := min(int64(v.duration)+ticks(now-v.at, v.rate), 0xffff)
+	v.duration = uint16(min(int64(v.duration)+ticks(now-v.at, v.rate), 0xffff))
 	for range 3 {
-		b := l.scratch(16)
-		l.seq++
-		putHeader(b, v.pt, false, l.seq, v.ts, l.ssrc)
-		b[12], b[13] = v.code, 0x80|v.volume
-		binary.BigEndian.PutUint16(b[14:], uint16(length))
-		l.write(b, now)
+		l.sendEvent(*v, false, now)
 	}
+}
+
+// sendEvent writes a packet of a telephone-event as the line's next; one that is not open is an end packet.
+func (l *line) sendEvent(v event, marker bool, now time.Duration) {
+	b := l.scratch(16)
+	l.seq++
+	putHeader(b, v.pt, marker, l.seq, v.ts, l.ssrc)
+	b[12], b[13] = v.code, v.volume
+	if !v.open {
+		b[13] |= 0x80
+	}
+	binary.BigEndian.PutUint16(b[14:], v.duration)
+	l.write(b, now)
 }

@@ -20,7 +20,7 @@ type line struct {
 	base      atomic.Uint32          // its sequence number
 
 	sent, octets counter // payload octets, RFC 3550 §6.4.1
-	late, slot   counter // packets not sent: from before the splice; in a slot that is the other source's
+	late, slot   counter // packets not sent: from before the splice; in a slot that is the other source's or a key's
 	unsent       counter // refused by the socket
 
 	mu     sync.Mutex // held for one packet; waited for only when two sources meet in the instant of a switch
@@ -43,6 +43,8 @@ type line struct {
 	in    incoming
 	last  *outgoing // how the last packet left
 	event event
+	key   *press // being played by the line itself
+	told  told
 	gaps  gaps
 
 	guard guard
@@ -110,8 +112,8 @@ func (l *line) next() *source {
 	return l.cur.Load()
 }
 
-// offer takes a packet that src delivers, and says whether it was sent: only the source that the line follows is, or the one it waits for,
-// with which it then switches.
+// offer takes a packet that src delivers, and says whether it was sent (or gave way to a key): only the source that the line follows is, or
+// the one it waits for, with which it then switches.
 func (l *line) offer(src *source, p *packet, o *outgoing) bool {
 	if src != l.cur.Load() && src != l.want.Load() {
 		return false
@@ -138,11 +140,14 @@ func (l *line) open() bool {
 }
 
 func (l *line) take(src *source, p *packet, o *outgoing) bool {
+	want := src == l.want.Load()
 	switch {
-	case src == l.want.Load():
-		return l.change(src, p, o)
-	case src != l.cur.Load():
+	case !want && src != l.cur.Load():
 		return false
+	case (p.event || l.key != nil) && l.speaks(p):
+		return true
+	case want:
+		return l.change(src, p, o)
 	case p.now < l.hold && l.putBy(p, o):
 		return true
 	case p.now < l.hold:

@@ -10,6 +10,7 @@ import (
 // The way of a packet, in the order of the functions below:
 //
 //	receive → parse → (unprotect) → admit → heard → forward → line.offer → splice → (protect) → socket
+//	                                          └────▶ hearKey, for telephone-events
 //
 // Nothing here allocates, waits, logs or looks anything up by more than an index.
 
@@ -49,9 +50,10 @@ type ear struct {
 	lost   counter
 
 	// owned by the reader
-	latch  latch
-	steady steady
-	guard  guard
+	latch   latch
+	steady  steady
+	guard   guard
+	pressed pressed
 
 	reception // RFC 3550 §6.4.1 figures
 	drops     drops
@@ -90,6 +92,12 @@ func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
 	}
 	s.heard(t, &t.codecs[i-1], &p)
 	s.forward(t, i-1, &p)
+	switch k := &s.ear.pressed; {
+	case p.event:
+		s.hearKey(t, i-1, &p)
+	case k.over(&p):
+		s.tellKey(t)
+	}
 }
 
 // isRTCP tells the two apart on one port (RFC 5761 §4).

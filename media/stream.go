@@ -11,6 +11,10 @@ import (
 type StreamOptions struct {
 	Peer    netip.Addr         // signalling IP of the device
 	OnHeard func(at time.Time) // once per Apply, at the first packet from the negotiated or latched source; must not block
+
+	// OnKey is told of each key that the peer has sent as telephone-event, with the clock rate of that, if it could not be passed to every
+	// stream that this one is fed to; must not block.
+	OnKey func(k Key, rate int)
 }
 
 // Stream is one audio stream of one leg: a port pair, an ear for the peer's packets and one unbroken outgoing line.
@@ -18,6 +22,7 @@ type Stream struct {
 	// set once
 	engine    *Engine
 	onHeard   func(time.Time)
+	onKey     func(Key, int)
 	rtp, rtcp conn
 	endpoint  netip.AddrPort
 
@@ -38,7 +43,7 @@ type Stream struct {
 }
 
 func newStream(e *Engine, o StreamOptions) *Stream {
-	s := &Stream{engine: e, onHeard: o.OnHeard, peer: o.Peer.Unmap().WithZone(""), done: make(chan struct{})}
+	s := &Stream{engine: e, onHeard: o.OnHeard, onKey: o.OnKey, peer: o.Peer.Unmap().WithZone(""), done: make(chan struct{})}
 	s.line.init(s)
 	s.ctrl.init(e.clock())
 	return s
