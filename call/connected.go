@@ -4,6 +4,7 @@ package call
 type ability struct {
 	Update     bool `json:"update,omitempty"`      // RFC 3311
 	FromChange bool `json:"from_change,omitempty"` // RFC 4916
+	Info       bool `json:"info,omitempty"`        // RFC 6086: it can be told keys
 }
 
 // learn reads what a message says that its sender can; one that says nothing of it changes nothing.
@@ -14,7 +15,7 @@ func (l *Leg) learn(m interface {
 },
 ) {
 	if len(m.Headers("Allow")) > 0 {
-		l.can.Update = m.Allows("UPDATE")
+		l.can.Update, l.can.Info = m.Allows("UPDATE"), m.Allows("INFO")
 	}
 	if len(m.Headers("Supported")) > 0 {
 		l.can.FromChange = m.Supports("from-change")

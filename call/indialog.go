@@ -34,6 +34,8 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 		c.onPrack(l, x)
 	case "REFER":
 		c.onRefer(l, x)
+	case "INFO":
+		c.onInfo(l, x)
 	case "OPTIONS":
 		_ = x.Respond(sip.Reply{Code: 200})
 	default:
@@ -135,11 +137,11 @@ func sdpBody(d media.Description) sip.Body { return sip.Body{Type: sdpType, Data
 
 // relocal makes our answer to a new offer of the leg's, with all that the call can carry.
 func (c *Call) relocal(l *Leg, offer *media.Description) (media.Description, error) {
-	codecs := l.agreed.Send
+	far := l
 	if o := c.other(l.seat); o != nil && o.holder != nil {
-		codecs = o.holder.agreed.Send
+		far = o.holder
 	}
-	answer, err := media.NewAnswer(l.origin, *offer, media.WithG711(codecs), l.stream.Endpoint(), media.SendRecv)
+	answer, err := media.NewAnswer(l.origin, *offer, far.playable(far.agreed.Send), l.stream.Endpoint(), media.SendRecv)
 	if err != nil {
 		return answer, err
 	}

@@ -144,7 +144,7 @@ func (c *Call) ring(l *Leg, target Target) {
 	}
 	codecs := media.Known()
 	if line, _, ok := l.remote.Audio(); ok {
-		codecs = media.WithG711(line.Codecs)
+		codecs = l.playable(line.Codecs)
 	}
 	exclude := ""
 	if target.User.Name == l.seat.user.Name {
@@ -185,7 +185,7 @@ func (c *Call) earlyMedia(caller, callee *Leg, r *sip.Response) error {
 	if err := callee.settle(callee.local, answer); err != nil {
 		return err
 	}
-	local, err := media.NewAnswer(caller.origin, caller.remote, media.WithG711(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
+	local, err := media.NewAnswer(caller.origin, caller.remote, callee.playable(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
 	if err != nil {
 		return err
 	}
@@ -231,13 +231,13 @@ func (c *Call) settleBoth(caller, callee *Leg, r *sip.Response) error {
 		return nil
 	}
 	if len(caller.remote.Lines) == 0 { // no offer: ours goes out in the 200
-		caller.local = media.NewOffer(caller.origin, media.WithG711(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
+		caller.local = media.NewOffer(caller.origin, callee.playable(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
 		return nil
 	}
 	if len(caller.local.Lines) > 0 { // the 200 repeats the 183's SDP
 		return understands(callee, caller)
 	}
-	local, err := media.NewAnswer(caller.origin, caller.remote, media.WithG711(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
+	local, err := media.NewAnswer(caller.origin, caller.remote, callee.playable(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
 	if err != nil {
 		return err
 	}
@@ -341,7 +341,7 @@ func (c *Call) answerInACK(l *Leg, body sip.Body) error {
 	if l.seat.holder != l { // the far side of a move is left alone
 		return understands(l, far.holder)
 	}
-	return c.narrow(far.holder, l.agreed.Send)
+	return c.narrow(far.holder, l.playable(l.agreed.Send))
 }
 
 // onNoAck hangs up a phone that never acknowledged our 2xx (RFC 3261 §13.3.1.4).

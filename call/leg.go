@@ -74,21 +74,24 @@ type Leg struct {
 	hears    source
 	feeds    []*Leg
 	refer    *referral
-	owes     bool      // its ACK or PRACK must bring the answer to our offer
-	offered  bool      // our offer went out in a provisional answer, and none belongs into the 2xx
-	refers   int       // REFERs taken in this dialog
-	asking   bool      // an OPTIONS of ours is under way
-	offers   bool      // a re-INVITE of ours is under way
-	updating bool      // an UPDATE of ours is under way
-	asked    time.Time // last proof that its signalling is alive
+	owes     bool        // its ACK or PRACK must bring the answer to our offer
+	offered  bool        // our offer went out in a provisional answer, and none belongs into the 2xx
+	refers   int         // REFERs taken in this dialog
+	asking   bool        // an OPTIONS of ours is under way
+	offers   bool        // a re-INVITE of ours is under way
+	updating bool        // an UPDATE of ours is under way
+	asked    time.Time   // last proof that its signalling is alive
+	twins    media.Twins // keys that its phone told
+	began    time.Time
 }
 
 func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {
-	l := &Leg{id: newID(), seat: s, device: d}
+	l := &Leg{id: newID(), seat: s, device: d, began: time.Now()}
 	l.origin = media.Origin{User: "baton", ID: uint64(time.Now().UnixMilli()), Version: 1}
 	stream, err := c.b.Engine.Open(media.StreamOptions{
 		Peer:    flow.Remote.Addr(),
 		OnHeard: func(time.Time) { c.post(func() { c.onHeard(l) }) },
+		OnKey:   func(k media.Key, rate int) { c.post(func() { c.keyOf(l, key{k, rate}) }) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open media for %s: %w", d.Name, err)
@@ -291,6 +294,15 @@ func inUse(l *Leg) (media.Codec, bool) {
 	return media.Codec{}, false
 }
 
+// playable are the codecs in which a phone that takes these can be sent something: converted, or a key by INFO.
+func (l *Leg) playable(codecs []media.Codec) []media.Codec {
+	all := media.WithG711(codecs)
+	if l.can.Info {
+		all = media.WithKeys(all)
+	}
+	return all
+}
+
 // offered lists the codecs to offer to a new device so that far understands it, the one in use first.
 func offered(far *Leg) []media.Codec {
 	codecs := far.agreed.Send
@@ -306,7 +318,7 @@ func offered(far *Leg) []media.Codec {
 		}
 		codecs = append(first, rest...)
 	}
-	return media.WithG711(codecs)
+	return far.playable(codecs)
 }
 
 var errCodec = errors.New("no codec in common")
@@ -315,7 +327,7 @@ var errCodec = errors.New("no codec in common")
 func only(far *Leg) []media.Codec {
 	used, ok := inUse(far)
 	if !ok {
-		return media.WithG711(far.agreed.Send)
+		return far.playable(far.agreed.Send)
 	}
 	one := []media.Codec{used}
 	for _, k := range far.agreed.Send {
@@ -323,7 +335,7 @@ func only(far *Leg) []media.Codec {
 			one = append(one, k)
 		}
 	}
-	return media.WithG711(one)
+	return far.playable(one)
 }
 
 // understands checks that a leg that has just agreed can play what far sends. What it sends itself is no question: it was

@@ -14,6 +14,7 @@ type Seat struct {
 	number string // as the others are shown it
 	name   string
 	holder *Leg // nil: nobody yet, or left
+	keys   keys // of its user, to be told to the other side
 }
 
 func newSeat(u registrar.User) *Seat {

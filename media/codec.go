@@ -21,13 +21,13 @@ var (
 	pcmu = Codec{Name: "PCMU", Rate: 8000, PT: 0}
 	pcma = Codec{Name: "PCMA", Rate: 8000, PT: 8}
 	dtmf = Codec{Name: "telephone-event", Rate: 8000, PT: 101, Fmtp: "0-16"} // RFC 4733
+
+	wideDTMF = Codec{Name: "telephone-event", Rate: 48000, PT: 102, Fmtp: "0-16"} // beside opus
 )
 
 // Known returns everything baton offers by itself, the best first, with default payload types.
 func Known() []Codec {
-	wide := dtmf
-	wide.Rate, wide.PT = opus.Rate, 102
-	return []Codec{opus, g722, pcmu, pcma, dtmf, wide}
+	return []Codec{opus, g722, pcmu, pcma, dtmf, wideDTMF}
 }
 
 // static are the payload types that need no rtpmap (RFC 3551 §6).
@@ -81,6 +81,14 @@ func WithG711(c []Codec) []Codec {
 		return slices.Insert(slices.Clone(c), a+1, pcmu)
 	}
 	return slices.Clone(c)
+}
+
+// WithKeys returns c with telephone-event for each clock of its audio codecs, if it has none: for a peer that is told keys otherwise.
+func WithKeys(c []Codec) []Codec {
+	if slices.ContainsFunc(c, Codec.event) {
+		return slices.Clone(c)
+	}
+	return atSoundRates(append(slices.Clone(c), dtmf, wideDTMF))
 }
 
 // Carries says whether c contains one, directly or by the G.711 table.

@@ -13,9 +13,9 @@ type event struct {
 	volume   uint8
 	duration uint16 // ticks
 	ts       uint32 // of the line
+	was      uint32 // the same at the source
 	rate     uint32
 	at       time.Duration // when its last packet was sent
-	told     bool          // the same key came by signalling too
 }
 
 // eventStale is how long after its last packet an event is taken for ended, its end packets lost.
@@ -29,18 +29,12 @@ func (v *event) note(p *packet, pt uint8, ts uint32) {
 	}
 	*v = event{
 		open: b[1]&0x80 == 0, pt: pt, code: b[0], volume: b[1] & 0x3f,
-		duration: binary.BigEndian.Uint16(b[2:]), ts: ts, rate: p.rate, at: p.now,
-		told: v.told && v.ts == ts,
+		duration: binary.BigEndian.Uint16(b[2:]), ts: ts, was: p.ts, rate: p.rate, at: p.now,
 	}
 }
 
 // going says whether the event is still being sent.
 func (v *event) going(now time.Duration) bool { return v.open && now-v.at <= eventStale }
-
-// twin says whether the event is the key that is now told by signalling too, for the first time.
-func (v *event) twin(code uint8, now time.Duration) bool {
-	return v.rate > 0 && v.code == code && !v.told && now-v.at < keyTwice
-}
 
 // endEvent ends an event whose source is about to be left: three end packets (RFC 4733 §2.5.1.4), or the far side would hear the key
 // until its own timeout.

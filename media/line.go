@@ -44,7 +44,8 @@ type line struct {
 	last  *outgoing // how the last packet left
 	event event
 	key   *press // being played by the line itself
-	told  told
+	own   ownKey
+	twins Twins
 	gaps  gaps
 
 	guard guard

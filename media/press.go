@@ -17,7 +17,6 @@ const LastKey = 16
 const (
 	keyFrame = 20 * ms          // between two packets of a key
 	keyWait  = 10 * time.Second // for a key of the source's own to end
-	keyTwice = time.Second      // within which the same key by RTP and by signalling is one
 )
 
 // press is a key that a line plays by itself, paced by the clock. Meanwhile its source is not heard (RFC 4733 §2.5.1.2).
@@ -29,6 +28,7 @@ type press struct {
 	since  time.Duration // when it was asked for
 
 	// guarded by line.mu
+	taken bool   // it is no twin
 	terms *terms // for which pt was chosen
 	pt    uint8
 	rate  uint32 // clock of the event
@@ -91,10 +91,10 @@ func (l *line) playing(p *press, due, now time.Duration) bool {
 		return l.keeps(p) && l.sendKey(p, due, now)
 	}
 	switch {
-	case l.event.twin(p.key.Code, now):
-		l.event.told = true
+	case !p.taken && l.twins.Take(p.key.Code, false, p.since, now+p.key.Length):
 		return false
 	case l.key != nil, l.event.going(now): // one after the other
+		p.taken = true
 		return now-p.since < keyWait
 	case !l.begins(p, due):
 		return false
@@ -112,7 +112,6 @@ func (l *line) begins(p *press, due time.Duration) bool {
 	p.terms, p.pt, p.rate, p.ts, p.begun = l.terms, c.PT, uint32(c.Rate), l.ts, due
 	l.giveUp()
 	l.key, l.in.broken = p, true
-	l.told = told{ok: true, code: p.key.Code, until: due + p.key.Length + keyTwice}
 	return true
 }
 
@@ -169,30 +168,28 @@ func (l *line) sendKey(p *press, due, now time.Duration) bool {
 // keyVolume is that of the keys that the line makes itself: -10 dBm0, as phones send them.
 const keyVolume = 10
 
-// told is the last key that the line has played: the same one from the source, by RTP, is not to be heard again.
-type told struct {
-	ok    bool
-	code  uint8
-	until time.Duration
-	skip  bool // an event of the source's was that key:
-	ts    uint32
+// ownKey is the event that the source has begun last.
+type ownKey struct {
+	any  bool
+	ts   uint32
+	twin bool // the line has played that key, told by signalling
 }
 
-// again says whether the event that p belongs to is the key just played.
-func (t *told) again(p *packet) bool {
-	if t.skip && p.ts == t.ts {
-		return true
+// again says whether the event that p belongs to is a key that was played already.
+func (l *line) again(p *packet) bool {
+	k := &l.own
+	if !k.any || p.ts != k.ts {
+		code := p.buf[p.body]
+		*k = ownKey{true, p.ts, code <= LastKey && l.twins.Take(code, true, p.now, p.now)}
 	}
-	t.skip = t.ok && p.now < t.until && p.end > p.body && p.buf[p.body] == t.code
-	if t.skip {
-		t.ok, t.ts = false, p.ts
-	}
-	return t.skip
+	l.twins.extend(p.now)
+	return k.twin
 }
 
-// speaks says whether p must be kept back, because the line speaks by itself or p is of a key that it has played.
+// speaks says whether p must be kept back: because the line speaks by itself, because p is of a key that it has played, or because it is of
+// one that was sent before the source gave way and would become another key now.
 func (l *line) speaks(p *packet) bool {
-	if p.event && l.told.again(p) || l.key != nil {
+	if p.event && (l.again(p) || l.in.broken && l.event.rate > 0 && p.ts == l.event.was) || l.key != nil {
 		l.slot.inc()
 		l.in.broken = true
 		return true

@@ -193,8 +193,10 @@ func TestKeyBothWays(t *testing.T) {
 	far, dev := r.phone("203.0.113.5"), r.phone("198.51.100.7")
 	bridge(far, dev)
 	far.off = true
+	var lastEvent uint32
 	byRTP := func(code uint8) {
 		start := dev.hdr.Timestamp
+		lastEvent = start
 		for i := range 6 {
 			r.now += 20 * ms
 			dev.emit(dev.at, dtmf.PT, []byte{code, 10 | uint8(i/3)<<7, 1, byte(160 * i)}, start, i == 0)
@@ -234,6 +236,17 @@ func TestKeyBothWays(t *testing.T) {
 	r.press(far, Key{8, 100 * ms}, dev)
 	byRTP(9)
 	if n, codes := count(); n != 7 || codes != "5577789" {
+		t.Errorf("%d keys: %s", n, codes)
+	}
+	r.run(r.now+2*time.Second, dev)
+	byRTP(3)
+	r.press(far, Key{3, 100 * ms}, dev) // the same
+	r.press(far, Key{3, 100 * ms}, dev) // another, which comes by RTP only after the last packet of the first, repeated
+	again := *dev
+	again.emit(dev.at, dtmf.PT, []byte{3, 0x8a, 1, 0}, lastEvent, false)
+	dev.hdr.SequenceNumber++
+	byRTP(3)
+	if n, codes := count(); n != 9 {
 		t.Errorf("%d keys: %s", n, codes)
 	}
 	if k := r.track(far, 8000); k.breaks+k.tsBreaks != 0 || k.ssrcs != 1 {

@@ -88,7 +88,7 @@ func (n *node) openSIP() (err error) {
 			"REGISTER": func(x *sip.Exchange) { n.registrar.Register(x) },
 			"INVITE":   func(x *sip.Exchange) { n.calls.Invite(x) },
 		},
-		InDialog:   []string{"REFER", "UPDATE"},
+		InDialog:   []string{"REFER", "UPDATE", "INFO"},
 		FlowClosed: func(f sip.Flow) { n.registrar.FlowClosed(f) },
 	})
 	if err != nil {

@@ -97,7 +97,7 @@ func (p *Phone) newCall(outgoing bool) (*Call, error) {
 }
 
 // allow is what the phone serves.
-const allow = "INVITE, ACK, CANCEL, BYE, PRACK, OPTIONS, REFER, NOTIFY, UPDATE, INFO"
+const allow = "INVITE, ACK, CANCEL, BYE, PRACK, OPTIONS, REFER, NOTIFY, UPDATE, INFO, MESSAGE"
 
 // Dial calls a URI, or a user of the phone's own domain, and returns at once.
 func (p *Phone) Dial(to string, o ...DialOptions) (*Call, error) {
@@ -124,7 +124,7 @@ func (p *Phone) Dial(to string, o ...DialOptions) (*Call, error) {
 	c.callID, c.local, c.remote, c.target, c.localSeq = token(12), p.fromHeader(), "<"+to+">", to, 1
 	req := p.request0("INVITE", to, to, c.callID, c.localTag, 1, over)
 	req.Add("Contact", p.contactHeader())
-	req.Add("Allow", allow)
+	req.Add("Allow", p.cfg.allowed())
 	req.Add("Supported", "replaces")
 	c.fillBody(req, opt)
 	for _, h := range opt.Headers {

@@ -29,6 +29,15 @@ type Config struct {
 	Codecs      []Codec
 	Phase       time.Duration // when in the 20 ms its frames are sent
 	Quiet       bool          // remember no packets: for runs with very many calls
+	Allow       string        // what it says that it knows, "" = all that it does
+}
+
+// allowed is the phone's Allow header.
+func (c Config) allowed() string {
+	if c.Allow != "" {
+		return c.Allow
+	}
+	return allow
 }
 
 func (c Config) login() string {
@@ -59,6 +68,7 @@ type Behaviour struct {
 	Reliable bool          // its 180 and 183 want a PRACK
 	MinSE    int           // refuses sessions of fewer seconds with 422
 	Headers  []Header      // of its 200
+	Info     int           // status for INFO, 0 = 200
 }
 
 // AutoAnswer is a phone that is picked up at once.

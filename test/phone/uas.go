@@ -16,7 +16,7 @@ func (p *Phone) request(m *Message, from *link) {
 	case m.Method == "INVITE" && Param(m.Get("To"), "tag") == "":
 		p.invited(m, from)
 	case m.Method == "OPTIONS" && c == nil:
-		p.respond(m, from, 200, "OK", token(6), nil, Header{"Allow", allow})
+		p.respond(m, from, 200, "OK", token(6), nil, Header{"Allow", p.cfg.allowed()})
 	case m.Method == "ACK":
 		if c != nil {
 			c.onAck(m)
@@ -45,6 +45,8 @@ func (c *Call) inDialog(m *Message, from *link) {
 		c.onNotify(m)
 	case "REFER":
 		c.phone.respond(m, from, 603, "Decline", c.localTag, nil)
+	case "INFO":
+		c.onInfo(m, from)
 	default:
 		c.phone.respond(m, from, 200, "OK", c.localTag, nil)
 	}
@@ -317,6 +319,17 @@ func seconds(v string) int {
 	v, _, _ = strings.Cut(v, ";")
 	n, _ := strconv.Atoi(strings.TrimSpace(v))
 	return n
+}
+
+func (c *Call) onInfo(m *Message, from *link) {
+	c.phone.mu.Lock()
+	code := c.phone.behave.Info
+	c.phone.mu.Unlock()
+	if code > 0 {
+		c.phone.respond(m, from, code, "Refused", c.localTag, nil)
+		return
+	}
+	c.phone.respond(m, from, 200, "OK", c.localTag, nil)
 }
 
 func (c *Call) onNotify(m *Message) {
