@@ -43,7 +43,8 @@ type B2BUA struct {
 	stop context.CancelFunc
 	ctx  context.Context // exchanges' context: outlives Run's by the time that BYEs take
 
-	changes changes
+	changes  changes
+	messages messages
 
 	mu       sync.Mutex // guards what follows
 	calls    map[string]*Call

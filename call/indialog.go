@@ -36,6 +36,8 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 		c.onRefer(l, x)
 	case "INFO":
 		c.onInfo(l, x)
+	case "MESSAGE":
+		c.onMessage(l, x)
 	case "OPTIONS":
 		_ = x.Respond(sip.Reply{Code: 200})
 	default:

@@ -26,15 +26,17 @@ func newSeat(u registrar.User) *Seat {
 }
 
 // identity is the seat's user as shown to a device at the end of flow.
-func (c *Call) identity(s *Seat, flow sip.Flow) sip.NameAddr {
+func (c *Call) identity(s *Seat, flow sip.Flow) sip.NameAddr { return c.b.identity(s, flow) }
+
+func (b *B2BUA) identity(s *Seat, flow sip.Flow) sip.NameAddr {
 	name := s.name
 	if name == "" {
 		name = s.user.Name
 	}
-	uri := c.b.Agent.ContactURI(flow, s.number)
+	uri := b.Agent.ContactURI(flow, s.number)
 	uri.Params = nil
-	if c.b.Domain != "" {
-		uri.Host, uri.Port = c.b.Domain, 0
+	if b.Domain != "" {
+		uri.Host, uri.Port = b.Domain, 0
 	}
 	return sip.NameAddr{Name: name, URI: uri}
 }

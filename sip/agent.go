@@ -40,6 +40,8 @@ type Options struct {
 	// InDialog names the methods, beside INVITE, ACK, CANCEL, BYE and PRACK, that those who Attach to a dialog serve: for
 	// Allow, and refused with 405 when not named. nil = REFER, NOTIFY, INFO, UPDATE.
 	InDialog []string
+	// Accept names the media types, beside SDP, of the bodies that handlers and those who Attach understand: for OPTIONS.
+	Accept []string
 	// FlowClosed is told when a connection has closed. It must not block.
 	FlowClosed func(Flow)
 }
@@ -66,6 +68,7 @@ type Agent struct {
 	log       *slog.Logger
 	auth      *authenticator
 	allow     string
+	accepts   string
 	inDialog  []string
 	edge      *edge
 	timing    timing
@@ -112,7 +115,7 @@ func NewAgent(o Options) (*Agent, error) {
 		done: make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
 		lastStream: firstStream(),
 	}
-	a.allow = allowed(o)
+	a.allow, a.accepts = allowed(o), strings.Join(append([]string{typeSDP}, o.Accept...), ", ")
 	a.shards = newShards(a)
 	if err := a.listen(); err != nil {
 		a.closeListeners()

@@ -121,7 +121,7 @@ func (a *Agent) replyHeaders(w *writer, r *Request, rep Reply) {
 		w.line("Allow", a.allow)
 	}
 	if r.method == "OPTIONS" && good {
-		w.line("Accept", typeSDP)
+		w.line("Accept", a.accepts)
 	}
 	if good && (keepsDialog(r.method) || r.method == "OPTIONS") {
 		w.line("Supported", extensions)
@@ -212,7 +212,7 @@ func (a *Agent) bytes(d *draft) []byte {
 		w.line("Supported", extensions)
 	}
 	if d.method == "OPTIONS" {
-		w.line("Accept", typeSDP)
+		w.line("Accept", a.accepts)
 	}
 	w.extra(d.out.Headers)
 	return w.finish(d.out.Body)

@@ -58,6 +58,15 @@ func (a *Agent) Do(ctx context.Context, out Outgoing) (*Response, error) {
 	return r, nil
 }
 
+// Size is how long a request will be on the wire, in octets.
+func (a *Agent) Size(out Outgoing) (int, error) {
+	d, err := a.draft(out)
+	if err != nil {
+		return 0, err
+	}
+	return len(a.bytes(d)), nil
+}
+
 // exchange runs one such transaction: Timer E repeats the request where it can be lost, Timer F gives up.
 func (a *Agent) exchange(ctx context.Context, d *draft, method string, data []byte) (*Response, error) {
 	flow := d.out.Dialog.Flow

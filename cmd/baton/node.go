@@ -87,8 +87,10 @@ func (n *node) openSIP() (err error) {
 		Handlers: map[string]func(*sip.Exchange){
 			"REGISTER": func(x *sip.Exchange) { n.registrar.Register(x) },
 			"INVITE":   func(x *sip.Exchange) { n.calls.Invite(x) },
+			"MESSAGE":  func(x *sip.Exchange) { n.calls.Message(x) },
 		},
-		InDialog:   []string{"REFER", "UPDATE", "INFO"},
+		InDialog:   []string{"REFER", "UPDATE", "INFO", "MESSAGE"},
+		Accept:     call.Types,
 		FlowClosed: func(f sip.Flow) { n.registrar.FlowClosed(f) },
 	})
 	if err != nil {

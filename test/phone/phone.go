@@ -69,6 +69,7 @@ type Behaviour struct {
 	MinSE    int           // refuses sessions of fewer seconds with 422
 	Headers  []Header      // of its 200
 	Info     int           // status for INFO, 0 = 200
+	Message  int           // status for MESSAGE, 0 = 200, negative = it is not answered
 }
 
 // AutoAnswer is a phone that is picked up at once.

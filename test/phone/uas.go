@@ -17,6 +17,8 @@ func (p *Phone) request(m *Message, from *link) {
 		p.invited(m, from)
 	case m.Method == "OPTIONS" && c == nil:
 		p.respond(m, from, 200, "OK", token(6), nil, Header{"Allow", p.cfg.allowed()})
+	case m.Method == "MESSAGE":
+		p.onMessage(m, from)
 	case m.Method == "ACK":
 		if c != nil {
 			c.onAck(m)
@@ -344,5 +346,18 @@ func (c *Call) onNotify(m *Message) {
 		case c.refers[len(c.refers)-1].told <- m:
 		default:
 		}
+	}
+}
+
+// onMessage takes a message within a dialog or outside of one; it is read in the phone's Log.
+func (p *Phone) onMessage(m *Message, from *link) {
+	p.mu.Lock()
+	code := p.behave.Message
+	p.mu.Unlock()
+	switch {
+	case code == 0:
+		p.respond(m, from, 200, "OK", token(6), nil)
+	case code > 0:
+		p.respond(m, from, code, "Refused", token(6), nil)
 	}
 }
