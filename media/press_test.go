@@ -119,6 +119,28 @@ func TestKeyOnTheLine(t *testing.T) {
 	}
 }
 
+// TestManyKeysDoNotAddUp: speech stays where it was on the clock, however many keys come between.
+func TestManyKeysDoNotAddUp(t *testing.T) {
+	r := newRoom(t)
+	far, dev := r.phone("203.0.113.5"), r.phone("198.51.100.7")
+	dev.jitter, dev.ppm = 3*ms, 100
+	bridge(far, dev)
+	far.off = true
+	r.run(r.now+500*ms, dev)
+	for i := range 200 {
+		r.press(far, Key{uint8(i % 10), 40*ms + rand.N(100*ms)}, dev)
+		r.run(r.now+rand.N(100*ms), dev)
+	}
+	r.run(r.now+200*ms, dev)
+	if k := r.track(far, 8000); k.breaks+k.tsBreaks != 0 || k.ssrcs != 1 {
+		t.Errorf("the line: %+v", k)
+	}
+	k := follow(t, withoutKeys(r.got(far), dtmf.PT), 8000)
+	if drift := time.Duration(float64(r.now) * dev.ppm * 1e-6); k.late > 25*ms+drift || k.early < -25*ms || k.packets < 300 {
+		t.Errorf("speech: %+v", k)
+	}
+}
+
 func withoutKeys(all []seen, pt uint8) (out []seen) {
 	for _, p := range all {
 		if p.b[1]&0x7f != pt {

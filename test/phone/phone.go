@@ -29,7 +29,7 @@ type Config struct {
 	Codecs      []Codec
 	Phase       time.Duration // when in the 20 ms its frames are sent
 	Quiet       bool          // remember no packets: for runs with very many calls
-	Allow       string        // what it says that it knows, "" = all that it does
+	Allow       string        // what it says that it knows; "" = all that it does, and nothing in answers to INVITE
 }
 
 // allowed is the phone's Allow header.

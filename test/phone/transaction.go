@@ -210,7 +210,9 @@ func (p *Phone) respond(req *Message, from *link, code int, reason, toTag string
 	m.Add("User-Agent", p.cfg.UserAgent)
 	if req.Method == "INVITE" && code > 100 && code < 300 {
 		m.Add("Contact", p.contactHeader())
-		m.Add("Allow", p.cfg.allowed())
+		if p.cfg.Allow != "" {
+			m.Add("Allow", p.cfg.Allow)
+		}
 	}
 	for _, h := range extra {
 		m.Add(h.Name, h.Value)
