@@ -20,10 +20,14 @@ const product = "baton"
 var owned = []string{
 	"Via", "From", "To", "Call-ID", "CSeq", "Content-Length", "Content-Type", "Route", "Record-Route",
 	"User-Agent", "Server",
+	"Authorization", "Proxy-Authorization", // no password of ours is for a peer: a challenge is a refusal
 }
 
 // writer collects a message.
-type writer struct{ bytes.Buffer }
+type writer struct {
+	bytes.Buffer
+	short bool // compact names, and nothing that can be done without
+}
 
 func (w *writer) start(format string, args ...any) {
 	fmt.Fprintf(w, format, args...)
@@ -32,6 +36,14 @@ func (w *writer) start(format string, args ...any) {
 
 // line writes one header. A line end in the value would begin another header: it becomes a space.
 func (w *writer) line(name, value string) {
+	if w.short {
+		if contains(dispensable, name) {
+			return
+		}
+		if letter, ok := letters[spelling(name)]; ok {
+			name = letter
+		}
+	}
 	if strings.ContainsAny(value, "\r\n") {
 		value = printable(value)
 	}
@@ -63,7 +75,15 @@ func (w *writer) finish(b Body) []byte {
 
 // reply builds the answer to a request. contact is "" where none belongs.
 func (a *Agent) reply(r *Request, toTag string, rep Reply) []byte {
-	var w writer
+	return a.writeReply(&writer{}, r, toTag, rep)
+}
+
+// shortReply is the same answer in as few bytes as it can have.
+func (a *Agent) shortReply(r *Request, toTag string, rep Reply) []byte {
+	return a.writeReply(&writer{short: true}, r, toTag, rep)
+}
+
+func (a *Agent) writeReply(w *writer, r *Request, toTag string, rep Reply) []byte {
 	reason := rep.Reason
 	if reason == "" {
 		reason = StatusText(rep.Code)
@@ -82,7 +102,7 @@ func (a *Agent) reply(r *Request, toTag string, rep Reply) []byte {
 	if rep.Code == 100 { // RFC 3261 §8.2.6.1
 		w.copy(r, "Timestamp")
 	}
-	a.replyHeaders(&w, r, rep)
+	a.replyHeaders(w, r, rep)
 	w.extra(rep.Headers)
 	return w.finish(rep.Body)
 }

@@ -98,11 +98,7 @@ func (a *Agent) refuse(err error, flow Flow) {
 	if !ok || r.request.method == "ACK" {
 		return
 	}
-	answer := a.reply(r.request, a.auth.statelessTag(r.request), Reply{Code: r.code, Headers: r.headers})
-	if r.request.via.host == "" && len(answer) > 2*r.request.size() {
-		return // nobody could match it, and it would only be an amplifier
-	}
-	_ = a.send(flow, answer)
+	a.stateless(r.request, Reply{Code: r.code, Headers: r.headers})
 }
 
 // refuseFraming answers the message whose end cannot be found; its connection is closed afterwards.
@@ -124,15 +120,6 @@ func (a *Agent) dropped(flow Flow, err error) {
 	if a.log.Enabled(context.Background(), slog.LevelDebug) {
 		a.log.Debug("message refused", "from", flow.String(), "err", err)
 	}
-}
-
-// size is roughly how long the message was.
-func (m *message) size() int {
-	n := len(m.body.Data)
-	for _, h := range m.headers {
-		n += len(h.Name) + len(h.Value) + 4
-	}
-	return n
 }
 
 // response finds the client transaction of a response (RFC 3261 §17.1.3).

@@ -250,6 +250,7 @@ func (m msg) String() string {
 	if m.method == "INVITE" && !strings.Contains(strings.Join(m.headers, "\n"), "Contact:") {
 		b.WriteString("Contact: <sip:alice@127.0.0.1:9999>\r\n")
 	}
+	b.WriteString("User-Agent: a phone whose requests are as long as a phone's\r\n") // none shorter gets a full answer
 	for _, h := range m.headers {
 		b.WriteString(h + "\r\n")
 	}

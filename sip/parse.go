@@ -30,6 +30,7 @@ type message struct {
 	cseq    uint32
 	method  string // of the request line; of CSeq in a response
 	flow    Flow
+	length  int // of the message as it came, in bytes
 }
 
 // refusal says with which status a request must be refused, and carries what could be read of it.
@@ -61,7 +62,7 @@ func parse(data []byte, flow Flow) (any, error) {
 	}
 	start := string(line)
 	r := &Request{}
-	r.flow = flow
+	r.flow, r.length = flow, len(data)
 	n, err := r.readHeaders(data, rest)
 	if len(r.headers) == 0 || header(r.headers, "Call-ID") == "" && header(r.headers, "Via") == "" {
 		return nil, errNotSIP

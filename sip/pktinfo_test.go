@@ -24,7 +24,8 @@ func TestAnswerComesFromTheAddressAsked(t *testing.T) {
 			}
 			defer c.Close()
 			_, _ = fmt.Fprintf(c, "OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bKp\r\nMax-Forwards: 70\r\n"+
-				"From: <sip:alice@example.com>;tag=a\r\nTo: <sip:example.com>\r\nCall-ID: p-%s\r\nCSeq: 1 OPTIONS\r\n\r\n", c.LocalAddr(), host)
+				"From: <sip:alice@example.com>;tag=a\r\nTo: <sip:example.com>\r\nCall-ID: p-%s\r\nCSeq: 1 OPTIONS\r\n"+
+				"User-Agent: as long as a phone's requests are, or there is no answer\r\nContent-Length: 0\r\n\r\n", c.LocalAddr(), host)
 			_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
 			b := make([]byte, 2000)
 			n, err := c.Read(b)

@@ -90,9 +90,7 @@ func (s *shard) request(r *Request) {
 }
 
 // stateless answers once and remembers nothing (RFC 3261 §8.2.7).
-func (s *shard) stateless(r *Request, rep Reply) {
-	_ = s.agent.send(r.flow, s.agent.reply(r, s.agent.auth.statelessTag(r), rep))
-}
+func (s *shard) stateless(r *Request, rep Reply) { s.agent.stateless(r, rep) }
 
 // inside serves a request in a dialog, if it comes from where the dialog's peer is or proves to be its user.
 func (s *shard) inside(r *Request, d *attached) {
