@@ -88,8 +88,13 @@ func TestS22AFlowIsOneConnection(t *testing.T) {
 	second := &wire{t: t, conn: c, r: newFramer(c), buf: make([]byte, maxMessage)}
 	second.send(probe("TCP"))
 	second.expect(401)
-	if !sameEnds(a, first.flow) {
+	live, ok := sameEnds(a, first.flow)
+	if !ok {
 		t.Fatal("the second connection does not come from the first one's port")
+	}
+	live.Remote = netip.AddrPortFrom(live.Remote.Addr(), 9)
+	if a.Alive(live) {
+		t.Error("a connection's number is enough to send to it")
 	}
 	forged := first.flow
 	for _, id := range []uint64{first.flow.ID, 0, 1, math.MaxUint64} {
@@ -108,16 +113,16 @@ func TestS22AFlowIsOneConnection(t *testing.T) {
 	second.quiet(3 * quick.t1)
 }
 
-// sameEnds says whether a connection is open between the ends of a flow.
-func sameEnds(a *Agent, f Flow) bool {
+// sameEnds is the flow of the connection that is open between the ends of another.
+func sameEnds(a *Agent, f Flow) (Flow, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, s := range a.streams {
 		if s.flow.Remote == f.Remote && s.flow.Local == f.Local {
-			return true
+			return s.flow, true
 		}
 	}
-	return false
+	return Flow{}, false
 }
 
 // S22: a stored flow of an earlier run of the node names no connection of this one.
