@@ -49,6 +49,7 @@ type B2BUA struct {
 	mu       sync.Mutex // guards what follows
 	calls    map[string]*Call
 	dialogs  map[sip.DialogID]dialogOwner
+	begun    map[string]int // calls by the user who began them
 	draining bool
 	running  sync.WaitGroup
 }
@@ -61,7 +62,7 @@ type dialogOwner struct {
 
 // New makes a B2BUA; Run must be called for calls to be ended with the node.
 func New(o Options) *B2BUA {
-	b := &B2BUA{Options: o, calls: map[string]*Call{}, dialogs: map[sip.DialogID]dialogOwner{}}
+	b := &B2BUA{Options: o, calls: map[string]*Call{}, dialogs: map[sip.DialogID]dialogOwner{}, begun: map[string]int{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	return b
 }
@@ -158,13 +159,14 @@ func (b *B2BUA) deleteRecord(id string, epoch uint64, pause time.Duration, tried
 	})
 }
 
-// start makes c one of the node's calls; first is what its agent does first. While the node stops it gives back what c holds.
+// start makes c one of the node's calls; first is what its agent does first. Where it cannot be one it gives back what c
+// holds, and says why.
 func (b *B2BUA) start(c *Call, first func()) error {
-	if !b.enter(c) {
+	if err := b.enter(c); err != nil {
 		for _, l := range c.legs {
 			l.stream.Close()
 		}
-		return refusal(503, "baton is stopping")
+		return err
 	}
 	c.do(func() {
 		if c.state == StateSetup { // the node may have begun to stop meanwhile
@@ -174,15 +176,22 @@ func (b *B2BUA) start(c *Call, first func()) error {
 	return nil
 }
 
-// enter takes c in, unless the node is draining.
-func (b *B2BUA) enter(c *Call) bool {
+// enter takes c in, unless the node is draining or its user has begun as many calls as one may. That user is named at the
+// beginning: who transfers a call away has begun it all the same, and whoever is only called has not.
+func (b *B2BUA) enter(c *Call) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.draining {
-		b.calls[c.id] = c
-		b.running.Add(1)
+	c.by = c.seats[0].user.Name
+	switch limit := b.Config.PerUser; {
+	case b.draining:
+		return refusal(503, "baton is stopping")
+	case limit > 0 && b.begun[c.by] >= limit:
+		return refusal(403, fmt.Sprintf("%s has begun %d calls that are not over, and may have no more (call.per_user)", c.by, limit))
 	}
-	return !b.draining
+	b.begun[c.by]++
+	b.calls[c.id] = c
+	b.running.Add(1)
+	return nil
 }
 
 func (b *B2BUA) forget(c *Call) {
@@ -190,6 +199,9 @@ func (b *B2BUA) forget(c *Call) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.calls, c.id)
+	if b.begun[c.by]--; b.begun[c.by] <= 0 {
+		delete(b.begun, c.by)
+	}
 }
 
 // index lets an INVITE with Replaces find the leg.

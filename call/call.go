@@ -31,6 +31,7 @@ type Call struct {
 	// set once
 	b       *B2BUA
 	id      string
+	by      string // the user who began it
 	log     *slog.Logger
 	mail    serial.Queue
 	ctx     context.Context // of the node, not of the call: BYEs go out after the call's end

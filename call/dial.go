@@ -240,7 +240,7 @@ func (d *dial) stop(why *sip.CancelReason) {
 func failureOf(err error) failure {
 	var status *sip.StatusError
 	if errors.As(err, &status) {
-		return failure{status.Code, status.Error()}
+		return failure{status.Code, fmt.Sprintf("%d %s", status.Code, sip.StatusText(status.Code))} // not the phone's own words
 	}
 	if errors.Is(err, sip.ErrTimeout) {
 		return failure{408, "the device did not answer its INVITE"}

@@ -80,6 +80,7 @@ type Call struct {
 	Session    time.Duration `yaml:"session"`     // 30m: session timer that is asked for; 0 = none, others' are served
 	SessionMin time.Duration `yaml:"session_min"` // 90s: the shortest that is taken
 	Announce   bool          `yaml:"announce"`    // true: a caller hears a tone for 3 s before "unknown number" and "nobody there"
+	PerUser    int           `yaml:"per_user"`    // 20: calls that one user has begun and that are not over
 }
 
 // Log says how much and in which form the node tells of itself.
@@ -101,7 +102,7 @@ func Default() Config {
 		Advertise:   Advertise{Local: privateNetworks()},
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}},
 		Codes:       defaultCodes(),
-		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Announce: true},
+		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, PerUser: 20, Announce: true},
 		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},
 	}
 }

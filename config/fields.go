@@ -49,6 +49,7 @@ var fields = map[string]field{
 	"call.hold_ping":          one(func(c *Config) *time.Duration { return &c.Call.HoldPing }, between(time.Second, time.Hour), "1s to 1h"),
 	"call.session":            one(func(c *Config) *time.Duration { return &c.Call.Session }, orOff(between(90*time.Second, 24*time.Hour)), "90s to 24h, or off"),
 	"call.session_min":        one(func(c *Config) *time.Duration { return &c.Call.SessionMin }, between(90*time.Second, time.Hour), "90s to 1h"),
+	"call.per_user":           one(func(c *Config) *int { return &c.Call.PerUser }, number(1, 1_000_000), "1 to 1000000"),
 	"call.announce":           one(func(c *Config) *bool { return &c.Call.Announce }, yesNo, "true or false"),
 	"log.level":               one(func(c *Config) *string { return &c.Log.Level }, among("debug", "info", "warn", "error"), "debug, info, warn or error"),
 	"log.format":              one(func(c *Config) *string { return &c.Log.Format }, among("text", "json"), "text or json"),

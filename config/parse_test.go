@@ -56,6 +56,7 @@ call:
   hold_ping: 2m
   session: off
   session_min: 2m
+  per_user: 7
   announce: false
 log:
   level: debug
@@ -79,7 +80,7 @@ log:
 			Pull: "*50", Push: "*51", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
 			DoNotDisturb: "*76", DoNotDisturbOff: "*77",
 		},
-		Call: Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute},
+		Call: Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7},
 		Log:  Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
 	}
 	if !reflect.DeepEqual(c, want) {

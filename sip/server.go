@@ -169,6 +169,8 @@ func (s *shard) serve(x *Exchange, handler func(*Exchange)) {
 func (s *shard) unserved(x *Exchange) {
 	code := 405
 	switch {
+	case x.method == "OPTIONS" && !s.agent.Own(x.uri.Host):
+		code = 404 // RFC 3261 §8.2.2.1; nothing is passed on to where it says
 	case x.method == "OPTIONS":
 		code = 200
 	case x.method == "SUBSCRIBE":

@@ -67,9 +67,12 @@ type Behaviour struct {
 	Refuse   int           // status for re-INVITEs, 0 = accept
 	Reliable bool          // its 180 and 183 want a PRACK
 	MinSE    int           // refuses sessions of fewer seconds with 422
-	Headers  []Header      // of its 200
 	Info     int           // status for INFO, 0 = 200
 	Message  int           // status for MESSAGE, 0 = 200, negative = it is not answered
+	Headers  []Header      // added to every answer to an INVITE that has none of the name
+	Reason   string        // in place of the usual phrase of every answer to an INVITE
+	Ask      int           // challenges every request but ACK and CANCEL with this status, 401 or 407, for the realm of Realm
+	Realm    string
 }
 
 // AutoAnswer is a phone that is picked up at once.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -198,6 +199,18 @@ func (p *Phone) route(uri string, routes []string) (*link, error) {
 
 // respond answers a request; the answer is kept for repeats of the request.
 func (p *Phone) respond(req *Message, from *link, code int, reason, toTag string, body []byte, extra ...Header) {
+	p.mu.Lock()
+	if req.Method == "INVITE" {
+		for _, h := range p.behave.Headers {
+			if !slices.ContainsFunc(extra, func(e Header) bool { return e.Name == h.Name }) {
+				extra = append(extra[:len(extra):len(extra)], h)
+			}
+		}
+		if p.behave.Reason != "" {
+			reason = p.behave.Reason
+		}
+	}
+	p.mu.Unlock()
 	m := &Message{Code: code, Reason: reason, Body: body}
 	for _, name := range []string{"Via", "Record-Route", "From", "To", "Call-ID", "CSeq"} {
 		for _, v := range req.All(name) {

@@ -10,9 +10,11 @@ import (
 // request takes a request from the network, in the order of arrival.
 func (p *Phone) request(m *Message, from *link) {
 	p.mu.Lock()
-	c := p.calls[m.Get("Call-ID")]
+	c, ask, realm := p.calls[m.Get("Call-ID")], p.behave.Ask, p.behave.Realm
 	p.mu.Unlock()
 	switch {
+	case ask != 0 && m.Method != "ACK" && m.Method != "CANCEL":
+		p.challenge(m, from, ask, realm)
 	case m.Method == "INVITE" && Param(m.Get("To"), "tag") == "":
 		p.invited(m, from)
 	case m.Method == "OPTIONS" && c == nil:
@@ -28,6 +30,15 @@ func (p *Phone) request(m *Message, from *link) {
 	default:
 		c.inDialog(m, from)
 	}
+}
+
+// challenge asks the server for a password, as no phone has reason to.
+func (p *Phone) challenge(m *Message, from *link, code int, realm string) {
+	name := "WWW-Authenticate"
+	if code == 407 {
+		name = "Proxy-Authenticate"
+	}
+	p.respond(m, from, code, "Unauthorized", token(6), nil, Header{name, fmt.Sprintf(`Digest realm="%s", nonce="n", algorithm=MD5, qop="auth"`, realm)})
 }
 
 func (c *Call) inDialog(m *Message, from *link) {
@@ -206,10 +217,7 @@ func (c *Call) Answer() error {
 	c.applyIfAgreed()
 	p.mu.Unlock()
 	body := c.describe()
-	p.mu.Lock()
-	extra := p.behave.Headers
-	p.mu.Unlock()
-	p.respond(c.invite, c.inviteOn, 200, "OK", c.localTag, body, extra...)
+	p.respond(c.invite, c.inviteOn, 200, "OK", c.localTag, body)
 	p.mu.Lock()
 	res := p.answered[c.invite.key()]
 	p.mu.Unlock()
