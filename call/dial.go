@@ -76,22 +76,23 @@ func (d *dial) join(dev registrar.Device) {
 
 // send starts the INVITE to the leg's device.
 func (d *dial) send(l *Leg) {
-	c, flow := d.c, l.device.Binding.Flow
-	us, them := c.identity(d.show, flow), c.identity(d.seat, flow)
-	l.dialog = sip.NewDialog(us, them, l.device.Binding.Target(), l.device.Binding.Path, flow, c.epoch)
-	l.local = media.NewOffer(l.origin, d.codecs, l.stream.Endpoint(), media.SendRecv)
-	headers := append(identityHeaders(us), c.diverted(d.hops, d.seat, flow)...)
-	if d.auto && wantsRingless(l.device) {
-		headers = append(headers, ringless(us.URI)...)
+	headers := d.compose(l, *l.device.Binding)
+	if way, ok := l.connection(d.c.b.Agent); ok && d.c.b.Agent.TooLong(d.request(l, headers)) {
+		headers = d.compose(l, way)
 	}
 	d.invite(l, headers)
+}
+
+// request is the leg's INVITE.
+func (d *dial) request(l *Leg, headers []sip.Header) sip.Outgoing {
+	all := append(headers[:len(headers):len(headers)], d.c.askSession(l)...)
+	return l.dialog.NewRequest("INVITE", sdpBody(l.local), all...)
 }
 
 // invite sends the leg's INVITE, once more if the phone wants a longer session.
 func (d *dial) invite(l *Leg, headers []sip.Header) {
 	c := d.c
-	all := append(headers[:len(headers):len(headers)], c.askSession(l)...)
-	l.invite = l.dialog.NewRequest("INVITE", sdpBody(l.local), all...)
+	l.invite = d.request(l, headers)
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	l.cancel, l.inviting = cancel, ctx
 	c.exchange(func() func() {
@@ -106,6 +107,19 @@ func (d *dial) invite(l *Leg, headers []sip.Header) {
 			d.final(l, resp, err)
 		}
 	})
+}
+
+// compose begins the leg's dialog, by the way of one of the device's bindings, and gives what the INVITE says beside its offer.
+func (d *dial) compose(l *Leg, way registrar.Binding) []sip.Header {
+	c, flow := d.c, way.Flow
+	us, them := c.identity(d.show, flow), c.identity(d.seat, flow)
+	l.dialog = sip.NewDialog(us, them, way.Target(), way.Path, flow, c.epoch)
+	l.local = media.NewOffer(l.origin, d.codecs, l.stream.Endpoint(), media.SendRecv)
+	headers := append(identityHeaders(us), c.diverted(d.hops, d.seat, flow)...)
+	if d.auto && wantsRingless(l.device) {
+		headers = append(headers, ringless(us.URI)...)
+	}
+	return headers
 }
 
 func (d *dial) provisional(l *Leg, r *sip.Response) {

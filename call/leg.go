@@ -281,6 +281,17 @@ func (c *Call) elsewhere(l *Leg) bool {
 	return false
 }
 
+// connection is another binding of the leg's device, at the same address, over a connection that is open: the way for what is
+// too long for UDP (RFC 3261 §18.1.1).
+func (l *Leg) connection(agent *sip.Agent) (registrar.Binding, bool) {
+	for _, b := range l.device.Spare {
+		if b.Flow.Transport != "udp" && b.Flow.Remote.Addr() == l.device.Binding.Flow.Remote.Addr() && agent.Alive(b.Flow) {
+			return b, true
+		}
+	}
+	return registrar.Binding{}, false
+}
+
 // inUse is the codec that the leg's phone sends, or sends first of those agreed.
 func inUse(l *Leg) (media.Codec, bool) {
 	if codec, ok := l.stream.InUse(); ok && codec.Name != "telephone-event" {

@@ -104,7 +104,7 @@ func (a *Agent) writeReply(w *writer, r *Request, toTag string, rep Reply) []byt
 	}
 	a.replyHeaders(w, r, rep)
 	w.extra(rep.Headers)
-	return w.finish(rep.Body)
+	return r.flow.fit(w.finish(rep.Body))
 }
 
 func (w *writer) copy(r *Request, name string) {
@@ -220,8 +220,11 @@ func bareURI(s string) (string, error) {
 	return s, nil
 }
 
-// bytes writes the request.
-func (a *Agent) bytes(d *draft) []byte {
+// bytes writes the request as it goes out.
+func (a *Agent) bytes(d *draft) []byte { return d.out.Dialog.Flow.fit(a.whole(d)) }
+
+// whole writes the request with all that it may say.
+func (a *Agent) whole(d *draft) []byte {
 	var w writer
 	a.frame(&w, d, d.method, d.out.Dialog.RemoteTag)
 	if keepsDialog(d.method) && header(d.out.Headers, "Contact") == "" {
