@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"baton/media"
@@ -266,7 +267,27 @@ func (c *Call) closeLeg(l *Leg) {
 
 // repoint sends a leg's next requests over the flow that its device has now, when the old one is gone.
 func (c *Call) repoint(l *Leg) bool {
-	return !c.b.Agent.Alive(l.dialog.Flow) && c.elsewhere(l)
+	if c.b.Agent.Alive(l.dialog.Flow) && !c.rebound(l) {
+		return false
+	}
+	return c.elsewhere(l)
+}
+
+// rebound says that the leg's device has registered anew since it was last heard in the dialog, and not from there: its NAT
+// has given it another port.
+func (c *Call) rebound(l *Leg) bool {
+	heard := l.answer
+	if l.asked.After(heard) {
+		heard = l.asked
+	}
+	for _, d := range c.b.Registrar.Lookup(l.seat.user.Name) {
+		if d.Key == l.device.Key {
+			here := func(b registrar.Binding) bool { return b.Flow == l.dialog.Flow }
+			return d.Binding.Flow.Transport == l.dialog.Flow.Transport && d.Binding.Registered.After(heard) &&
+				!here(*d.Binding) && !slices.ContainsFunc(d.Spare, here)
+		}
+	}
+	return false
 }
 
 // elsewhere is repoint for a flow over which nobody answers: false if the device has no other.

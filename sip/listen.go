@@ -47,7 +47,7 @@ func on(addr string) bool { return addr != "" && addr != "off" }
 // listenStream opens one listener. The kernel asks a silent peer whether it is there, so that a device whose network
 // went away without a word is found out within half a minute.
 func (a *Agent) listenStream(transport, addr string, cfg *tls.Config) error {
-	alive := net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}
+	alive := net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 4 * time.Second, Count: 4}
 	lc := net.ListenConfig{KeepAliveConfig: alive, Control: giveUpUnacked}
 	l, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {

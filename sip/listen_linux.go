@@ -9,7 +9,7 @@ import (
 
 // unackedFor is how long, in milliseconds, a connection may have data that its peer does not acknowledge. While there
 // is such data the kernel sends no keep-alives, and left alone would go on for a quarter of an hour.
-const unackedFor = 30_000
+const unackedFor = 25_000
 
 // giveUpUnacked sets the limit on a listener; its connections inherit it.
 func giveUpUnacked(_, _ string, c syscall.RawConn) error {

@@ -3,6 +3,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"testing"
@@ -57,9 +58,9 @@ func (w *world) make(user, model string, change ...func(*phone.Config)) *phone.P
 	}
 	switch cfg.Transport {
 	case "tcp":
-		cfg.Server = w.TCP
+		cfg.Server = netip.AddrPortFrom(cfg.Server.Addr(), w.TCP.Port())
 	case "tls":
-		cfg.Server = w.TLS
+		cfg.Server = netip.AddrPortFrom(cfg.Server.Addr(), w.TLS.Port())
 	}
 	p, err := phone.New(cfg)
 	if err != nil {

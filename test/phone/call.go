@@ -84,7 +84,9 @@ func (p *Phone) newCall(outgoing bool) (*Call, error) {
 	p.mu.Lock()
 	phase := p.phase
 	p.mu.Unlock()
-	m, err := openMedia(p.cfg.Addr, uint16(lastSource.Add(1)%65535+1), phase, p.cfg.Quiet)
+	var m *Media
+	var err error
+	p.cfg.within(func() { m, err = openMedia(p.cfg.Addr, uint16(lastSource.Add(1)%65535+1), phase, p.cfg.Quiet) })
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,8 @@ type Config struct {
 	Phase       time.Duration // when in the 20 ms its frames are sent
 	Quiet       bool          // remember no packets: for runs with very many calls
 	Allow       string        // what it says that it knows; "" = all that it does, and nothing in answers to INVITE
+
+	Within func(open func()) // opens its sockets in another network namespace; nil = here
 }
 
 // allowed is the phone's Allow header.

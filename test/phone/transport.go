@@ -55,7 +55,21 @@ func hostOf(a netip.Addr) string {
 	return a.String()
 }
 
-func (p *Phone) open() error {
+// open opens the phone's own sockets.
+func (p *Phone) open() (err error) {
+	p.cfg.within(func() { err = p.openHere() })
+	return err
+}
+
+func (c Config) within(open func()) {
+	if c.Within == nil {
+		open()
+		return
+	}
+	c.Within(open)
+}
+
+func (p *Phone) openHere() error {
 	at := netip.AddrPortFrom(p.cfg.Addr, p.cfg.Port)
 	if p.cfg.Transport == "udp" {
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
@@ -153,7 +167,9 @@ func (p *Phone) linkTo(remote netip.AddrPort) (*link, error) {
 		return nil, net.ErrClosed
 	}
 	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: p.cfg.Addr.AsSlice()}}
-	conn, err := d.Dial("tcp", remote.String())
+	var conn net.Conn
+	var err error
+	p.cfg.within(func() { conn, err = d.Dial("tcp", remote.String()) })
 	if err != nil {
 		return nil, err
 	}
