@@ -123,7 +123,7 @@ func TestSilentDevice(t *testing.T) {
 		o.expect(200, p, "")
 		o.journal.lines()
 		o.agent.set(func() { o.agent.deaf[p.contact] = true })
-		time.Sleep(46 * time.Second)
+		time.Sleep(50 * time.Second)
 		o.want("alice", "1 yealink-t46s away")
 		if n := o.agent.count(p.contact); n != askTries {
 			t.Errorf("asked %d times before it was given up", n)
@@ -140,7 +140,7 @@ func TestSilentDevice(t *testing.T) {
 		seen := 0
 		defer o.Watch("alice", func(Device) { seen++ })()
 		o.agent.set(func() { o.agent.deaf[p.contact] = false })
-		time.Sleep(46 * time.Second)
+		time.Sleep(50 * time.Second)
 		o.want("alice", "1 yealink-t46s here")
 		if seen != 1 {
 			t.Errorf("watcher was called %d times", seen)

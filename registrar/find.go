@@ -44,6 +44,18 @@ func (r *Registrar) devices(user string, want func(Device) bool) []Device {
 	return out
 }
 
+// Registered says whether a device of a user, by name or number, is registered over a flow.
+func (r *Registrar) Registered(login string, f sip.Flow) bool {
+	a, ok := r.directory.Load().logins[login]
+	if !ok {
+		return false
+	}
+	over := func(b Binding) bool { return b.Flow == f }
+	return slices.ContainsFunc(*a.devices.Load(), func(d Device) bool {
+		return d.Binding != nil && over(*d.Binding) || slices.ContainsFunc(d.Spare, over)
+	})
+}
+
 // Find is the device of user that ref means: its index, name, +sip.instance URN, contact URI or the user part of it.
 func (r *Registrar) Find(user, ref string) (Device, error) {
 	if _, ok := r.directory.Load().accounts[user]; !ok {

@@ -42,6 +42,9 @@ type Options struct {
 	InDialog []string
 	// Accept names the media types, beside SDP, of the bodies that handlers and those who Attach understand: for OPTIONS.
 	Accept []string
+	// Registered says whether a device of a user, by name or number, is registered over a flow. It answers from memory;
+	// nil = none is.
+	Registered func(login string, f Flow) bool
 	// FlowClosed is told when a connection has closed. It must not block.
 	FlowClosed func(Flow)
 }
@@ -82,6 +85,7 @@ type Agent struct {
 	done      chan struct{} // closed when Run ends
 	wg        sync.WaitGroup
 
+	challenges   challenges
 	ended        endCounts
 	acceptErrors atomic.Uint64
 
@@ -112,7 +116,8 @@ func NewAgent(o Options) (*Agent, error) {
 		auth:     &authenticator{realm: o.Realm, secret: o.Secret, credentials: o.Credentials, nonces: o.Nonces},
 		timing:   timing{timerT1, timerT2, timerC, cancelWait},
 		patience: usualPatience, places: placesFor(o.Connections, descriptors()),
-		done: make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
+		challenges: challenges{by: make(map[netip.AddrPort]*serverTx)},
+		done:       make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
 		lastStream: firstStream(),
 	}
 	a.allow, a.accepts = allowed(o), strings.Join(append([]string{typeSDP}, o.Accept...), ", ")

@@ -40,12 +40,27 @@ func (b *inbox) take() []*Response {
 }
 
 // otherTx is a client transaction of anything but INVITE (RFC 3261 §17.1.2).
-type otherTx struct{ inbox }
+type otherTx struct {
+	// set once
+	agent *Agent
+	shard *shard
+	key   clientKey
+	flow  Flow
+	gone  <-chan struct{}
+	data  []byte
+
+	// owned by the goroutine that waits
+	e, f     *time.Timer
+	interval time.Duration
+
+	inbox
+}
 
 func (tx *otherTx) receive(r *Response) { tx.put(r) }
 
 // Do sends a request that is no INVITE and waits for its final answer. The error is nil for a 2xx only; else a
-// *StatusError, ErrTimeout, ErrFlowGone, or the cause of ctx.
+// *StatusError, ErrTimeout, ErrFlowGone, or the cause of ctx. A BYE goes on being repeated after the end of ctx, until it is
+// answered or Timer F: a peer that had not heard of it would go on talking for ever.
 func (a *Agent) Do(ctx context.Context, out Outgoing) (*Response, error) {
 	d, err := a.draft(out)
 	if err != nil {
@@ -67,27 +82,36 @@ func (a *Agent) Size(out Outgoing) (int, error) {
 	return len(a.bytes(d)), nil
 }
 
-// exchange runs one such transaction: Timer E repeats the request where it can be lost, Timer F gives up.
+// exchange runs one such transaction.
 func (a *Agent) exchange(ctx context.Context, d *draft, method string, data []byte) (*Response, error) {
-	flow := d.out.Dialog.Flow
-	tx := &otherTx{newInbox()}
-	s, key := a.shard(d.out.Dialog.CallID), clientKey{d.branch, method}
-	s.mu.Lock()
-	s.clients[key] = tx
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.clients, key)
-		s.mu.Unlock()
-	}()
-	gone := a.gone(flow)
-	if err := a.send(flow, data); err != nil {
+	tx := &otherTx{agent: a, flow: d.out.Dialog.Flow, key: clientKey{d.branch, method}, data: data, inbox: newInbox()}
+	tx.shard = a.shard(d.out.Dialog.CallID)
+	tx.register()
+	tx.gone = a.gone(tx.flow)
+	if err := a.send(tx.flow, data); err != nil {
+		tx.forget()
 		return nil, err
 	}
-	interval := a.timing.t1
-	e, f := a.repeatTimer(flow), time.NewTimer(a.timing.life())
-	defer e.Stop()
-	defer f.Stop()
+	tx.start()
+	r, err := tx.wait(ctx)
+	if err == errLeft {
+		err = context.Cause(ctx)
+		if method == "BYE" && a.spawn(func() { tx.linger() }) {
+			return nil, err
+		}
+	}
+	tx.forget()
+	return r, err
+}
+
+// start sets the timers: E repeats the request where it can be lost, F gives up.
+func (tx *otherTx) start() {
+	tx.interval = tx.agent.timing.t1
+	tx.e, tx.f = tx.agent.repeatTimer(tx.flow), time.NewTimer(tx.agent.timing.life())
+}
+
+// wait is the transaction until its final answer; errLeft says that ctx has ended before.
+func (tx *otherTx) wait(ctx context.Context) (*Response, error) {
 	for {
 		select {
 		case <-tx.wake:
@@ -95,22 +119,45 @@ func (a *Agent) exchange(ctx context.Context, d *draft, method string, data []by
 				if r.code >= 200 {
 					return outcome(r)
 				}
-				interval = a.timing.t2
+				tx.interval = tx.agent.timing.t2
 			}
-		case <-e.C:
-			_ = a.send(flow, data)
-			interval = min(2*interval, a.timing.t2)
-			e.Reset(interval)
-		case <-f.C:
+		case <-tx.e.C:
+			_ = tx.agent.send(tx.flow, tx.data)
+			tx.interval = min(2*tx.interval, tx.agent.timing.t2)
+			tx.e.Reset(tx.interval)
+		case <-tx.f.C:
 			return nil, ErrTimeout
-		case <-gone:
+		case <-tx.gone:
 			return nil, ErrFlowGone
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-a.done:
+			return nil, errLeft
+		case <-tx.agent.done:
 			return nil, errStopped
 		}
 	}
+}
+
+// linger waits on for the answer that nobody waits for any more.
+func (tx *otherTx) linger() {
+	_, _ = tx.wait(context.Background())
+	tx.forget()
+}
+
+// register makes the transaction known to the queue.
+func (tx *otherTx) register() {
+	tx.shard.mu.Lock()
+	defer tx.shard.mu.Unlock()
+	tx.shard.clients[tx.key] = tx
+}
+
+func (tx *otherTx) forget() {
+	if tx.e != nil {
+		tx.e.Stop()
+		tx.f.Stop()
+	}
+	tx.shard.mu.Lock()
+	defer tx.shard.mu.Unlock()
+	delete(tx.shard.clients, tx.key)
 }
 
 // repeatTimer is Timer A or E: T1 where a request can be lost, else one that never fires.

@@ -132,7 +132,7 @@ func (s *shard) authenticate(r *Request, d *attached) bool {
 		if v.tried != "" && s.agent.refusals.allow() {
 			s.agent.log.Info("login refused", "user", strconv.Quote(v.tried), "from", r.flow.String(), "err", v.why)
 		}
-		s.stateless(r, v.challenge)
+		s.challenge(r, v.challenge)
 		return false
 	}
 	r.user = v.user

@@ -91,6 +91,7 @@ func (n *node) openSIP() (err error) {
 		},
 		InDialog:   []string{"REFER", "UPDATE", "INFO", "MESSAGE"},
 		Accept:     call.Types,
+		Registered: func(login string, f sip.Flow) bool { return n.registrar.Registered(login, f) },
 		FlowClosed: func(f sip.Flow) { n.registrar.FlowClosed(f) },
 	})
 	if err != nil {
