@@ -36,3 +36,21 @@ func TestCallsOverALossyNetwork(t *testing.T) {
 		})
 	}
 }
+
+// TestMovesOverALossyNetwork moves calls while SIP and sound are lost, doubled and overtaken: each move ends in a defined state,
+// moved or rolled back with the old device talking, and no call is lost. (make bench BENCH=loss makes a hundred moves.)
+func TestMovesOverALossyNetwork(t *testing.T) {
+	p := lossy.New(t, 5)
+	way := wire.Way{Loss: 0.05, Duplicate: 0.02, Reorder: 0.03, Delay: 20 * time.Millisecond}
+	m := p.Moves(6, wire.Ways{SIP: way, Media: way})
+	t.Log(m)
+	if len(m.Wrong) > 0 || m.Moves != 30 {
+		t.Errorf("%d moves: %v", m.Moves, m.Wrong)
+	}
+	if m.Gap > 200*time.Millisecond {
+		t.Errorf("%s of sound are missing at one place", m.Gap)
+	}
+	if m.There < 27 {
+		t.Errorf("rolled back: %v", m.Back)
+	}
+}

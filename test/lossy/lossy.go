@@ -23,8 +23,17 @@ type Pairs struct {
 }
 
 type pair struct {
-	name     string
-	from, to *end
+	name    string
+	from    *end
+	to      *end
+	another *end // of the caller's, for moves; nil = none
+}
+
+func (p *pair) ends() []*end {
+	if p.another == nil {
+		return []*end{p.from, p.to}
+	}
+	return []*end{p.from, p.to, p.another}
 }
 
 // end is one side of a pair.
@@ -43,7 +52,7 @@ func New(t testing.TB, count int) *Pairs {
 	p := &Pairs{Node: node.Start(t, node.Options{Users: users}), t: t}
 	for i := range count {
 		name := fmt.Sprint(i)
-		p.all = append(p.all, &pair{name, p.open("a"+name, 2*i), p.open("b"+name, 2*i+1)})
+		p.all = append(p.all, &pair{name: name, from: p.open("a"+name, 3*i), to: p.open("b"+name, 3*i+1)})
 	}
 	return p
 }
@@ -97,7 +106,7 @@ func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 // good again.
 func (p *Pairs) Calls(count int, way wire.Way) Outcome {
 	before := p.packets()
-	p.treat(way)
+	p.treat(wire.Ways{SIP: way})
 	o := Outcome{Calls: count}
 	var mu sync.Mutex
 	var left atomic.Int64
@@ -114,17 +123,18 @@ func (p *Pairs) Calls(count int, way wire.Way) Outcome {
 		})
 	}
 	wg.Wait()
-	p.treat(wire.Way{})
+	p.treat(wire.Ways{})
 	after := p.packets()
 	o.Dropped, o.Doubled = after[0]-before[0], after[1]-before[1]
 	slices.Sort(o.Took)
 	return o
 }
 
-func (p *Pairs) treat(way wire.Way) {
+// treat sets what all paths do, in both directions.
+func (p *Pairs) treat(ways wire.Ways) {
 	for _, one := range p.all {
-		for _, e := range []*end{one.from, one.to} {
-			e.path.Set(wire.Ways{SIP: way}, wire.Ways{SIP: way})
+		for _, e := range one.ends() {
+			e.path.Set(ways, ways)
 		}
 	}
 }
@@ -132,7 +142,7 @@ func (p *Pairs) treat(way wire.Way) {
 // packets counts the SIP datagrams that were dropped and those that came twice.
 func (p *Pairs) packets() (n [2]int) {
 	for _, one := range p.all {
-		for _, e := range []*end{one.from, one.to} {
+		for _, e := range one.ends() {
 			for _, k := range e.path.Packets() {
 				switch {
 				case k.Kind != wire.SIP:
