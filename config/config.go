@@ -15,6 +15,7 @@ type Config struct {
 	Listen      Listen      `yaml:"listen"`
 	TLS         TLS         `yaml:"tls"`
 	Connections Connections `yaml:"connections"`
+	Limits      Limits      `yaml:"limits"`
 	Advertise   Advertise   `yaml:"advertise"`
 	Media       Media       `yaml:"media"`
 	Codes       Codes       `yaml:"codes"`
@@ -39,6 +40,18 @@ type TLS struct {
 type Connections struct {
 	PerSource int `yaml:"per_source"` // 100: of one IPv4 address, or one IPv6 /64
 	Total     int `yaml:"total"`      // 10000, and never more than half of the file descriptors
+}
+
+// Limits bounds what a node takes from others before it refuses or drops it. Rates are requests a second, ten seconds'
+// worth at once, 0 = no limit; a source is an IPv4 address or an IPv6 /64.
+type Limits struct {
+	Stranger  int `yaml:"stranger"`  // 100: of a source that nobody has logged in from
+	Strangers int `yaml:"strangers"` // 2000: of all such sources together; REGISTERs and the rest each
+	Source    int `yaml:"source"`    // 2000: of a source that somebody has logged in from, and of each of its flows
+	User      int `yaml:"user"`      // 200: of a user, outside calls
+	Calls     int `yaml:"calls"`     // 100: new calls of a user
+	CPU       int `yaml:"cpu"`       // 90 percent of the processors, beyond which new calls are refused; 0 = never
+	Memory    int `yaml:"memory"`    // MiB, of which 85 percent are the limit; 0 = GOMEMLIMIT, the cgroup's or the machine's
 }
 
 // Advertise is what a node behind NAT writes into Contact and SDP for peers outside its local networks.
@@ -99,6 +112,7 @@ func Default() Config {
 		Data:        DefaultData(),
 		Listen:      Listen{UDP: ":5060", TCP: ":5060", TLS: ":5061"},
 		Connections: Connections{PerSource: 100, Total: 10_000},
+		Limits:      Limits{Stranger: 100, Strangers: 2000, Source: 2000, User: 200, Calls: 100, CPU: 90},
 		Advertise:   Advertise{Local: privateNetworks()},
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}},
 		Codes:       defaultCodes(),

@@ -35,6 +35,7 @@ tls:
   certificate: /etc/ssl/baton.pem
   key: /etc/ssl/baton.key
 connections: {per_source: 300, total: 2000}
+limits: {stranger: 1, strangers: 0, source: 3, user: 4, calls: 5, cpu: 60, memory: 700}
 advertise:
   sip: sip.example.org
   media: 203.0.113.7
@@ -71,6 +72,7 @@ log:
 		Domain: "example.org", Data: "/srv/baton",
 		Listen: Listen{UDP: "10.0.0.1:5070", TCP: "[::1]:5070", TLS: "off"},
 		TLS:    TLS{Certificate: "/etc/ssl/baton.pem", Key: "/etc/ssl/baton.key"}, Connections: Connections{PerSource: 300, Total: 2000},
+		Limits: Limits{Stranger: 1, Source: 3, User: 4, Calls: 5, CPU: 60, Memory: 700},
 		Advertise: Advertise{
 			SIP: "sip.example.org", Media: "203.0.113.7",
 			Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},

@@ -33,8 +33,11 @@ const share = 32
 
 // Do runs f now, in the goroutine of the caller, or has whoever serves the queue run it next. The caller must hold no
 // lock that a closure of the queue might take. False: the queue is closed, or full.
-func (q *Queue) Do(f func()) bool {
-	taken, first := q.add(f, q.Limit)
+func (q *Queue) Do(f func()) bool { return q.DoBelow(q.Limit, f) }
+
+// DoBelow is Do with a limit of its own: what matters more may be brought when there is no room for the rest.
+func (q *Queue) DoBelow(limit int, f func()) bool {
+	taken, first := q.add(f, limit)
 	if first {
 		q.serve(share)
 	}

@@ -32,6 +32,8 @@ type Options struct {
 	Credentials Credentials
 	Nonces      NonceStore // nil = in memory
 	Log         *slog.Logger
+	Limits      config.Limits // zero = the default's
+	Busy        func() bool   // whether the node has too much to do for new calls; nil = never. It must not block
 
 	// Handlers take the requests outside dialogs, by method, after validation and authentication; they run on the
 	// ordered queue of the request's Call-ID and must not block. A method without handler gets 405 with a true Allow,
@@ -78,6 +80,7 @@ type Agent struct {
 	patience  patience
 	places    config.Connections
 	shards    []*shard
+	limits    *limits
 	udp       *udpListener
 	listeners []*streamListener
 	refusals  sparing       // of the log
@@ -112,7 +115,7 @@ func NewAgent(o Options) (*Agent, error) {
 		return nil, errors.New("sip: an agent needs a secret")
 	}
 	a := &Agent{
-		opt: o, log: o.Log, inDialog: o.InDialog,
+		opt: o, log: o.Log, inDialog: o.InDialog, limits: newLimits(o.Limits, o.Busy),
 		auth:     &authenticator{realm: o.Realm, secret: o.Secret, credentials: o.Credentials, nonces: o.Nonces},
 		timing:   timing{timerT1, timerT2, timerC, cancelWait},
 		patience: usualPatience, places: placesFor(o.Connections, descriptors()),
@@ -121,6 +124,7 @@ func NewAgent(o Options) (*Agent, error) {
 		lastStream: firstStream(),
 	}
 	a.allow, a.accepts = allowed(o), strings.Join(append([]string{typeSDP}, o.Accept...), ", ")
+	a.auth.guesses = a.limits.guesses
 	a.shards = newShards(a)
 	if err := a.listen(); err != nil {
 		a.closeListeners()

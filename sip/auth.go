@@ -45,6 +45,7 @@ type authenticator struct {
 	secret      []byte
 	credentials Credentials
 	nonces      NonceStore
+	guesses     *guesses
 }
 
 // verdict is what came of verifying a request: a user, or the challenge to send.
@@ -54,6 +55,7 @@ type verdict struct {
 	challenge  Reply
 	tried      string // login of an attempt that failed, for the log
 	why        error
+	guessing   bool // with this attempt there were too many that failed
 }
 
 var (
@@ -69,10 +71,14 @@ func (a *authenticator) verify(r *Request) verdict {
 	}
 	secret, known := a.lookup(c.username)
 	right := a.matches(c, r, secret) && known
+	fresh := a.fresh(c.nonce, r.flow.Remote.Addr(), time.Now())
 	switch {
+	case !a.guesses.counts(r.flow, secret.User, fresh):
+		return verdict{challenge: a.challenge(r, false)}
 	case !right:
-		return verdict{challenge: a.challenge(r, false), tried: c.username, why: errPassword}
-	case !a.fresh(c.nonce, r.flow.Remote.Addr(), time.Now()):
+		begins := a.guesses.failed(r.flow, secret.User, fresh)
+		return verdict{challenge: a.challenge(r, false), tried: c.username, why: errPassword, guessing: begins}
+	case !fresh:
 		return verdict{challenge: a.challenge(r, true)}
 	case !a.nonces.Use(c.nonce, c.count):
 		return verdict{challenge: a.challenge(r, true), tried: c.username, why: errReplay}
@@ -88,7 +94,7 @@ func (a *authenticator) lookup(login string) (Secret, bool) {
 			return s, true
 		}
 	}
-	return Secret{MD5: hex.EncodeToString(nobody[:16]), SHA256: hex.EncodeToString(nobody)}, false
+	return Secret{User: login, MD5: hex.EncodeToString(nobody[:16]), SHA256: hex.EncodeToString(nobody)}, false
 }
 
 // find takes the credentials for our realm out of the Authorization headers. Other schemes, realms and algorithms

@@ -56,14 +56,17 @@ func newShards(a *Agent) []*shard {
 			acks: make(map[ackKey]*serverTx), early: make(map[ackKey]*serverTx), clients: make(map[clientKey]receiver),
 			invites: make(map[inviteKey]*inviteTx), dialogs: make(map[DialogID]*attached),
 		}
-		all[i].queue.Guard, all[i].queue.Start, all[i].queue.Limit = a.guard, a.spawn, queueLimit
+		all[i].queue.Guard, all[i].queue.Start = a.guard, a.spawn
 	}
 	return all
 }
 
-// queueLimit is how many messages may wait in one queue before more are dropped. What the agent itself posts (never more
-// than one or two per transaction) knows no limit.
-const queueLimit = 4096
+// queueLimit is how many messages may wait in one queue, queueBytes how long they may be in all queues together, before
+// more are dropped. What the agent itself posts (never more than one or two per transaction) knows no limit.
+const (
+	queueLimit = 4096
+	queueBytes = 64 << 20
+)
 
 var seed = maphash.MakeSeed()
 
@@ -78,17 +81,56 @@ func (a *Agent) receive(data []byte, flow Flow) {
 	switch m := m.(type) {
 	case *Request:
 		s := a.shard(m.callID)
-		if !s.queue.Do(func() { s.request(m) }) && !a.over() && a.refusals.allow() {
-			a.log.Warn("message dropped: queue is full", "from", flow.String())
-		}
+		a.enqueue(s, len(data), a.share(m), func() { s.request(m) })
 	case *Response:
 		if err == nil {
 			s := a.shard(m.callID)
-			s.queue.Do(func() { s.response(m) })
+			a.enqueue(s, len(data), a.shareOf(flow), func() { s.response(m) })
 		}
 	default:
 		a.refuse(err, flow)
 	}
+}
+
+// enqueue has a message handled on its queue, or drops it when its share of the queues is taken: a quarter for strangers,
+// three for new requests of those who are known, all for what belongs to a call.
+func (a *Agent) enqueue(s *shard, size int, quarters int, handle func()) {
+	waiting := &a.limits.waiting
+	served := func() {
+		waiting.Add(-int64(size))
+		handle()
+	}
+	fits := waiting.Add(int64(size)) <= queueBytes/4*int64(quarters)
+	if fits && s.queue.DoBelow(queueLimit/4*quarters, served) {
+		return
+	}
+	waiting.Add(-int64(size))
+	if a.over() {
+		return
+	}
+	a.limits.dropped[overQueue].Add(1)
+	if more, ok := a.seldom.allow(overQueue.String()); ok {
+		a.log.Warn("messages dropped: queue is full", "unsaid", more)
+	}
+}
+
+const quarter = 1
+
+// shareOf is how much of the queues what comes over a flow may take, in quarters.
+func (a *Agent) shareOf(f Flow) int {
+	if a.limits.knows(f) {
+		return 4 * quarter
+	}
+	return quarter
+}
+
+// share is shareOf for a request: a new one leaves room for those that belong to a call.
+func (a *Agent) share(r *Request) int {
+	most := a.shareOf(r.flow)
+	if r.ToTag() == "" && r.method != "ACK" && r.method != "CANCEL" {
+		most = min(most, 3*quarter)
+	}
+	return most
 }
 
 // refuse answers a request that failed validation; anything else that did is dropped.
@@ -128,6 +170,7 @@ func (s *shard) response(r *Response) {
 	tx := s.clients[clientKey{r.via.branch(), r.method}]
 	s.mu.Unlock()
 	if tx != nil {
+		s.agent.limits.answered(r.flow)
 		tx.receive(r)
 	}
 }

@@ -45,12 +45,15 @@ func (l logins) Secret(login string) (Secret, bool) {
 // quick makes an agent's timers 25 times shorter than the RFC's.
 var quick = timing{t1: 20 * time.Millisecond, t2: 160 * time.Millisecond, c: time.Second, cancel: 300 * time.Millisecond}
 
-// start runs an agent on loopback until the test ends.
+// unlimited has no rates: tests ask for more than any office does.
+var unlimited = config.Limits{CPU: 90}
+
+// start runs an agent on loopback until the test ends, without limits.
 func start(t testing.TB, change ...func(*Options)) *Agent {
 	t.Helper()
 	o := Options{
 		Listen: config.Listen{UDP: "127.0.0.1:0", TCP: "127.0.0.1:0"}, Domain: "example.com", Realm: testRealm,
-		Secret: []byte("secret"), Credentials: logins{"alice": "pw", "101": "pw"},
+		Secret: []byte("secret"), Limits: unlimited, Credentials: logins{"alice": "pw", "101": "pw"},
 	}
 	for _, c := range change {
 		c(&o)

@@ -114,7 +114,7 @@ func (s *shard) inside(r *Request, d *attached) {
 
 // outside serves a request that stands for itself.
 func (s *shard) outside(r *Request) {
-	if !s.authenticate(r, nil) {
+	if s.shed(r) || !s.authenticate(r, nil) || s.exceeds(r) {
 		return
 	}
 	x := s.begin(r)
@@ -129,16 +129,12 @@ func (s *shard) outside(r *Request) {
 func (s *shard) authenticate(r *Request, d *attached) bool {
 	v := s.agent.auth.verify(r)
 	if v.user == "" {
-		if v.tried != "" && s.agent.refusals.allow() {
-			s.agent.log.Info("login refused", "user", strconv.Quote(v.tried), "from", r.flow.String(), "err", v.why)
-		}
+		s.agent.tellRefused(r, v)
 		s.challenge(r, v.challenge)
 		return false
 	}
 	r.user = v.user
-	if st := s.agent.stream(r.flow); st != nil {
-		st.trust()
-	}
+	s.agent.trust(r.flow, v.user)
 	wrong := d != nil && d.user != v.user
 	if d == nil && !contains(v.identities, r.from.URI.User) {
 		wrong = true

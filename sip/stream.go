@@ -166,7 +166,9 @@ func (s *stream) read() error {
 		case err != nil:
 			return err
 		default:
-			s.agent.receive(msg, s.flow)
+			if s.agent.admits(msg, s.flow) {
+				s.agent.receive(msg, s.flow)
+			}
 			s.enter(between)
 		}
 	}

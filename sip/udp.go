@@ -81,7 +81,9 @@ func (a *Agent) serveUDP() {
 			continue
 		}
 		flow := Flow{Transport: "udp", Local: a.udp.at(sentTo(oob[:told])), Remote: unmap(from)}
-		a.receive(append([]byte(nil), buf[:n]...), flow)
+		if a.admits(buf[:n], flow) {
+			a.receive(append([]byte(nil), buf[:n]...), flow)
+		}
 	}
 }
 
