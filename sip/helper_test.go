@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -377,4 +378,11 @@ func newLossy(t *testing.T, target netip.AddrPort, n int) netip.AddrPort {
 		}
 	}()
 	return front.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"runtime"
 
+	"baton/load"
 	"baton/sip"
 )
 
@@ -18,6 +19,8 @@ type Held struct {
 	Records      int    `json:"records"`      // of calls in the store
 
 	Connections sip.Connections `json:"connections"` // over TCP and TLS
+	Traffic     sip.Traffic     `json:"traffic"`     // SIP that was not served
+	Load        load.Load       `json:"load"`
 }
 
 // debug shows what the node holds. It collects garbage first, and is for tests and the curious.

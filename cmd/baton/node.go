@@ -12,6 +12,7 @@ import (
 
 	"baton/call"
 	"baton/config"
+	"baton/load"
 	"baton/media"
 	"baton/registrar"
 	"baton/sip"
@@ -25,6 +26,7 @@ type node struct {
 	log       *slog.Logger
 	store     *store.Bolt
 	tail      *web.Tail
+	load      *load.Meter
 	cert      *certificate
 	reload    <-chan struct{} // the certificate, now
 	agent     *sip.Agent
@@ -80,10 +82,12 @@ func (n *node) openSIP() (err error) {
 	if n.cert, err = openCertificate(c.Config, n.log); err != nil {
 		return err
 	}
+	n.load = load.NewMeter(load.Limits{CPU: float64(c.Limits.CPU) / 100, Memory: load.Memory(uint64(c.Limits.Memory) << 20)}, n.log)
 	users := &directory{}
 	n.agent, err = sip.NewAgent(sip.Options{
 		Listen: c.Listen, Connections: c.Connections, Advertise: c.Advertise, TLS: n.cert.config(), Domain: c.Domain,
 		Realm: n.store.Realm(), Secret: n.store.Secret(), Credentials: users, Log: n.log,
+		Limits: c.Limits, Busy: n.load.Busy,
 		Handlers: map[string]func(*sip.Exchange){
 			"REGISTER": func(x *sip.Exchange) { n.registrar.Register(x) },
 			"INVITE":   func(x *sip.Exchange) { n.calls.Invite(x) },
@@ -121,6 +125,7 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 		ctx, ready,
 		part{"store", n.store.Run},
 		part{"sign of life", n.store.Beat},
+		part{"load", n.load.Run},
 		part{"media", n.engine.Run},
 		part{"certificate", func(ctx context.Context) error { return n.cert.run(ctx, n.reload) }},
 		part{"sip", n.agent.Run},
@@ -155,7 +160,7 @@ func (n *node) held() (web.Held, error) {
 	calls, dialogs := n.calls.Debug()
 	return web.Held{
 		Calls: calls, Dialogs: dialogs, Streams: n.engine.OpenStreams(), Transactions: n.agent.Transactions(), Records: len(records),
-		Connections: n.agent.Connections(),
+		Connections: n.agent.Connections(), Traffic: n.agent.Traffic(), Load: n.load.Load(),
 	}, nil
 }
 
