@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -13,8 +14,9 @@ const (
 	fresh = 10 * time.Second
 	// doubtFor is how long an answer waits for a device that may have restarted (its client repeats until 32 s).
 	doubtFor = time.Second
-	// maxWaiting is how many REGISTERs may wait for the store before more are sent away.
-	maxWaiting = 10_000
+	// maxWaiting is how many REGISTERs may wait for the store before more are sent away: some seconds' worth, for who
+	// waits longer asks again.
+	maxWaiting = 5000
 )
 
 // Register answers a REGISTER. It does not wait: the answer is given when the store has what it asks for.
@@ -37,13 +39,16 @@ func (r *Registrar) register(req *sip.Request, user string, flow sip.Flow, respo
 		err = r.checkContacts(o)
 	}
 	if err == nil && r.waiting.Load() >= maxWaiting {
-		err = refuse(503, "Too Busy", sip.Header{Name: "Retry-After", Value: "10"})
+		err = refuse(503, "Too Busy", sip.RetryAfter(2, 8))
 	}
 	if err != nil {
 		respond(r.failure(user, err))
 		return
 	}
 	o.user = user
+	for i := range o.wishes {
+		o.wishes[i].expires = r.o.Grant(o.wishes[i].expires)
+	}
 	r.waiting.Add(1)
 	r.submit(a, func(a *account) {
 		r.serve(a, o, func(reply sip.Reply) {
@@ -51,6 +56,16 @@ func (r *Registrar) register(req *sip.Request, user string, flow sip.Flow, respo
 			respond(reply)
 		})
 	})
+}
+
+// spread is 90 to 100 percent of a time, in whole seconds, and no less than the shortest: RFC 3261 §10.3 step 8 lets a
+// registrar shorten what was asked, and the device is told. 0, which unbinds, stays.
+func spread(asked time.Duration) time.Duration {
+	if asked <= minExpires {
+		return asked
+	}
+	least := max(asked*9/10, minExpires).Truncate(time.Second)
+	return least + rand.N((asked-least)/time.Second+1)*time.Second
 }
 
 // addressed finds the account of a REGISTER's To, which must be the authenticated user's (RFC 3261 §10.3 steps 4, 5).
@@ -120,7 +135,7 @@ func (r *Registrar) place(a *account, o order, silent map[string]bool, respond f
 	r.commit(a, after, func(err error) {
 		if err != nil {
 			r.log.Error("registration is not stored", "user", o.user, "err", err)
-			respond(r.failure(o.user, refuse(503, "Not Stored", sip.Header{Name: "Retry-After", Value: "10"})))
+			respond(r.failure(o.user, refuse(503, "Not Stored", sip.RetryAfter(5, 15))))
 			return
 		}
 		respond(o.answer(after, own, r.now()))

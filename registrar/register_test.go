@@ -441,3 +441,68 @@ func TestPanicCostsOneChange(t *testing.T) {
 		o.expect(200, desk("alice", "Yealink SIP-T46S 1.2", "198.51.100.7:5060"), "300")
 	})
 }
+
+// TestExpiresSpread wants what is granted to lie between 90 and 100 percent of what was asked, all over it, never below
+// the shortest; and the answer to tell each device what it was given, to the second.
+func TestExpiresSpread(t *testing.T) {
+	for _, c := range []struct{ asked, least time.Duration }{
+		{0, 0},
+		{minExpires, minExpires},
+		{61 * time.Second, minExpires},
+		{10 * time.Minute, 9 * time.Minute},
+		{maxExpires, 54 * time.Minute},
+		{maxPushExpires, maxPushExpires * 9 / 10},
+	} {
+		low, high := c.asked, time.Duration(0)
+		for range 20_000 {
+			got := spread(c.asked)
+			low, high = min(low, got), max(high, got)
+			if got > c.asked || got < c.least || got%time.Second != 0 {
+				t.Fatalf("asked for %v, granted %v", c.asked, got)
+			}
+		}
+		if part := (c.asked - c.least) / 100; low > c.least+part || high < c.asked-part {
+			t.Errorf("asked for %v, granted %v to %v, want all from %v on", c.asked, low, high, c.least)
+		}
+	}
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t, "alice")
+		o.o.Grant = spread
+		seen := map[string]bool{}
+		for range 50 {
+			p := desk("alice", "Phone/1", "198.51.100.7:5060")
+			got := o.expect(200, p, "3600").contacts()
+			d := o.Lookup("alice")
+			left := d[0].Binding.Expires.Sub(o.now())
+			if want := fmt.Sprintf("<sip:alice@198.51.100.7:5060>;expires=%d", left/time.Second); len(got) != 1 || got[0] != want {
+				t.Fatalf("told %v, kept %s", got, want)
+			}
+			seen[got[0]] = true
+			time.Sleep(time.Minute)
+		}
+		if len(seen) < 10 {
+			t.Errorf("50 registrations were granted %v", seen)
+		}
+	})
+}
+
+// TestRetryAfterIsDrawn wants those who are sent away not to come again all at once.
+func TestRetryAfterIsDrawn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t, "alice")
+		o.waiting.Store(maxWaiting)
+		seen := map[string]bool{}
+		for i := range 50 {
+			p := desk("alice", "Phone/1", fmt.Sprintf("198.51.100.7:%d", 5060+i))
+			for _, h := range o.expect(503, p, "3600").reply.Headers {
+				if h.Name == "Retry-After" {
+					seen[h.Value] = true
+				}
+			}
+		}
+		o.waiting.Store(0)
+		if len(seen) < 4 || seen["0"] || seen[""] {
+			t.Errorf("Retry-After is one of %v", seen)
+		}
+	})
+}

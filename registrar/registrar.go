@@ -29,14 +29,17 @@ type Agent interface {
 
 // Options is what a Registrar needs.
 type Options struct {
-	Agent     Agent // nil while no node runs
-	Store     Store
-	Journal   journal.Journal
-	Log       *slog.Logger
-	Realm     string        // of the stored secrets; fixed for the life of the store
-	Domain    string        // host part of addresses-of-record, "" = any
-	Node      string        // written into bindings
-	LastRun   time.Time     // when a node last ran on the store before this one; zero = not known
+	Agent   Agent // nil while no node runs
+	Store   Store
+	Journal journal.Journal
+	Log     *slog.Logger
+	Realm   string    // of the stored secrets; fixed for the life of the store
+	Domain  string    // host part of addresses-of-record, "" = any
+	Node    string    // written into bindings
+	LastRun time.Time // when a node last ran on the store before this one; zero = not known
+	// Grant is how long a registration is granted for of what was asked, within the limits; nil = drawn for each from 90
+	// to 100 percent of it, so that devices that have all registered at once do not all come again at once.
+	Grant     func(asked time.Duration) time.Duration
 	KeepAlive time.Duration // how often a device that is not heard otherwise is asked by OPTIONS; 0 = 30 s, < 0 = never
 }
 
@@ -72,6 +75,9 @@ func New(o Options) (*Registrar, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.Grant == nil {
+		o.Grant = spread
 	}
 	r := &Registrar{
 		o: o, log: o.Log, askTimeout: askTimeout, stopped: make(chan struct{}),

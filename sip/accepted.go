@@ -28,7 +28,7 @@ func (tx *inviteTx) receive(r *Response) {
 	tx.mu.Lock()
 	waiting := !tx.done
 	if waiting {
-		tx.mail = append(tx.mail, r)
+		tx.add(r)
 	}
 	tx.mu.Unlock()
 	if waiting {

@@ -17,11 +17,22 @@ type inbox struct {
 
 func newInbox() inbox { return inbox{wake: make(chan struct{}, 1)} }
 
+// maxMail is how many responses may wait: a peer that sends more before they are read, 1xx without end, loses them. Half
+// of the places are for final ones.
+const maxMail = 64
+
 func (b *inbox) put(r *Response) {
 	b.mu.Lock()
-	b.mail = append(b.mail, r)
+	b.add(r)
 	b.mu.Unlock()
 	b.signal()
+}
+
+// add keeps a response if there is room. mu is held.
+func (b *inbox) add(r *Response) {
+	if n := len(b.mail); n < maxMail/2 || r.code >= 200 && n < maxMail {
+		b.mail = append(b.mail, r)
+	}
 }
 
 func (b *inbox) signal() {

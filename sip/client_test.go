@@ -219,6 +219,51 @@ func TestChallengeIsNotAnswered(t *testing.T) {
 	dev.never("INVITE", 100*time.Millisecond)
 }
 
+// TestChallengesAreNeverAnswered wants one request to each, whoever challenges it with whatever: a node that answers
+// challenges for ever and a phone that asks for ever would keep each other busy.
+func TestChallengesAreNeverAnswered(t *testing.T) {
+	a := start(t)
+	for _, method := range []string{"OPTIONS", "NOTIFY", "BYE", "REFER", "MESSAGE"} {
+		for code, name := range map[int]string{401: "WWW-Authenticate", 407: "Proxy-Authenticate"} {
+			for _, stale := range []string{"", ", stale=true"} {
+				dev := newDevice(t, a, "udp")
+				d, _ := call2(dev.flow)
+				done := make(chan error, 1)
+				go func() {
+					_, err := a.Do(context.Background(), d.NewRequest(method, Body{}))
+					done <- err
+				}()
+				r := dev.next(method)
+				if r.Header("Authorization") != "" || r.Header("Proxy-Authorization") != "" {
+					t.Errorf("%s has credentials", method)
+				}
+				dev.answer(r, code, "bt", name+`: Digest realm="`+testRealm+`", nonce="x"`+stale)
+				var st *StatusError
+				if err := receive(t, "answer", done); !errors.As(err, &st) || st.Code != code {
+					t.Errorf("%s answered %d: %v", method, code, err)
+				}
+				dev.quiet(10 * time.Millisecond)
+			}
+		}
+	}
+}
+
+// TestProvisionalsWithoutEnd wants a peer's 1xx not to fill the memory while nobody reads them, and its final answer to
+// be heard all the same.
+func TestProvisionalsWithoutEnd(t *testing.T) {
+	b := newInbox()
+	for range 10_000 {
+		b.put(&Response{code: 180})
+	}
+	for range 10_000 {
+		b.put(&Response{code: 486})
+	}
+	all := b.take()
+	if len(all) != maxMail || all[maxMail/2].code != 486 {
+		t.Errorf("%d are kept, the middle one is %d", len(all), all[len(all)/2].code)
+	}
+}
+
 func TestCancel(t *testing.T) {
 	a := start(t)
 	dev := newDevice(t, a, "udp")
