@@ -7,6 +7,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// readBuffer asks for a buffer of so many bytes, beyond the kernel's usual limit where the process may: what comes while
+// the node is not running, for 40 ms of a flood, must not push out what devices send.
+func readBuffer(c *net.UDPConn, size int) {
+	raw, err := c.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) })
+	}
+	if err != nil {
+		_ = c.SetReadBuffer(size)
+	}
+}
+
 // What SO_MEMINFO tells of a socket, by place (linux/sock_diag.h).
 const (
 	meminfoDrops = 8

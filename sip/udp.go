@@ -22,7 +22,7 @@ func listenUDP(addr string) (*udpListener, error) {
 		return nil, err
 	}
 	conn := c.(*net.UDPConn)
-	_ = conn.SetReadBuffer(udpBuffer)
+	readBuffer(conn, udpBuffer)
 	_ = conn.SetWriteBuffer(udpBuffer)
 	bound := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	u := &udpListener{conn: conn, local: unmap(bound), both: bound.Addr().Is6()}

@@ -32,6 +32,8 @@ type generator struct {
 	heard  atomic.Int64
 	window atomic.Bool // packets are counted and timed
 
+	gaps atomic.Pointer[gaps] // nil = not watched
+
 	mu     sync.Mutex
 	legs   []*leg
 	delays []time.Duration
@@ -74,6 +76,7 @@ func (g *generator) newLeg() *leg {
 	l := &leg{addr: netip.AddrFrom4([4]byte{10, 78, byte(n >> 8), byte(n)})}
 	l.packet[0] = 0x80
 	binary.BigEndian.PutUint32(l.packet[8:], uint32(n)) // SSRC
+	binary.BigEndian.PutUint32(l.packet[20:], uint32(len(g.legs)))
 	l.source = sourceOf(l.addr)
 	g.legs = append(g.legs, l)
 	return l
@@ -141,7 +144,12 @@ func (g *generator) read() {
 			continue
 		}
 		g.heard.Add(1)
-		if at := stampOf(oob[:control]); at != 0 {
+		at := stampOf(oob[:control])
+		if w := g.gaps.Load(); w != nil {
+			w.heard(binary.BigEndian.Uint32(buf[20:]), at)
+			continue
+		}
+		if at != 0 {
 			g.mu.Lock()
 			g.delays = append(g.delays, time.Duration(at-int64(binary.BigEndian.Uint64(buf[12:]))))
 			g.mu.Unlock()

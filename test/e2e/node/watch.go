@@ -27,6 +27,23 @@ type Debug struct {
 	Records      int    `json:"records"`
 
 	Connections Connections `json:"connections"`
+	Traffic     Traffic     `json:"traffic"`
+	Load        Load        `json:"load"`
+}
+
+// Traffic is what the node tells of SIP that it did not serve, by reason.
+type Traffic struct {
+	Dropped map[string]int `json:"dropped"`
+	Refused map[string]int `json:"refused"`
+	Kernel  int            `json:"kernel"`
+}
+
+// Load is how much it has to do.
+type Load struct {
+	CPU    float64 `json:"cpu"`
+	WaitMS float64 `json:"wait_ms"`
+	Busy   bool    `json:"busy"`
+	Times  int     `json:"times"`
 }
 
 // Connections is what the node tells of those over TCP and TLS.
