@@ -13,28 +13,31 @@ import (
 )
 
 // gaps watches how long each leg's packets stay away: for each leg and second the longest time between two of them, as
-// the kernel has stamped them.
+// the kernel has stamped them, less what the sender itself was late by: for as long the load's own process did not run.
 type gaps struct {
 	mu      sync.Mutex
-	last    map[uint32]int64
+	last    map[uint32]times
 	longest map[legSecond]time.Duration
 }
+
+type times struct{ sent, at int64 }
 
 type legSecond struct {
 	leg    uint32
 	second int64
 }
 
-func newGaps() *gaps { return &gaps{last: map[uint32]int64{}, longest: map[legSecond]time.Duration{}} }
+func newGaps() *gaps { return &gaps{last: map[uint32]times{}, longest: map[legSecond]time.Duration{}} }
 
-func (g *gaps) heard(leg uint32, at int64) {
+func (g *gaps) heard(leg uint32, sent, at int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if was, ok := g.last[leg]; ok {
 		k := legSecond{leg, at / int64(time.Second)}
-		g.longest[k] = max(g.longest[k], time.Duration(at-was))
+		late := max(sent-was.sent-int64(20*time.Millisecond), 0)
+		g.longest[k] = max(g.longest[k], time.Duration(at-was.at-late))
 	}
-	g.last[leg] = at
+	g.last[leg] = times{sent, at}
 }
 
 // all are the longest gaps of all legs and seconds.

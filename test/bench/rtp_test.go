@@ -146,7 +146,7 @@ func (g *generator) read() {
 		g.heard.Add(1)
 		at := stampOf(oob[:control])
 		if w := g.gaps.Load(); w != nil {
-			w.heard(binary.BigEndian.Uint32(buf[20:]), at)
+			w.heard(binary.BigEndian.Uint32(buf[20:]), int64(binary.BigEndian.Uint64(buf[12:])), at)
 			continue
 		}
 		if at != 0 {
