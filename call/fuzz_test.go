@@ -1,6 +1,7 @@
 package call
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strconv"
@@ -72,7 +73,7 @@ func FuzzOffer(f *testing.F) {
 // FuzzRecord reads any bytes as the record of an earlier call, as they may stand in a store that a power cut has spoilt: what can be
 // read can be written into the log.
 func FuzzRecord(f *testing.F) {
-	c := New(Options{Log: slog.New(slog.DiscardHandler)}).newCall(nil)
+	c := New(Options{Log: slog.New(slog.DiscardHandler)}).newCall(context.Background())
 	f.Add([]byte(`{"id":"a","seats":[{"user":"alice","legs":[{"dialog":{"local":{},"flow":{"local":"10.0.0.1:5060"}},"agreed":{"direction":"sendonly"}}]}]}`))
 	f.Add([]byte(`{"up":"2026-11-26T00:00:00Z","saved":"0001-01-01T00:00:00Z"}`))
 	f.Add([]byte(`{"id":1}`))

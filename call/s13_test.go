@@ -25,19 +25,39 @@ const canary = "smuggled"
 
 // smuggled are headers that a message of a hostile phone bears (CVE-2016-9938, CVE-2020-28361, RFC 4475).
 var smuggled = []phone.Header{
-	{Name: "X-Foo", Value: canary}, {Name: "X-Bar ", Value: canary}, {Name: "X-Fold", Value: "a\r\n " + canary},
+	{Name: "X-Foo", Value: canary},
+	{Name: "X-Bar ", Value: canary},
+	{Name: "X-Fold", Value: "a\r\n " + canary},
 	{Name: "P-Asserted-Identity", Value: `"` + canary + `" <sip:boss@` + canary + `.example>`},
-	{Name: "P-Asserted-Identity ", Value: "<sip:" + canary + "@x>"}, {Name: "Remote-Party-ID", Value: "<sip:" + canary + "@x>"},
-	{Name: "P-Preferred-Identity", Value: "<sip:" + canary + "@x>"}, {Name: "Diversion", Value: "<sip:" + canary + "@x>;reason=unconditional"},
-	{Name: "History-Info", Value: "<sip:" + canary + "@x>;index=1"}, {Name: "Call-Info", Value: "<sip:" + canary + ">;answer-after=0"},
-	{Name: "Alert-Info", Value: "<http://" + canary + ">;info=alert-autoanswer"}, {Name: "Answer-Mode", Value: "Auto;x=" + canary},
-	{Name: "Priv-Answer-Mode", Value: "Auto;x=" + canary}, {Name: "Subject", Value: canary}, {Name: "Reason", Value: "SIP;cause=200;text=\"" + canary + "\""},
-	{Name: "Warning", Value: "399 x \"" + canary + "\""}, {Name: "Organization", Value: canary}, {Name: "User-to-User", Value: canary},
-	{Name: "Authorization-Info", Value: canary}, {Name: "Identity", Value: canary}, {Name: "Geolocation", Value: "<sip:" + canary + ">"},
-	{Name: "Referred-By", Value: "<sip:" + canary + "@x>"}, {Name: "Privacy", Value: canary}, {Name: "Join", Value: canary},
-	{Name: "User-Agent", Value: canary + "/1.0"}, {Name: "Server", Value: canary}, {Name: "Allow", Value: "INVITE, " + canary},
-	{Name: "Supported", Value: canary}, {Name: "Accept-Contact", Value: "*;" + canary}, {Name: "Session-ID", Value: canary},
-	{Name: "X-Escaped", Value: "%0d%0aEvil: " + canary}, {Name: "MIME-Version", Value: canary}, {Name: "Content-Language", Value: canary},
+	{Name: "P-Asserted-Identity ", Value: "<sip:" + canary + "@x>"},
+	{Name: "Remote-Party-ID", Value: "<sip:" + canary + "@x>"},
+	{Name: "P-Preferred-Identity", Value: "<sip:" + canary + "@x>"},
+	{Name: "Diversion", Value: "<sip:" + canary + "@x>;reason=unconditional"},
+	{Name: "History-Info", Value: "<sip:" + canary + "@x>;index=1"},
+	{Name: "Call-Info", Value: "<sip:" + canary + ">;answer-after=0"},
+	{Name: "Alert-Info", Value: "<http://" + canary + ">;info=alert-autoanswer"},
+	{Name: "Answer-Mode", Value: "Auto;x=" + canary},
+	{Name: "Priv-Answer-Mode", Value: "Auto;x=" + canary},
+	{Name: "Subject", Value: canary},
+	{Name: "Reason", Value: "SIP;cause=200;text=\"" + canary + "\""},
+	{Name: "Warning", Value: "399 x \"" + canary + "\""},
+	{Name: "Organization", Value: canary},
+	{Name: "User-to-User", Value: canary},
+	{Name: "Authorization-Info", Value: canary},
+	{Name: "Identity", Value: canary},
+	{Name: "Geolocation", Value: "<sip:" + canary + ">"},
+	{Name: "Referred-By", Value: "<sip:" + canary + "@x>"},
+	{Name: "Privacy", Value: canary},
+	{Name: "Join", Value: canary},
+	{Name: "User-Agent", Value: canary + "/1.0"},
+	{Name: "Server", Value: canary},
+	{Name: "Allow", Value: "INVITE, " + canary},
+	{Name: "Supported", Value: canary},
+	{Name: "Accept-Contact", Value: "*;" + canary},
+	{Name: "Session-ID", Value: canary},
+	{Name: "X-Escaped", Value: "%0d%0aEvil: " + canary},
+	{Name: "MIME-Version", Value: canary},
+	{Name: "Content-Language", Value: canary},
 }
 
 // S13: what phones put into their messages, as caller, as callee and in a transfer, stays there: what leaves at the other
@@ -122,9 +142,16 @@ func TestS13ControlBytes(t *testing.T) {
 	r.user("bob", "102")
 	alice, bob := r.phone("alice", 1), r.phone("bob", 1)
 	for _, h := range []phone.Header{
-		{Name: "X-Foo\x01", Value: canary}, {Name: "X Foo", Value: canary}, {Name: "X-Foo", Value: "a\x00" + canary},
-		{Name: "X-Foo", Value: "a\rb: " + canary}, {Name: "X-Foo", Value: "a\nb: " + canary}, {Name: "X-Foo", Value: canary + "\x1b[2J"},
-		{Name: "X-Foo", Value: canary + "\x7f"}, {Name: "", Value: canary}, {Name: "Subject\x00", Value: canary}, {Name: "X\xc3\xa4", Value: canary},
+		{Name: "X-Foo\x01", Value: canary},
+		{Name: "X Foo", Value: canary},
+		{Name: "X-Foo", Value: "a\x00" + canary},
+		{Name: "X-Foo", Value: "a\rb: " + canary},
+		{Name: "X-Foo", Value: "a\nb: " + canary},
+		{Name: "X-Foo", Value: canary + "\x1b[2J"},
+		{Name: "X-Foo", Value: canary + "\x7f"},
+		{Name: "", Value: canary},
+		{Name: "Subject\x00", Value: canary},
+		{Name: "X\xc3\xa4", Value: canary},
 	} {
 		c := mustDial(t, alice, "102", phone.DialOptions{Headers: []phone.Header{h}})
 		must(t, c.AwaitEnd(5*time.Second))

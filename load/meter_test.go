@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -113,21 +114,16 @@ func await(t *testing.T, m *Meter, busy bool) {
 // TestRealProcessors has this process take all that it can of the processors, and then nothing.
 func TestRealProcessors(t *testing.T) {
 	m := measured(t, Limits{CPU: 0.9})
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for range 8 * runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for !stop.Load() {
 			}
 		})
 	}
 	await(t, m, true)
-	close(stop)
+	stop.Store(true)
 	wg.Wait()
 	await(t, m, false)
 }
