@@ -102,6 +102,7 @@ func TestCommitHurriesTheWriteBefore(t *testing.T) {
 		s := &holding{}
 		b := New(Options{Config: config.Default().Call, Store: s, Journal: s, Log: slog.New(slog.DiscardHandler)})
 		c := b.newCall(b.ctx)
+		c.seats = []*Seat{newSeat(registrar.User{Name: "alice"})}
 		if err := b.start(c, c.touch); err != nil {
 			t.Fatal(err)
 		}

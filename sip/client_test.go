@@ -242,7 +242,12 @@ func TestChallengesAreNeverAnswered(t *testing.T) {
 				if err := receive(t, "answer", done); !errors.As(err, &st) || st.Code != code {
 					t.Errorf("%s answered %d: %v", method, code, err)
 				}
-				dev.quiet(10 * time.Millisecond)
+				for data, err := dev.read(10 * time.Millisecond); err == nil; data, err = dev.read(10 * time.Millisecond) {
+					again, err := ParseRequest(data) // a repeat may have been on its way
+					if err != nil || again.via.branch() != r.via.branch() {
+						t.Errorf("after the %d came\n%s", code, data)
+					}
+				}
 			}
 		}
 	}

@@ -27,17 +27,22 @@ func TestS24InDialogFromElsewhere(t *testing.T) {
 			})
 			try := func(w *wire, cseq int, l login, want int) {
 				t.Helper()
+				serves := want == 200
+				if method == "PRACK" && serves { // it is believed, but nothing waits for one
+					serves, want = false, 481
+				}
 				m := msg{method: method, toTag: "lt", callID: d.CallID, cseq: cseq, transport: network}
 				if l.user != "" {
 					w.send(msg{method: "OPTIONS", callID: random(8), transport: network}.String())
 					l.method, l.password = method, "pw"
 					m.headers = []string{l.header(nonceOf(finalOf(w, "OPTIONS", 1)))}
 				}
+				m.headers = append(m.headers, "RAck: 1 1 INVITE")
 				w.send(m.String())
 				if r := finalOf(w, method, uint32(cseq)); r.code != want {
 					t.Errorf("%s %s as %q: %d, want %d", network, method, l.user, r.code, want)
 				}
-				if ran := len(got); (ran == 1) != (want == 200) {
+				if ran := len(got); (ran == 1) != serves {
 					t.Errorf("%s %s as %q: the dialog saw it %d times", network, method, l.user, ran)
 				}
 				for len(got) > 0 {
