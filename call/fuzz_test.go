@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"mime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -88,6 +90,30 @@ func FuzzRecord(f *testing.F) {
 		}
 		if r.Up.IsZero() && r.lasted(end) != 0 {
 			t.Errorf("it lasted %v and was never up", r.lasted(end))
+		}
+	})
+}
+
+// FuzzMessageBody has a MESSAGE bring any type: what is passed on is one of the types that are, and names its charset alone.
+func FuzzMessageBody(f *testing.F) {
+	f.Add("text/plain;charset=utf-8", []byte("hello"))
+	f.Add("Text/Plain ; charset=\"a\\\"b\"; x=y", []byte{0})
+	f.Add("message/cpim", []byte("From: x"))
+	f.Add("text/plain;charset=\xff", []byte("x"))
+	f.Fuzz(func(t *testing.T, kind string, data []byte) {
+		body, err := messageBody(sip.Body{Type: kind, Data: data})
+		var refused *Refusal
+		if err != nil {
+			if !errors.As(err, &refused) || refused.Code/100 != 4 {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		again, err := messageBody(body)
+		name, params, bad := mime.ParseMediaType(body.Type)
+		delete(params, "charset")
+		if err != nil || bad != nil || again.Type != body.Type || !slices.Contains(messageTypes, name) || len(params) > 0 || strings.ContainsAny(body.Type, "\r\n") {
+			t.Errorf("%q → %q → %q (%v, %v)", kind, body.Type, again.Type, err, bad)
 		}
 	})
 }

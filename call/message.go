@@ -151,12 +151,14 @@ func (b *B2BUA) deliver(x *sip.Exchange, sender, to registrar.User, devices []re
 	for _, d := range devices {
 		go func() {
 			defer b.messages.leave(sender.Name)
-			told <- b.hand(d, sender, to, body, headers)
+			err := errors.New("internal error")
+			b.guard(func(sip.Reply) error { return nil }, func() { err = b.hand(d, sender, to, body, headers) })
+			told <- err
 		}()
 	}
 	go func() {
 		defer b.running.Done()
-		b.delivered(x, sender, to, told)
+		b.guard(x.Respond, func() { b.delivered(x, sender, to, told) })
 	}()
 	return nil
 }

@@ -117,11 +117,11 @@ func (b *B2BUA) office(x *sip.Exchange, caller registrar.User, offer *media.Desc
 	return nil
 }
 
-// guard runs what an INVITE asks for outside any call's agent. If it panics, the INVITE is answered all the same.
+// guard runs what a request asks for outside any call's agent. If it panics, the request is answered all the same.
 func (b *B2BUA) guard(respond func(sip.Reply) error, f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			b.Log.Error("star code panicked", "err", p, "stack", string(debug.Stack()))
+			b.Log.Error("request panicked", "err", p, "stack", string(debug.Stack()))
 			_ = respond(sip.Reply{Code: 500})
 		}
 	}()

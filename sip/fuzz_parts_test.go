@@ -2,6 +2,7 @@ package sip
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -85,7 +86,7 @@ func FuzzVia(f *testing.F) {
 
 // FuzzParams: as FuzzVia, for the parameters of a header.
 func FuzzParams(f *testing.F) {
-	for _, s := range []string{";a=1;b", "; a = \"x;\\\"y\" ;", ";a;A", ";+sip.instance=\"<urn:x>\"", ";q=0.5;x=[::1]:5"} {
+	for _, s := range []string{";a=1;b", "; a = \"x;\\\"y\" ;", ";a;A", ";a=\"\t\\y\"", ";+sip.instance=\"<urn:x>\"", ";q=0.5;x=[::1]:5"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -99,10 +100,24 @@ func FuzzParams(f *testing.F) {
 		var b strings.Builder
 		p.write(&b)
 		again, err := parseParams(b.String())
+		for i := range p {
+			p[i].Value = spaced(p[i].Value)
+		}
 		if err != nil || !reflect.DeepEqual(p, again) || strings.ContainsAny(b.String(), "\r\n") {
 			t.Errorf("%q → %q → %q (%v)", s, p, again, err)
 		}
 	})
+}
+
+// spaced is s as it is written: a control byte that was quoted is a space then.
+func spaced(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c < ' ' || c == 0x7f {
+			b[i] = ' '
+		}
+	}
+	return string(b)
 }
 
 // FuzzList: a list falls into elements that hold no comma of the list, and together they are the list.
@@ -131,7 +146,7 @@ func FuzzCredential(f *testing.F) {
 	for _, s := range []string{
 		`Digest username="a", realm="r", nonce="n", uri="sip:h", response="x"`,
 		`digest username=a,realm="r\"",nonce=n,uri="sip:a,b@h",response=x,algorithm=sha-256,qop=auth,nc=0000000a,cnonce="c"`,
-		`Digest username="a", username="b", nc=00000000`, "Basic QWxhZGRpbg==",
+		`Digest username="a", username="b", nc=00000000`, "Digest username=\"\\\x01\",realm=r,nonce=\"\t\",uri=u,response=x", "Basic QWxhZGRpbg==",
 	} {
 		f.Add(s)
 	}
@@ -152,6 +167,9 @@ func FuzzCredential(f *testing.F) {
 			out += ",qop=" + c.qop + ",nc=" + c.nc + ",cnonce=" + quote(c.cnonce)
 		}
 		again, err := parseCredential(out)
+		for _, v := range []*string{&c.username, &c.realm, &c.nonce, &c.uri, &c.response, &c.cnonce} {
+			*v = spaced(*v)
+		}
 		if c.qop == "" { // then they mean nothing
 			c.nc, c.cnonce = "", ""
 		}
@@ -175,6 +193,33 @@ func FuzzMultipart(f *testing.F) {
 		}
 		if !bytes.Contains(data, r.body.Data) || len(r.body.Data) > 0 && r.body.Type != typeSDP {
 			t.Errorf("%q of %q", r.body, data)
+		}
+	})
+}
+
+// FuzzNumbers reads what stands in RAck, Session-Expires and Min-SE: what is accepted means the same when it is written again.
+func FuzzNumbers(f *testing.F) {
+	for _, v := range []string{"1 2 INVITE", "2147483647 0 INVITE", "1 2 BYE", "1800;refresher=uac", "90 ; refresher = uas", "-1", "99999999999;x", "+5;refresher=me"} {
+		f.Add(v)
+	}
+	f.Fuzz(func(t *testing.T, v string) {
+		if seq, cseq, err := parseRAck(v); err == nil {
+			again, cagain, err := parseRAck(fmt.Sprintf("%d %d INVITE", seq, cseq))
+			if err != nil || again != seq || cagain != cseq || seq > 1<<31-1 || cseq > 1<<31-1 {
+				t.Errorf("RAck %q: %d %d", v, seq, cseq)
+			}
+		}
+		m := message{headers: []Header{{"Session-Expires", v}, {"Min-SE", v}}}
+		s, there, err := m.SessionExpires()
+		if there != (v != "") || m.MinSE() < 0 {
+			t.Errorf("%q: %+v %v, %v", v, s, there, m.MinSE())
+		}
+		if err != nil || !there {
+			return
+		}
+		m.headers[0] = s.Header()
+		if again, _, err := m.SessionExpires(); err != nil || again != s || strings.ContainsAny(s.Header().Value, "\r\n,") {
+			t.Errorf("%q → %+v → %+v (%v)", v, s, again, err)
 		}
 	})
 }
