@@ -12,12 +12,12 @@ import (
 
 // TestLossCalls sets calls up while SIP datagrams are lost in both directions on both sides.
 func TestLossCalls(t *testing.T) {
-	p := lossy.New(t, 60)
+	p := lossy.New(t, 40)
 	for _, c := range []struct {
 		loss  float64
 		calls int
 		least float64 // of those that must come about
-	}{{0.01, 300, 1}, {0.05, 500, 1}, {0.10, 1000, 1}, {0.30, 1000, 0.99}} {
+	}{{0.01, 200, 1}, {0.05, 300, 1}, {0.10, 500, 1}, {0.30, 600, 0.99}} {
 		for _, delay := range []time.Duration{30 * time.Millisecond, 60 * time.Millisecond, 100 * time.Millisecond} {
 			o := p.Calls(c.calls, wire.Way{Loss: c.loss, Delay: delay, Jitter: delay, Duplicate: 0.02})
 			what := fmt.Sprintf("calls with %.0f %% loss, delay and jitter %s", 100*c.loss, delay)

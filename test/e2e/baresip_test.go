@@ -26,6 +26,7 @@ type baresip struct {
 	dir  string
 	port int
 	hz   float64
+	args []string
 	cmd  *exec.Cmd
 	ctrl net.Conn
 
@@ -71,7 +72,8 @@ snd_path		%[2]s
 ctrl_tcp_listen		127.0.0.1:%[6]d
 `
 
-// startBaresip runs one for a user over a transport; it plays a tone of hz and answers by itself.
+// startBaresip runs one for a user over a transport ("udp6" is UDP over IPv6 alone); it plays a tone of hz and answers by
+// itself.
 func (w *world) startBaresip(user, transport string, hz float64, extra ...string) *baresip {
 	w.t.Helper()
 	program := need(w.t, "baresip", "baresip-core")
@@ -82,8 +84,12 @@ func (w *world) startBaresip(user, transport string, hz float64, extra ...string
 	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), 10000+20*(lastBaresip-6000), 10000+20*(lastBaresip-6000)+190, b.port+5)
 	config += strings.Join(extra, "\n") + "\n"
 	at := w.UDP
-	if transport == "tls" {
+	switch transport {
+	case "tls":
 		at = w.TLS
+	case "udp6":
+		at, transport, b.args = w.UDP6, "udp", []string{"-6"}
+		config = strings.Replace(config, "0.0.0.0:", "[::]:", 1)
 	}
 	account := fmt.Sprintf("<sip:%s@%s;transport=%s>;auth_user=%s;auth_pass=%s;answermode=auto;audio_codecs=PCMU;regint=600\n",
 		user, at, transport, user, node.Password(user))
@@ -131,7 +137,7 @@ func modulesOf(t *testing.T) string {
 
 func (b *baresip) start(program string) {
 	b.t.Helper()
-	b.cmd = exec.Command(program, "-f", b.dir)
+	b.cmd = exec.Command(program, append(b.args, "-f", b.dir)...)
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.Create(b.dir + "/out")
 	if err != nil {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -47,6 +48,12 @@ firewall_policy=0
 // startLinphone runs one for a user over UDP; it plays a tone of hz and answers by itself.
 func (w *world) startLinphone(user string, hz float64) *linphone {
 	w.t.Helper()
+	return w.startLinphoneAt(user, hz, w.UDP)
+}
+
+// startLinphoneAt runs one that finds the node at an address.
+func (w *world) startLinphoneAt(user string, hz float64, server netip.AddrPort) *linphone {
+	w.t.Helper()
 	program := need(w.t, "linphonec", "linphone-cli")
 	lastLinphone += 20
 	l := &linphone{t: w.t, dir: w.t.TempDir()}
@@ -59,7 +66,7 @@ func (w *world) startLinphone(user string, hz float64) *linphone {
 	l.do("soundcard use files")
 	l.do("play " + l.dir + "/tone.wav")
 	l.do("record " + l.dir + "/heard.wav")
-	l.do(fmt.Sprintf("register sip:%s@%s sip:%s %s", user, w.UDP, w.UDP, node.Password(user)))
+	l.do(fmt.Sprintf("register sip:%s@%s sip:%s %s", user, server, server, node.Password(user)))
 	w.Eventually(15*time.Second, "linphonec to be registered", func() error {
 		if n := w.here(user); n <= here {
 			return fmt.Errorf("%s has %d devices; linphonec said:\n%s", user, n, l.output())

@@ -211,6 +211,8 @@ func (p *pair) talk(out *phone.Call) string {
 	case !out.Hears(in, 5*time.Second) || !in.Hears(out, 5*time.Second):
 		return fmt.Sprintf("pair %s: they do not hear each other", p.name)
 	}
+	out.Media().Mute(true) // the rest is signalling
+	in.Media().Mute(true)
 	return ""
 }
 

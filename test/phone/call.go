@@ -94,7 +94,7 @@ func (p *Phone) newCall(outgoing bool) (*Call, error) {
 		phone: p, outgoing: outgoing, localTag: token(6), media: m, state: Calling,
 		up: make(chan struct{}), ended: make(chan struct{}), acked: make(chan struct{}),
 	}
-	c.sdp = offer{session: rand.Uint64() >> 2, version: 1, addr: m.Addr(), codecs: p.cfg.Codecs, direction: "sendrecv"}
+	c.sdp = offer{session: rand.Uint64() >> 2, version: 1, addr: told(m.Addr()), codecs: p.cfg.Codecs, direction: "sendrecv"}
 	return c, nil
 }
 
@@ -298,7 +298,7 @@ func (c *Call) apply() {
 	theirs, ours := c.peer.Direction, c.sdp.direction
 	sending := (ours == "sendrecv" || ours == "sendonly") && (theirs == "sendrecv" || theirs == "recvonly")
 	may := c.state == Up || c.state == Calling || c.state == Alerting && c.early
-	c.media.agree(c.peer.Addr, voice, slices.Concat(both, c.sdp.codecs), eventPT, sending && may && !c.holding)
+	c.media.agree(c.phone.cfg.zoned(c.peer.Addr), voice, slices.Concat(both, c.sdp.codecs), eventPT, sending && may && !c.holding)
 }
 
 // answerDirection is what to answer to an offer's direction (RFC 3264 §6.1).

@@ -179,7 +179,7 @@ func (p *Phone) URI() string { return "sip:" + p.cfg.User + "@" + p.cfg.host() }
 
 // Contact is the phone's own address as it tells it to others: a URI.
 func (p *Phone) Contact() string {
-	uri := "sip:" + p.cfg.ContactUser + "@" + p.localAddr().String()
+	uri := "sip:" + p.cfg.ContactUser + "@" + told(p.localAddr()).String()
 	if p.cfg.Transport != "udp" {
 		uri += ";transport=" + p.cfg.Transport
 	}

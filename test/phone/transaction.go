@@ -179,7 +179,7 @@ func (p *Phone) exchange(req *Message, to *link, next func() uint32, seen func(*
 
 func (p *Phone) via(to *link) string {
 	names := map[string]string{"udp": "UDP", "tcp": "TCP", "tls": "TLS"}
-	return fmt.Sprintf("SIP/2.0/%s %s;branch=z9hG4bK%s;rport", names[p.cfg.Transport], to.local, token(10))
+	return fmt.Sprintf("SIP/2.0/%s %s;branch=z9hG4bK%s;rport", names[p.cfg.Transport], told(to.local), token(10))
 }
 
 // route finds where a request goes: the first route, else its URI (RFC 3261 §8.1.2).
@@ -194,7 +194,7 @@ func (p *Phone) route(uri string, routes []string) (*link, error) {
 		}
 		at = p.cfg.Server // a name that stands for the server
 	}
-	return p.linkTo(at)
+	return p.linkTo(p.cfg.zoned(at))
 }
 
 // respond answers a request; the answer is kept for repeats of the request.

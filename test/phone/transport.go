@@ -55,6 +55,17 @@ func hostOf(a netip.Addr) string {
 	return a.String()
 }
 
+// told is an address as it is told to others: without its zone, which is this machine's own (RFC 4007 §11.2).
+func told(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()) }
+
+// zoned is an address that others have told, as this phone reaches it.
+func (c Config) zoned(a netip.AddrPort) netip.AddrPort {
+	if zone := c.Addr.Zone(); zone != "" && a.Addr().IsLinkLocalUnicast() {
+		return netip.AddrPortFrom(a.Addr().WithZone(zone), a.Port())
+	}
+	return a
+}
+
 // open opens the phone's own sockets.
 func (p *Phone) open() (err error) {
 	p.cfg.within(func() { err = p.openHere() })

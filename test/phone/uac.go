@@ -116,7 +116,7 @@ func (c *Call) Hold(how HoldDialect) error {
 
 // Resume takes the call back from hold.
 func (c *Call) Resume() error {
-	return c.reinvite(false, func(o *offer) { o.addr, o.direction, o.bare = c.media.Addr(), "sendrecv", false })
+	return c.reinvite(false, func(o *offer) { o.addr, o.direction, o.bare = told(c.media.Addr()), "sendrecv", false })
 }
 
 // Reoffer sends a re-INVITE with these codecs.

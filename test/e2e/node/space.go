@@ -134,7 +134,7 @@ func inside(m *testing.M, after []func() error) int {
 	for n := 1; n <= addresses; n++ {
 		commands = append(commands, fmt.Sprintf("addr add %s/24 dev b0", IP(n)), fmt.Sprintf("-6 addr add %s/64 dev b0 nodad", IP6(n)))
 	}
-	commands = append(commands, "route add default via 10.77.0.250 dev b0")
+	commands = append(commands, "route add default via 10.77.0.250 dev b0", "-6 route add default via fd77::250 dev b0")
 	for _, c := range commands {
 		if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
 			return fail("ip %s: %v: %s", c, err, out)
