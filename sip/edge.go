@@ -12,7 +12,8 @@ import (
 type edge struct {
 	// set once
 	advertise string
-	port      int // of advertise, 0 = the listener's
+	literal   netip.Addr // advertise, if it is an address
+	port      int        // of advertise, 0 = the listener's
 	local     []netip.Prefix
 	domain    string
 	bound     map[string]netip.AddrPort
@@ -31,6 +32,7 @@ func newEdge(a *Agent) *edge {
 	e := &edge{local: a.opt.Advertise.Local, domain: a.opt.Domain, bound: a.Addrs()}
 	if host, port, err := parseHostPort(bracketed(a.opt.Advertise.SIP)); err == nil {
 		e.advertise, e.port = host, port
+		e.literal, _ = netip.ParseAddr(strings.Trim(host, "[]"))
 	}
 	return e
 }
@@ -89,12 +91,12 @@ func (e *edge) refresh() {
 	}
 }
 
-// ContactURI is what stands in Contact and Via towards a flow: the advertised name for peers outside the local
+// ContactURI is what stands in Contact and Via towards a flow: what is advertised for peers outside the local
 // networks, else the address the peer is reached from; the listener's port and transport.
 func (a *Agent) ContactURI(f Flow, user string) URI {
 	e := a.edge
 	u := URI{Scheme: "sip", User: user, Port: int(e.bound[f.Transport].Port())}
-	if e.advertise != "" && !e.isLocal(f.Remote.Addr()) {
+	if e.advertisedTo(f.Remote.Addr()) {
 		u.Host = e.advertise
 		if e.port != 0 {
 			u.Port = e.port
@@ -106,6 +108,11 @@ func (a *Agent) ContactURI(f Flow, user string) URI {
 		u.Params = Params{{"transport", f.Transport}}
 	}
 	return u
+}
+
+// advertisedTo says whether a peer is told the advertised host: one outside, and of its family if it is an address.
+func (e *edge) advertisedTo(peer netip.Addr) bool {
+	return e.advertise != "" && !e.isLocal(peer) && (!e.literal.IsValid() || e.literal.Is4() == peer.Is4())
 }
 
 func (e *edge) isLocal(ip netip.Addr) bool {

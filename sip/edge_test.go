@@ -28,6 +28,9 @@ func TestContactURI(t *testing.T) {
 		{"198.51.100.1", "udp", "10.1.2.3:9", "sip:u@127.0.0.1"},
 		{"198.51.100.1", "udp", "127.0.0.1:9", "sip:u@127.0.0.1"},
 		{"2001:db8::7", "udp", "[2001:db8::1]:9", "sip:u@[2001:db8::7]"},
+		{"198.51.100.1", "udp", "[2001:db8::1]:9", "sip:u@127.0.0.1"}, // no address of another family
+		{"2001:db8::7", "udp", "192.0.2.1:9", "sip:u@127.0.0.1"},
+		{"sip.example.net:5080", "udp", "[2001:db8::1]:9", "sip:u@sip.example.net:5080"},
 		{"sip.example.net:5080", "udp", "192.0.2.1:9", "sip:u@sip.example.net:5080"},
 	} {
 		a := start(t, func(o *Options) { o.Advertise = config.Advertise{SIP: c.advertise, Local: local} })
