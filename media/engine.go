@@ -174,7 +174,7 @@ func (e *Engine) Open(o StreamOptions) (*Stream, error) {
 	}
 	defer e.readers.Done()
 	s := newStream(e, o)
-	port, err := e.bindPair(s, at)
+	port, err := e.bindPair(s, e.home(at, o.Peer))
 	if err != nil {
 		return nil, err
 	}
@@ -199,15 +199,22 @@ func (e *Engine) enter() bool {
 	return !e.closed
 }
 
-// bindPair finds a port pair that nobody else has either.
-func (e *Engine) bindPair(s *Stream, at netip.Addr) (uint16, error) {
-	home := e.bind
-	if !home.IsValid() {
-		home = netip.IPv4Unspecified()
-		if at.Is6() {
-			home = netip.IPv6Unspecified()
-		}
+// home is where sockets for a peer that is told at are bound: to all addresses, but to the link of a peer that has an address
+// of that alone (RFC 4007), so that packets find it among the machine's links.
+func (e *Engine) home(at, peer netip.Addr) netip.Addr {
+	switch {
+	case e.bind.IsValid():
+		return e.bind
+	case at.Is4():
+		return netip.IPv4Unspecified()
+	case at.IsLinkLocalUnicast() && peer.Zone() != "":
+		return at.WithZone(peer.Zone())
 	}
+	return netip.IPv6Unspecified()
+}
+
+// bindPair finds a port pair at home that nobody else has either.
+func (e *Engine) bindPair(s *Stream, home netip.Addr) (uint16, error) {
 	var last error
 	for range e.ports.pairs() {
 		port, err := e.takePair()

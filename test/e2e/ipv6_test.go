@@ -76,7 +76,7 @@ func family(t *testing.T, c *phone.Call, m *phone.Message, want string) {
 
 // TestLinkLocal has a phone at a link-local address, whose zone belongs to the machine and must be told nobody.
 func TestLinkLocal(t *testing.T) {
-	r := node.NewRouter(t, netip.MustParsePrefix("fe80::77:0/112"), netip.MustParsePrefix("fd78::/64"))
+	r := node.NewRouter(t, netip.MustParsePrefix("fe80::/64"), netip.MustParsePrefix("fd78::/64"))
 	w := newWorld(t)
 	bob := w.phone("bob", "far")
 	alice := w.phone("alice", "near", func(c *phone.Config) {

@@ -224,6 +224,8 @@ func (p *pair) settle(r result) result {
 			break
 		}
 	}
+	p.from.path.Forget()
+	p.to.path.Forget()
 	for first := r.failed != ""; ; first = false {
 		select {
 		case <-p.to.Incoming():

@@ -141,6 +141,23 @@ func (p *Path) Rebind() {
 	p.back = map[netip.AddrPort]*socket{}
 }
 
+// Forget closes the ports for the sound of calls that have ended, and forgets their packets: for runs with very many calls.
+func (p *Path) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all = slices.DeleteFunc(p.all, func(s *socket) bool {
+		if s.kind == SIP {
+			return false
+		}
+		s.conn.Close()
+		if p.side(s.up)[s.stands] == s {
+			delete(p.side(s.up), s.stands)
+		}
+		return true
+	})
+	p.log = slices.DeleteFunc(p.log, func(k Packet) bool { return k.Kind != SIP })
+}
+
 // Packets are all that have entered so far, in order.
 func (p *Path) Packets() []Packet {
 	p.mu.Lock()

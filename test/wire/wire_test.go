@@ -91,6 +91,14 @@ func TestNeitherKnowsOfIt(t *testing.T) {
 	if got, from, ok := e.read(ours, 5*time.Second); !ok || from != toNode || !bytes.Equal(got, sound(2)) {
 		t.Errorf("the phone heard %x from %s, want it from %s", got, from, toNode)
 	}
+	e.path.Forget()
+	if n := e.path.Sockets(); n != 2 {
+		t.Errorf("%d ports are open after the call, want those of SIP", n)
+	}
+	_, _ = theirs.WriteToUDPAddrPort(sound(3), toPhone)
+	if got, _, ok := e.read(ours, 100*time.Millisecond); ok {
+		t.Errorf("the phone heard %x through a port that is forgotten", got)
+	}
 	e.path.Rebind()
 	_, _ = e.node.WriteToUDPAddrPort(message("OPTIONS sip:x SIP/2.0", at(theirs), at(e.node)), image)
 	if got, _, ok := e.read(e.phone, 100*time.Millisecond); ok {
