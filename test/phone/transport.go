@@ -56,7 +56,9 @@ func hostOf(a netip.Addr) string {
 }
 
 // told is an address as it is told to others: without its zone, which is this machine's own (RFC 4007 §11.2).
-func told(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()) }
+func told(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
+}
 
 // zoned is an address that others have told, as this phone reaches it.
 func (c Config) zoned(a netip.AddrPort) netip.AddrPort {
