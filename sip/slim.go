@@ -24,6 +24,7 @@ var expendable = []struct {
 	{"History-Info", 0},
 	{"Allow", 0},
 	{"Diversion", 1},
+	{"P-Asserted-Identity", 0}, // From says the same in a request
 }
 
 // shortNames are those of the headers that the agent or its callers write.

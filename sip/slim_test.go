@@ -24,16 +24,17 @@ func TestSlim(t *testing.T) {
 	const body = "v=0\r\nUser-Agent: none\r\n"
 	msg := "INVITE sip:bob@192.0.2.7 SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=b\r\nFrom: <sip:a@b>\r\nUser-Agent: baton\r\n" +
 		"Allow: INVITE\r\nDiversion: <sip:2@b>\r\nDiversion: <sip:1@b>\r\nHistory-Info: <sip:1@b>;index=1\r\n" +
-		"History-Info: <sip:2@b>;index=1.1\r\nCall-Info: <sip:b>;answer-after=0\r\nContent-Length: 23\r\n\r\n" + body
+		"History-Info: <sip:2@b>;index=1.1\r\nP-Asserted-Identity: <sip:a@b>\r\nCall-Info: <sip:b>;answer-after=0\r\nContent-Length: 23\r\n\r\n" + body
 	steps := []struct {
 		without string // a line that goes
 		left    string
 	}{
-		{"User-Agent: baton", "Via From Allow Diversion Diversion History-Info History-Info Call-Info Content-Length"},
-		{"History-Info: <sip:2@b>;index=1.1", "Via From Allow Diversion Diversion History-Info Call-Info Content-Length"},
-		{"History-Info: <sip:1@b>;index=1", "Via From Allow Diversion Diversion Call-Info Content-Length"},
-		{"Allow: INVITE", "Via From Diversion Diversion Call-Info Content-Length"},
-		{"Diversion: <sip:1@b>", "Via From Diversion Call-Info Content-Length"},
+		{"User-Agent: baton", "Via From Allow Diversion Diversion History-Info History-Info P-Asserted-Identity Call-Info Content-Length"},
+		{"History-Info: <sip:2@b>;index=1.1", "Via From Allow Diversion Diversion History-Info P-Asserted-Identity Call-Info Content-Length"},
+		{"History-Info: <sip:1@b>;index=1", "Via From Allow Diversion Diversion P-Asserted-Identity Call-Info Content-Length"},
+		{"Allow: INVITE", "Via From Diversion Diversion P-Asserted-Identity Call-Info Content-Length"},
+		{"Diversion: <sip:1@b>", "Via From Diversion P-Asserted-Identity Call-Info Content-Length"},
+		{"P-Asserted-Identity: <sip:a@b>", "Via From Diversion Call-Info Content-Length"},
 		{"", "v f Diversion Call-Info l"},
 	}
 	if got := slim([]byte(msg), len(msg)); string(got) != msg {
