@@ -95,8 +95,8 @@ func (w *world) startBaresip(user, transport string, hz float64, extra ...string
 		user, at, transport, user, node.Password(user))
 	w.must(os.WriteFile(b.dir+"/config", []byte(config), 0o600))
 	w.must(os.WriteFile(b.dir+"/accounts", []byte(account), 0o600))
-	w.must(os.WriteFile(b.dir+"/contacts", nil, 0o600))
 	b.server = fmt.Sprintf("@%s;transport=%s", at, transport)
+	w.must(os.WriteFile(b.dir+"/contacts", []byte("\"Bob\" <sip:102"+b.server+">\n"), 0o600))
 	here := w.here(user)
 	b.start(program)
 	w.Eventually(10*time.Second, "baresip to be registered", func() error {

@@ -45,8 +45,8 @@ stun_server=
 firewall_policy=0
 `
 
-// startLinphone runs one for a user over UDP; it plays a tone of hz and answers by itself.
-func (w *world) startLinphone(user string, hz float64) *linphone {
+// startLinphone runs one for a user over UDP; it plays a tone of hz and answers by itself. settings are lines of its [sip].
+func (w *world) startLinphone(user string, hz float64, settings ...string) *linphone {
 	w.t.Helper()
 	return w.startLinphoneAt(user, hz, w.UDP)
 }
@@ -59,7 +59,9 @@ func (w *world) startLinphoneAt(user string, hz float64, server netip.AddrPort) 
 	l := &linphone{t: w.t, dir: w.t.TempDir()}
 	w.must(os.MkdirAll(l.dir+"/.local/share/linphone", 0o700))
 	w.must(os.MkdirAll(l.dir+"/.config/linphone", 0o700))
-	w.must(os.WriteFile(l.dir+"/rc", fmt.Appendf(nil, linphoneConfig, lastLinphone, 18000+lastLinphone-7000), 0o600))
+	config := fmt.Sprintf(linphoneConfig, lastLinphone, 18000+lastLinphone-7000)
+	config = strings.Replace(config, "[rtp]\n", strings.Join(settings, "")+"[rtp]\n", 1)
+	w.must(os.WriteFile(l.dir+"/rc", []byte(config), 0o600))
 	writeTone(w.t, l.dir+"/tone.wav", hz, 3*time.Minute)
 	here := w.here(user)
 	l.start(program)

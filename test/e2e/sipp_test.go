@@ -25,6 +25,7 @@ To: <sip:%[1]s@[remote_ip]>
 Call-ID: [call_id]
 CSeq: 1 INVITE
 Contact: <sip:%[2]s@[local_ip]:[local_port]>
+Allow: INVITE, ACK, CANCEL, BYE, INFO
 Max-Forwards: 70
 Content-Type: application/sdp
 Content-Length: [len]
@@ -49,6 +50,7 @@ To: <sip:%[1]s@[remote_ip]>
 Call-ID: [call_id]
 CSeq: 2 INVITE
 Contact: <sip:%[2]s@[local_ip]:[local_port]>
+Allow: INVITE, ACK, CANCEL, BYE, INFO
 [authentication username=%[2]s password=%[3]s]
 Max-Forwards: 70
 Content-Type: application/sdp
@@ -77,9 +79,9 @@ BYE [next_url] SIP/2.0
 Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
 [routes]
 From: <sip:%[2]s@[remote_ip]>;tag=[call_number]x
-[last_To]
+To: <sip:%[1]s@[remote_ip]>[peer_tag_param]
 Call-ID: [call_id]
-CSeq: 3 BYE
+CSeq: 99 BYE
 Max-Forwards: 70
 Content-Length: 0
 ]]></send>
