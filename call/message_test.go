@@ -259,3 +259,32 @@ func TestMessageInACall(t *testing.T) {
 	must(t, out.Hangup())
 	r.nothingLeft()
 }
+
+// TestServedInADialog: what is served within a call is told by OPTIONS, there and outside, and what is not gets the answer for it.
+func TestServedInADialog(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	out, _ := r.connect(alice, bob)
+	outside, err := alice.Send("OPTIONS", "sip:"+r.server.String(), nil)
+	must(t, err)
+	inside, err := out.Request("OPTIONS", nil)
+	must(t, err)
+	const allow = "INVITE, ACK, CANCEL, BYE, PRACK, OPTIONS, MESSAGE, REGISTER, REFER, UPDATE, INFO"
+	const accept = "application/sdp, application/dtmf-relay, application/dtmf, text/plain, application/im-iscomposing+xml"
+	for _, res := range []*phone.Message{outside, inside} {
+		if res.Get("Allow") != allow || res.Get("Accept") != accept || !strings.Contains(res.Get("Supported"), "replaces") {
+			t.Errorf("Allow: %s\nAccept: %s\nSupported: %s", res.Get("Allow"), res.Get("Accept"), res.Get("Supported"))
+		}
+	}
+	for method, code := range map[string]int{"NOTIFY": 489, "SUBSCRIBE": 489, "PUBLISH": 405, "FOO": 405} {
+		res, _ := out.Request(method, nil, phone.Header{Name: "Event", Value: "refer"})
+		if res.Code != code || code == 405 && res.Get("Allow") != allow {
+			t.Errorf("%s: %s, Allow: %s", method, res.Line(), res.Get("Allow"))
+		}
+	}
+	if out.State() != phone.Up {
+		t.Error("the call did not outlive it")
+	}
+	must(t, out.Hangup())
+	r.nothingLeft()
+}

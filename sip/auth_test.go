@@ -85,7 +85,7 @@ func TestEveryMethodIsChallenged(t *testing.T) {
 
 func TestUnservedMethods(t *testing.T) {
 	a := start(t, handle("REGISTER", func(*Exchange) {}))
-	for m, code := range map[string]int{"OPTIONS": 200, "SUBSCRIBE": 489, "MESSAGE": 405, "PUBLISH": 405, "BYE": 481, "UPDATE": 481, "INVITE": 405} {
+	for m, code := range map[string]int{"OPTIONS": 200, "SUBSCRIBE": 489, "NOTIFY": 489, "MESSAGE": 405, "PUBLISH": 405, "BYE": 481, "UPDATE": 481, "INVITE": 405} {
 		w := dial(t, "udp", "", a.Addrs()["udp"])
 		w.authenticated(msg{method: m, callID: random(4)})
 		r := w.final()

@@ -169,7 +169,7 @@ func (s *shard) unserved(x *Exchange) {
 		code = 404 // RFC 3261 §8.2.2.1; nothing is passed on to where it says
 	case x.method == "OPTIONS":
 		code = 200
-	case x.method == "SUBSCRIBE":
+	case x.method == "SUBSCRIBE", x.method == "NOTIFY": // RFC 6665; a 481 within a dialog would end that (RFC 5057)
 		code = 489
 	case x.ToTag() == "" && slices.Contains(dialogOnly, x.method):
 		code = 481
