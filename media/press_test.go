@@ -553,3 +553,20 @@ func TestKeysAllocateNothing(t *testing.T) {
 		t.Errorf("%v allocations for a packet of a key", n)
 	}
 }
+
+// TestKeyWhileTheSourceIsSilent: a source that sends nothing during the key, as with voice activity detection, and goes on with its own
+// next number, does not repeat the line's; and of two telephone-events the one with the line's clock is taken.
+func TestKeyWhileTheSourceIsSilent(t *testing.T) {
+	r := newRoom(t)
+	far, dev := r.phone("203.0.113.5", opus, dtmf, pcmu, wideKeys), r.phone("198.51.100.7", opus, wideKeys)
+	bridge(far, dev)
+	far.off = true
+	r.run(r.now+200*ms, dev)
+	r.press(far, Key{5, 100 * ms})
+	dev.start += 140 * ms // its timestamps have stood still too
+	r.run(r.now+200*ms, dev)
+	checkKey(t, keysIn(r.got(far), wideKeys.PT), Key{5, 100 * ms}, 48000)
+	if k := r.track(far, 48000); k.breaks+k.tsBreaks != 0 || k.ssrcs != 1 {
+		t.Errorf("%+v", k)
+	}
+}
