@@ -37,6 +37,7 @@ var below = map[string][]string{
 // only lists the outside modules that belong to one package.
 var only = map[string]string{
 	"github.com/emiago/sipgo":  "sip",
+	"github.com/miekg/dns":     "sip",
 	"github.com/pion/":         "media",
 	"go.etcd.io/bbolt":         "store",
 	"github.com/redis/":        "store",
