@@ -207,12 +207,18 @@ func later() sip.Reply {
 
 // requestUnder is request under a context that may end before the call does.
 func (c *Call) requestUnder(ctx context.Context, l *Leg, out sip.Outgoing, patience time.Duration, then func(error)) {
-	c.ordered(l, func() error {
+	var resp *sip.Response
+	c.ordered(l, func() (err error) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		_, err := c.b.Agent.Do(ctx, out)
+		resp, err = c.b.Agent.Do(ctx, out)
 		return err
-	}, then)
+	}, func(err error) {
+		if err == nil && l.alive() && l.dialog.Follow(resp) {
+			c.attach(l)
+		}
+		then(err)
+	})
 }
 
 // earlyAnswer is the answer that a provisional answer brings, or has brought before in its dialog.

@@ -18,9 +18,11 @@ type Config struct {
 	Limits      Limits      `yaml:"limits"`
 	Advertise   Advertise   `yaml:"advertise"`
 	Media       Media       `yaml:"media"`
-	Codes       Codes       `yaml:"codes"`
-	Call        Call        `yaml:"call"`
-	Log         Log         `yaml:"log"`
+
+	Proxies []netip.Prefix `yaml:"proxies"` // networks of proxies in front of the node; none by default
+	Codes   Codes          `yaml:"codes"`
+	Call    Call           `yaml:"call"`
+	Log     Log            `yaml:"log"`
 }
 
 // Listen holds the SIP listeners as host:port; an empty host is every address (IPv4 and IPv6), "off" is no listener.

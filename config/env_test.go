@@ -72,6 +72,9 @@ func TestEveryVariable(t *testing.T) {
 		if value == "" {
 			value = "192.0.2.7" // a host, a name and an address
 		}
+		if name == "proxies" {
+			value = "192.0.2.7/32"
+		}
 		want[name] = value
 		environ = append(environ, Variable(name)+"="+value)
 	}

@@ -40,6 +40,7 @@ var fields = map[string]field{
 	"advertise.sip":           one(func(c *Config) *string { return &c.Advertise.SIP }, host, "a host name or address"),
 	"advertise.media":         one(func(c *Config) *string { return &c.Advertise.Media }, address, "an IP address"),
 	"advertise.local":         {set: setLocal, want: "networks as in [10.0.0.0/8, 192.168.0.0/16]", list: true},
+	"proxies":                 {set: setProxies, want: "networks as in [192.0.2.5/32]", list: true},
 	"media.address":           one(func(c *Config) *string { return &c.Media.Address }, address, "an IP address of this machine"),
 	"media.ports":             one(func(c *Config) *PortRange { return &c.Media.Ports }, ports, "a range as in 20000-29999"),
 	"codes.pull":              one(func(c *Config) *string { return &c.Codes.Pull }, code, `a star code as in "*40"`),
@@ -261,15 +262,27 @@ func among(words ...string) func(string) (string, error) {
 }
 
 // setLocal replaces the networks that need no advertised address; an empty list means none.
-func setLocal(c *Config, values []string) error {
+func setLocal(c *Config, values []string) (err error) {
+	c.Advertise.Local, err = networks(values)
+	return err
+}
+
+// setProxies replaces the networks of the proxies in front of the node.
+func setProxies(c *Config, values []string) (err error) {
+	if c.Proxies, err = networks(values); len(c.Proxies) == 0 {
+		c.Proxies = nil
+	}
+	return err
+}
+
+func networks(values []string) ([]netip.Prefix, error) {
 	nets := make([]netip.Prefix, 0, len(values))
 	for _, v := range values {
 		p, err := netip.ParsePrefix(v)
 		if err != nil {
-			return fmt.Errorf("%q is no network", v)
+			return nil, fmt.Errorf("%q is no network", v)
 		}
 		nets = append(nets, p.Masked())
 	}
-	c.Advertise.Local = nets
-	return nil
+	return nets, nil
 }

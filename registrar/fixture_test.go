@@ -275,6 +275,9 @@ func (n *network) Alive(f sip.Flow) bool {
 	return !n.dead[f]
 }
 
+// Proxy takes 198.51.100.7 for a proxy in front of the node.
+func (n *network) Proxy(ip netip.Addr) bool { return ip == netip.MustParseAddr("198.51.100.7") }
+
 func (n *network) Own(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "example.org" || host == "192.0.2.1" || err == nil && ip.IsLoopback()

@@ -38,6 +38,9 @@ func (r *Registrar) register(req *sip.Request, user string, flow sip.Flow, respo
 	if err == nil {
 		err = r.checkContacts(o)
 	}
+	if err == nil && len(o.path) > 0 && !r.o.Agent.Proxy(flow.Remote.Addr()) { // RFC 3327 §6: anybody could write one
+		err = refuse(403, "Path Of No Proxy Of Ours", sip.Header{Name: "Warning", Value: `399 baton "a Path is taken from the networks of the setting proxies"`})
+	}
 	if err == nil && r.waiting.Load() >= maxWaiting {
 		err = refuse(503, "Too Busy", sip.RetryAfter(2, 8))
 	}

@@ -12,6 +12,24 @@ import (
 	"baton/sip"
 )
 
+// S11: a Path leads requests to where it says, so that only a proxy of ours may write one.
+func TestS11PathOfAStranger(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t, "alice")
+		stranger := desk("alice", "Yealink SIP-T46S 66.85.0.5", "198.51.100.66:5060")
+		stranger.headers = []string{"Supported: path", "Path: <sip:victim.example;lr>"}
+		a := o.expect(403, stranger, "300")
+		if w := values(a.reply, "Warning"); len(w) != 1 || !strings.Contains(w[0], "proxies") || len(o.Devices("alice")) != 0 {
+			t.Errorf("Warning %q, devices %v", w, o.Devices("alice"))
+		}
+		stranger.headers = []string{"Path: <sip:victim.example;lr>"} // not asked for: passed over (RFC 3327 §5.3)
+		o.expect(200, stranger, "300")
+		if p := o.Devices("alice")[0].Binding.Path; len(p) != 0 {
+			t.Errorf("the binding has the Path %q", p)
+		}
+	})
+}
+
 func TestRegister(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t, "alice", "bob")

@@ -23,6 +23,7 @@ type Agent interface {
 	Do(ctx context.Context, out sip.Outgoing) (*sip.Response, error)
 	Alive(f sip.Flow) bool
 	Own(host string) bool
+	Proxy(ip netip.Addr) bool
 	Addrs() map[string]netip.AddrPort
 	ContactURI(f sip.Flow, user string) sip.URI
 }

@@ -25,7 +25,9 @@ type Options struct {
 	Listen      config.Listen
 	Connections config.Connections // zero = 100 and 10000
 	Advertise   config.Advertise
-	TLS         *tls.Config // for Listen.TLS
+	Proxies     []netip.Prefix // networks of the proxies in front of the node; none = nobody's Path is good
+	Resolver    *Resolver      // nil = by the name servers of the system
+	TLS         *tls.Config    // for Listen.TLS
 	Domain      string
 	Realm       string // of every challenge; fixed for the life of the store
 	Secret      []byte // keys the HMAC of nonces and stateless tags
@@ -76,6 +78,7 @@ type Agent struct {
 	accepts   string
 	inDialog  []string
 	edge      *edge
+	resolver  *Resolver
 	timing    timing
 	patience  patience
 	places    config.Connections
@@ -111,11 +114,14 @@ func NewAgent(o Options) (*Agent, error) {
 	if o.InDialog == nil {
 		o.InDialog = []string{"REFER", "NOTIFY", "INFO", "UPDATE"}
 	}
+	if o.Resolver == nil {
+		o.Resolver = NewResolver()
+	}
 	if len(o.Secret) == 0 {
 		return nil, errors.New("sip: an agent needs a secret")
 	}
 	a := &Agent{
-		opt: o, log: o.Log, inDialog: o.InDialog, limits: newLimits(o.Limits, o.Busy),
+		opt: o, log: o.Log, inDialog: o.InDialog, resolver: o.Resolver, limits: newLimits(o.Limits, o.Busy),
 		auth:     &authenticator{realm: o.Realm, secret: o.Secret, credentials: o.Credentials, nonces: o.Nonces},
 		timing:   timing{timerT1, timerT2, timerC, cancelWait},
 		patience: usualPatience, places: placesFor(o.Connections, descriptors()),

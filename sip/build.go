@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Outgoing messages are built here and only here, from what is named here and what the caller hands over: nothing
@@ -162,6 +163,7 @@ type draft struct {
 	via    string
 	branch string
 	out    Outgoing
+	limit  time.Duration // how long to wait while nothing is heard, 0 = Timer B or F
 }
 
 // draft resolves where a request goes: Request-URI and Route by the dialog's route set (RFC 3261 §12.2.1.1).

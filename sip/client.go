@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -63,6 +64,7 @@ type otherTx struct {
 	// owned by the goroutine that waits
 	e, f     *time.Timer
 	interval time.Duration
+	limit    time.Duration // as long as nothing was heard; 0 = none
 
 	inbox
 }
@@ -73,10 +75,15 @@ func (tx *otherTx) receive(r *Response) { tx.put(r) }
 // *StatusError, ErrTimeout, ErrFlowGone, or the cause of ctx. A BYE goes on being repeated after the end of ctx, until it is
 // answered or Timer F: a peer that had not heard of it would go on talking for ever.
 func (a *Agent) Do(ctx context.Context, out Outgoing) (*Response, error) {
+	return a.failover(ctx, out, func(out Outgoing, limit time.Duration) (*Response, error) { return a.do(ctx, out, limit) })
+}
+
+func (a *Agent) do(ctx context.Context, out Outgoing, limit time.Duration) (*Response, error) {
 	d, err := a.draft(out)
 	if err != nil {
 		return nil, err
 	}
+	d.limit = limit
 	r, err := a.exchange(ctx, d, out.Method, a.bytes(d))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", out.Method, d.uri, err)
@@ -103,7 +110,7 @@ func (a *Agent) exchange(ctx context.Context, d *draft, method string, data []by
 		tx.forget()
 		return nil, err
 	}
-	tx.start()
+	tx.start(d.limit)
 	r, err := tx.wait(ctx)
 	if err == errLeft {
 		err = context.Cause(ctx)
@@ -115,10 +122,10 @@ func (a *Agent) exchange(ctx context.Context, d *draft, method string, data []by
 	return r, err
 }
 
-// start sets the timers: E repeats the request where it can be lost, F gives up.
-func (tx *otherTx) start() {
-	tx.interval = tx.agent.timing.t1
-	tx.e, tx.f = tx.agent.repeatTimer(tx.flow), time.NewTimer(tx.agent.timing.life())
+// start sets the timers: E repeats the request where it can be lost, F gives up, at limit if nothing was heard.
+func (tx *otherTx) start(limit time.Duration) {
+	tx.limit, tx.interval = limit, tx.agent.timing.t1
+	tx.e, tx.f = tx.agent.repeatTimer(tx.flow), time.NewTimer(cmp.Or(limit, tx.agent.timing.life()))
 }
 
 // wait is the transaction until its final answer; errLeft says that ctx has ended before.
@@ -131,6 +138,10 @@ func (tx *otherTx) wait(ctx context.Context) (*Response, error) {
 					return outcome(r)
 				}
 				tx.interval = tx.agent.timing.t2
+				if tx.limit > 0 {
+					tx.limit = 0
+					tx.f.Reset(tx.agent.timing.life()) // somebody is there
+				}
 			}
 		case <-tx.e.C:
 			_ = tx.agent.send(tx.flow, tx.data)

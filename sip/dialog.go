@@ -67,6 +67,7 @@ func (d *Dialog) Confirm(r *Response) {
 
 // Refresh takes the remote target from a 2xx to our re-INVITE or UPDATE (RFC 3261 §12.2.1.2).
 func (d *Dialog) Refresh(r *Response) {
+	d.Follow(r)
 	if t := r.target(); t != "" {
 		d.Target = t
 	}

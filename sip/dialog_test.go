@@ -135,3 +135,55 @@ func TestNothingBreaksOutOfAHeader(t *testing.T) {
 		t.Errorf("our own request: %v\n%s", err, raw)
 	}
 }
+
+// A route set whose first hop is a strict router: the in-dialog request, its CANCEL and the ACKs of both kinds all have the
+// router as their Request-URI and the target last (RFC 3261 §12.2.1.1, §9.1, §17.1.1.3, §13.2.2.4).
+func TestStrictRouterFirst(t *testing.T) {
+	a := start(t)
+	d, _ := call2(Flow{Transport: "udp", Local: a.Addrs()["udp"]})
+	d.Target, d.RemoteTag, d.RouteSet = "sip:bob@h;x=1", "bt", []string{"<sip:strict;transport=udp>", "<sip:loose;lr>", "<sip:inner>"}
+	out := d.NewRequest("INVITE", Body{})
+	dr, err := a.draft(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ack, err := a.ack(d, out.CSeq, Body{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusal := parsed[*Response](t, fmt.Sprintf(answer, 486, "bt", ""))
+	for name, raw := range map[string][]byte{"INVITE": a.bytes(dr), "CANCEL": a.cancel(dr), "ACK of 486": a.ackOf(dr, refusal), "ACK of 200": ack} {
+		r := parsed[*Request](t, string(raw))
+		if r.RequestURI().String() != "sip:strict;transport=udp" || fmt.Sprint(r.Headers("Route")) != "[<sip:loose;lr> <sip:inner> <sip:bob@h;x=1>]" {
+			t.Errorf("%s %s %v", name, r.RequestURI(), r.Headers("Route"))
+		}
+		if same := r.via.branch() == dr.branch; same == (name == "ACK of 200") {
+			t.Errorf("%s has the branch %s, the INVITE %s", name, r.via.branch(), dr.branch)
+		}
+	}
+}
+
+// A request that has come through a strict router has its target in the last Route (RFC 3261 §16.4); one of another host is
+// not followed, and where the Request-URI names somebody he is meant.
+func TestThroughAStrictRouter(t *testing.T) {
+	got := make(chan string, 9)
+	a := start(t, inviting(func(x *Exchange) {
+		got <- x.RequestURI().String()
+		_ = x.Respond(Reply{Code: 480})
+	}))
+	for _, c := range []struct{ uri, route, want string }{
+		{"sip:example.com", "<sip:bob@example.com>", "sip:bob@example.com"},
+		{"sip:127.0.0.1:5060;lr", "<sip:p.example.com;lr>, <sip:102@127.0.0.1?X=y>", "sip:102@127.0.0.1"},
+		{"sip:example.com", "<sip:bob@evil.example>", "sip:example.com"},
+		{"sip:bob@example.com", "<sip:carol@example.com>", "sip:bob@example.com"},
+		{"sip:evil.example", "<sip:bob@example.com>", "sip:evil.example"},
+		{"sip:example.com", "<sip:example.com;lr>", "sip:example.com"},
+	} {
+		w := dial(t, "udp", "", a.Addrs()["udp"])
+		w.authenticated(msg{method: "INVITE", uri: c.uri, callID: random(8), headers: []string{"Route: " + c.route}})
+		w.final()
+		if uri := receive(t, "INVITE", got); uri != c.want {
+			t.Errorf("%s with Route %s is for %s, want %s", c.uri, c.route, uri, c.want)
+		}
+	}
+}

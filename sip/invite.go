@@ -47,10 +47,17 @@ type inviteKey struct {
 // returns at the final answer or after 5 s. A 2xx that crosses the CANCEL, and that of every further fork, gets ACK
 // and BYE from the agent. A 2xx to a re-INVITE that crosses it is returned as what it is: the dialog goes on.
 func (a *Agent) Invite(ctx context.Context, out Outgoing, onProvisional func(*Response)) (*Response, error) {
+	return a.failover(ctx, out, func(out Outgoing, limit time.Duration) (*Response, error) {
+		return a.invite(ctx, out, limit, onProvisional)
+	})
+}
+
+func (a *Agent) invite(ctx context.Context, out Outgoing, limit time.Duration, onProvisional func(*Response)) (*Response, error) {
 	d, err := a.draft(out)
 	if err != nil {
 		return nil, err
 	}
+	d.limit = limit
 	tx := &inviteTx{
 		agent: a, shard: a.shard(out.Dialog.CallID), draft: d, flow: out.Dialog.Flow,
 		again: out.Dialog.RemoteTag != "", inbox: newInbox(), acks: make(map[string][]byte),
@@ -95,6 +102,9 @@ func (tx *inviteTx) why(ctx context.Context) error {
 // wait is the transaction until its final answer, or until the caller has waited long enough for that.
 func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{}, onProvisional func(*Response)) (*Response, error) {
 	t := newInviteTimers(tx.agent, tx.flow)
+	if tx.draft.limit > 0 {
+		t.b.Reset(tx.draft.limit)
+	}
 	defer t.stop()
 	cancel := ctx.Done()
 	givenUp := false
@@ -121,6 +131,9 @@ func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{},
 			_ = tx.agent.send(tx.flow, data)
 			t.again()
 		case <-t.b.C:
+			if tx.draft.limit > 0 {
+				return nil, errLeft // it may still answer, to be told that nobody waits
+			}
 			tx.finish("")
 			return nil, tx.why(ctx)
 		case <-t.c.C:

@@ -2,7 +2,7 @@ package sip
 
 import "net/netip"
 
-// Request is a parsed and validated request. It does not change after it was received.
+// Request is a parsed and validated request. It does not change after its handler was given it.
 type Request struct {
 	message
 	uri  URI

@@ -12,6 +12,7 @@ type Response struct {
 	message
 	code   int
 	reason string
+	moved  Flow // set where the request went to another address than its dialog's
 }
 
 // Code is the status code, 100 to 699.

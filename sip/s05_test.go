@@ -56,7 +56,7 @@ func TestS05EveryMethodIsChallenged(t *testing.T) {
 				want = 481
 			}
 			before := served.Load()
-			if got := attempt(t, a, from, method, c.l); got != want {
+			if got := tryAs(t, a, from, method, c.l); got != want {
 				t.Errorf("%s, %s: %d, want %d", method, c.name, got, want)
 			}
 			if ran := served.Load() - before; (ran != 0) != (want == 299) {
@@ -66,8 +66,8 @@ func TestS05EveryMethodIsChallenged(t *testing.T) {
 	}
 }
 
-// attempt sends a request with credentials for a nonce of ours, and gives the final status, 0 for silence.
-func attempt(t *testing.T, a *Agent, from, method string, l login) int {
+// tryAs sends a request with credentials for a nonce of ours, and gives the final status, 0 for silence.
+func tryAs(t *testing.T, a *Agent, from, method string, l login) int {
 	t.Helper()
 	w := dial(t, "udp", from, a.Addrs()["udp"])
 	m := msg{method: method, callID: random(8), cseq: 2}

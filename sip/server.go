@@ -117,12 +117,27 @@ func (s *shard) outside(r *Request) {
 	if s.shed(r) || !s.authenticate(r, nil) || s.exceeds(r) {
 		return
 	}
+	s.agent.pastStrictRouter(r)
 	x := s.begin(r)
 	if h := s.agent.opt.Handlers[r.method]; h != nil {
 		s.serve(x, h)
 		return
 	}
 	s.unserved(x)
+}
+
+// pastStrictRouter gives a request its Request-URI back that a strict router, or a phone that takes us for one, has put
+// behind the Routes, with our own address in its place (RFC 3261 §16.4). It is a place of ours or it stays there.
+func (a *Agent) pastStrictRouter(r *Request) {
+	routes := r.Headers("Route")
+	if len(routes) == 0 || r.uri.User != "" || !a.Own(r.uri.Host) {
+		return
+	}
+	last, err := ParseNameAddr(routes[len(routes)-1])
+	if err == nil && last.URI.User != "" && a.Own(last.URI.Host) {
+		last.URI.Headers = nil
+		r.uri = last.URI
+	}
 }
 
 // authenticate challenges or refuses a request that its sender has not proved to be his; true if he has.

@@ -13,6 +13,7 @@ import (
 
 	"baton/config"
 	"baton/doctor"
+	"baton/sip"
 	"baton/store"
 	"baton/web"
 )
@@ -63,7 +64,21 @@ func (p *patient) look(ctx context.Context) []doctor.Finding {
 	all = append(all, doctor.Files(pid, c.Media.Ports))
 	all = append(all, doctor.AudioPorts(c, p.sockets, doctor.ReadKernel(), pid)...)
 	all = append(all, doctor.Names(ctx, net.DefaultResolver, c, p.machine)...)
+	all = append(all, doctor.Service(ctx, places, c, p.machine)...)
 	return append(all, doctor.Devices(c, p.devices)...)
+}
+
+// places is where a phone looks for a domain.
+func places(ctx context.Context, scheme, domain string) ([]doctor.Place, error) {
+	hops, err := sip.NewResolver().Resolve(ctx, sip.URI{Scheme: scheme, Host: domain})
+	if errors.Is(err, sip.ErrNoHost) {
+		err = nil
+	}
+	var all []doctor.Place
+	for _, h := range hops {
+		all = append(all, doctor.Place{Transport: h.Transport, Addr: h.Addr})
+	}
+	return all, err
 }
 
 // aboutSettings tells every error of the configuration and of variables; the rest is looked at all the same.

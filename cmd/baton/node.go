@@ -85,7 +85,7 @@ func (n *node) openSIP() (err error) {
 	n.load = load.NewMeter(load.Limits{CPU: float64(c.Limits.CPU) / 100, Memory: load.Memory(uint64(c.Limits.Memory) << 20)}, n.log)
 	users := &directory{}
 	n.agent, err = sip.NewAgent(sip.Options{
-		Listen: c.Listen, Connections: c.Connections, Advertise: c.Advertise, TLS: n.cert.config(), Domain: c.Domain,
+		Listen: c.Listen, Connections: c.Connections, Advertise: c.Advertise, TLS: n.cert.config(), Domain: c.Domain, Proxies: c.Proxies,
 		Realm: n.store.Realm(), Secret: n.store.Secret(), Credentials: users, Log: n.log,
 		Limits: c.Limits, Busy: n.load.Busy,
 		Handlers: map[string]func(*sip.Exchange){
