@@ -241,7 +241,7 @@ func (x *exchange) authenticated(build func() *phone.Message) (*phone.Message, e
 		ask, with = "Proxy-Authenticate", "Proxy-Authorization"
 	}
 	again := build()
-	again.Add(with, credentials(res.Get(ask), x.user, again))
+	again.Add(with, credentials(res.Get(ask), x.user, again.Method, again.URI))
 	if res, err = x.final(again); err == nil && res.Code != 200 {
 		err = fmt.Errorf("%s of %s: %s", m.Method, x.user, res.Line())
 	}
@@ -249,11 +249,11 @@ func (x *exchange) authenticated(build func() *phone.Message) (*phone.Message, e
 }
 
 // credentials answer an MD5 challenge with qop=auth (RFC 7616 §3.4).
-func credentials(challenge, user string, m *phone.Message) string {
+func credentials(challenge, user, method, uri string) string {
 	realm, nonce := quoted(challenge, "realm"), quoted(challenge, "nonce")
-	ha1, ha2 := hash(user+":"+realm+":"+node.Password(user)), hash(m.Method+":"+m.URI)
+	ha1, ha2 := hash(user+":"+realm+":"+node.Password(user)), hash(method+":"+uri)
 	v := fmt.Sprintf(`Digest username="%s", realm="%s", nonce="%s", uri="%s", response="%s", algorithm=MD5, qop=auth, nc=00000001, cnonce="c0ffee"`,
-		user, realm, nonce, m.URI, hash(ha1+":"+nonce+":00000001:c0ffee:auth:"+ha2))
+		user, realm, nonce, uri, hash(ha1+":"+nonce+":00000001:c0ffee:auth:"+ha2))
 	if opaque := quoted(challenge, "opaque"); opaque != "" {
 		v += fmt.Sprintf(`, opaque="%s"`, opaque)
 	}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,9 +20,32 @@ import (
 type server struct {
 	name string
 	pid  int
+	node *node.Node // nil for others
 }
 
-func of(n *node.Node) server { return server{"baton", n.PID()} }
+func of(n *node.Node) server { return server{"baton", n.PID(), n} }
+
+var profiles = flag.String("profile", "", "directory for profiles of the node under the loads")
+
+// profileFor is how long a profile lasts, in seconds; a load of less is profiled to its end and beyond.
+const profileFor = 3
+
+// profiled has the node profile itself from now on, if that is wanted; the file bears the name of the load. What it gives waits
+// for the profile.
+func (s server) profiled(t *testing.T, load string) (wait func()) {
+	if *profiles == "" || s.node == nil {
+		return func() {}
+	}
+	done := make(chan error, 1)
+	go func() {
+		p, err := s.node.Get(fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileFor))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(*profiles, strings.NewReplacer(" ", "-", "/", "-").Replace(load)+".pprof"), p, 0o644)
+		}
+		done <- err
+	}()
+	return func() { must(t, <-done) }
+}
 
 // startPeer runs a program beside which baton is measured until the end of the test; without the program the test is skipped.
 func startPeer(t *testing.T, pkg, program string, args ...string) server {
@@ -45,7 +69,7 @@ func startPeer(t *testing.T, pkg, program string, args ...string) server {
 			t.Logf("%s said at last:\n%s", program, said.Bytes()[max(0, said.Len()-2000):])
 		}
 	})
-	return server{program, cmd.Process.Pid}
+	return server{program, cmd.Process.Pid, nil}
 }
 
 // processes are the server's process and its children.
@@ -85,19 +109,34 @@ func statFields(name string) []string {
 	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 }
 
-// memory is the server's share of resident memory in bytes; what its processes share counts once.
-func (s server) memory() int64 {
-	var sum int64
+// resident is memory in bytes: a process's own, and its share of what files it has mapped.
+type resident struct{ own, file int64 }
+
+func (r resident) all() int64 { return r.own + r.file }
+func (r resident) minus(other resident) resident {
+	return resident{r.own - other.own, r.file - other.file}
+}
+
+// memory is the server's share of resident memory; what its processes share counts once.
+func (s server) memory() resident {
+	var r resident
 	for _, pid := range s.processes() {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		for line := range strings.Lines(string(b)) {
-			if v, ok := strings.CutPrefix(line, "Pss:"); ok {
-				kb, _ := strconv.ParseInt(strings.Fields(v)[0], 10, 64)
-				sum += kb << 10
+			f := strings.Fields(line)
+			if len(f) < 2 {
+				continue
+			}
+			kb, _ := strconv.ParseInt(f[1], 10, 64)
+			switch f[0] {
+			case "Pss_Anon:", "Pss_Shmem:":
+				r.own += kb << 10
+			case "Pss_File:":
+				r.file += kb << 10
 			}
 		}
 	}
-	return sum
+	return r
 }
 
 // perSecond is how many of something there are for each second of processor time.

@@ -19,6 +19,8 @@ const (
 	registerUsers   = 2000
 	registerDevices = 5
 	registerRate    = 1000
+	crowdUsers      = 20_000
+	crowdTurns      = 5 // how often the saturating load registers each device
 )
 
 // register registers one device of a user, with a new Call-ID each time.
@@ -54,53 +56,115 @@ func paced(t *testing.T, count, rate int, do func(i int) error) int {
 	return int(failed.Load())
 }
 
-// registrations measures a registrar: all devices for the first time, and each once more.
-func registrations(t *testing.T, s server, at netip.AddrPort, live func() int64) {
+// target is a registrar under load.
+type target struct {
+	server
+	at   netip.AddrPort
+	heap func() int64 // live, in bytes; nil = not known
+}
+
+// rate measures a registrar at an even rate: all devices for the first time, and each once more.
+func (s target) rate(t *testing.T) {
 	t.Helper()
 	agents := make([]*agent, 40) // sockets; each speaks for 50 users
 	for i := range agents {
-		agents[i] = newAgent(t, "", node.IP(2+i%18), at, nil)
+		agents[i] = newAgent(t, "", node.IP(2+i%18), s.at, nil)
 	}
 	const count = registerUsers * registerDevices
-	one := func(i int) error {
-		user := i % registerUsers
-		a := agents[user%len(agents)]
-		return a.register(userName(user), i/registerUsers)
+	all := func() int {
+		return paced(t, count, registerRate, func(i int) error {
+			user := i % registerUsers
+			return agents[user%len(agents)].register(userName(user), i/registerUsers)
+		})
 	}
-	was, heap := s.memory(), live()
+	grown := s.grows(t, count)
 	for _, what := range []string{"new bindings", "refreshes"} {
-		cpu := s.cpu()
-		failed := paced(t, count, registerRate, one)
-		spent := s.cpu() - cpu
-		if failed > 0 {
-			note("%s: %d of %d registrations failed", s.name, failed, count)
-		}
-		if failed > 0 && s.name == "baton" {
-			t.Errorf("%s: %d of %d registrations failed", s.name, failed, count)
-		}
-		more(fmt.Sprintf("%s: registrations per CPU-second at %d/s, %s", s.name, registerRate, what), perSecond(count-failed, spent), "/s")
+		s.counted(t, fmt.Sprintf("at %d/s, %s", registerRate, what), count, all)
 	}
-	time.Sleep(45 * time.Second) // all transactions are over by then
-	heap = live() - heap
-	less(s.name+": resident memory per binding", float64(s.memory()-was)/count, "B")
-	if heap > 0 {
-		less(s.name+": live heap per binding", float64(heap)/count, "B")
+	grown()
+}
+
+// storm measures a registrar as fast as it can: all devices for the first time, and each some times more.
+func (s target) storm(t *testing.T) {
+	t.Helper()
+	const count = registerUsers * registerDevices
+	s.counted(t, fmt.Sprintf("with %d in flight, new bindings", inFlight), count, func() int {
+		return saturated(t, s.at, registerUsers, registerDevices, 1)
+	})
+	s.counted(t, fmt.Sprintf("with %d in flight, refreshes", inFlight), crowdTurns*count, func() int {
+		return saturated(t, s.at, registerUsers, registerDevices, crowdTurns)
+	})
+}
+
+// crowd measures what a registrar holds for many bindings.
+func (s target) crowd(t *testing.T) {
+	t.Helper()
+	grown := s.grows(t, crowdUsers*registerDevices)
+	s.counted(t, fmt.Sprintf("with %d in flight, %d new bindings", inFlight, crowdUsers*registerDevices), crowdUsers*registerDevices, func() int {
+		return saturated(t, s.at, crowdUsers, registerDevices, 1)
+	})
+	grown()
+}
+
+// grows notes the server's memory; what it gives records by how much it has grown for each of count bindings once all
+// transactions are over.
+func (s target) grows(t *testing.T, count int) (done func()) {
+	was, heap := s.memory(), int64(0)
+	if s.heap != nil {
+		heap = s.heap()
 	}
+	return func() {
+		time.Sleep(45 * time.Second)
+		resident := s.memory().minus(was)
+		name := fmt.Sprintf("%s: resident memory per binding of %d", s.name, count)
+		less(name, float64(resident.all())/float64(count), "B")
+		less(name+", its own", float64(resident.own)/float64(count), "B")
+		less(name+", of files", float64(resident.file)/float64(count), "B")
+		if s.heap != nil {
+			less(fmt.Sprintf("%s: live heap per binding of %d", s.name, count), float64(s.heap()-heap)/float64(count), "B")
+		}
+	}
+}
+
+// counted makes count registrations and records how many there were for each second of the server's processor time.
+func (s server) counted(t *testing.T, load string, count int, do func() (failed int)) float64 {
+	t.Helper()
+	cpu, start := s.cpu(), time.Now()
+	wait := s.profiled(t, "register "+load)
+	failed := do()
+	spent, took := s.cpu()-cpu, time.Since(start)
+	wait()
+	if failed > 0 {
+		note("%s: %d of %d registrations failed", s.name, failed, count)
+		if s.name == "baton" {
+			t.Errorf("%d of %d registrations failed", failed, count)
+		}
+	}
+	each := perSecond(count-failed, spent)
+	more(fmt.Sprintf("%s: registrations per CPU-second %s", s.name, load), each, "/s")
+	note("%s: registrations %s: %.0f per CPU-second, %.0f per second", s.name, load, each, float64(count-failed)/took.Seconds())
+	return each
 }
 
 func userName(i int) string { return fmt.Sprintf("u%d", i) }
 
-func TestRegisterRate(t *testing.T) {
+// batonTarget is a node that knows so many users.
+func batonTarget(t *testing.T, users int) target {
+	t.Helper()
 	n := node.Start(t, node.Options{Users: map[string]string{}})
-	for i := range registerUsers {
+	for i := range users {
 		must(t, n.Post("/api/v1/users", map[string]any{"name": userName(i), "password": node.Password(userName(i))}, nil))
 	}
-	registrations(t, of(n), n.UDP, func() int64 {
+	return target{of(n), n.UDP, func() int64 {
 		d, err := n.Debug()
 		must(t, err)
 		return int64(d.HeapBytes)
-	})
+	}}
 }
+
+func TestRegisterRate(t *testing.T)  { batonTarget(t, registerUsers).rate(t) }
+func TestRegisterStorm(t *testing.T) { batonTarget(t, registerUsers).storm(t) }
+func TestRegisterCrowd(t *testing.T) { batonTarget(t, crowdUsers).crowd(t) }
 
 // kamailioConf is a registrar in memory that knows the same passwords.
 const kamailioConf = `#!KAMAILIO
@@ -126,12 +190,18 @@ request_route {
 }
 `
 
-func TestRegisterRateOfKamailio(t *testing.T) {
+// kamailioTarget is Kamailio, whose users' passwords follow from their names.
+func kamailioTarget(t *testing.T) target {
+	t.Helper()
 	at := netip.AddrPortFrom(node.IP(1), 5058)
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "kamailio.cfg")
 	must(t, os.WriteFile(conf, fmt.Appendf(nil, kamailioConf, at), 0o600))
-	s := startPeer(t, "kamailio", "kamailio", "-f", conf, "-DD", "-m", "256", "-Y", dir, "-P", filepath.Join(dir, "pid"))
+	s := startPeer(t, "kamailio", "kamailio", "-f", conf, "-DD", "-m", "512", "-Y", dir, "-P", filepath.Join(dir, "pid"))
 	time.Sleep(2 * time.Second) // its workers start
-	registrations(t, s, at, func() int64 { return 0 })
+	return target{s, at, nil}
 }
+
+func TestRegisterRateOfKamailio(t *testing.T)  { kamailioTarget(t).rate(t) }
+func TestRegisterStormOfKamailio(t *testing.T) { kamailioTarget(t).storm(t) }
+func TestRegisterCrowdOfKamailio(t *testing.T) { kamailioTarget(t).crowd(t) }

@@ -28,7 +28,7 @@ func (a *agent) insist(user string, device int, until time.Time, busy *atomic.In
 		m.Add("Contact", fmt.Sprintf(`<sip:%s@%s;d=%d>;expires=3600;+sip.instance="<urn:uuid:00000000-0000-4000-8000-%012d>"`, user, a.at, device, device))
 		m.Add("User-Agent", "bench/1.0")
 		if challenge != "" {
-			m.Add("Authorization", credentials(challenge, user, m))
+			m.Add("Authorization", credentials(challenge, user, m.Method, m.URI))
 		}
 		res, err := x.repeated(m, until)
 		switch {

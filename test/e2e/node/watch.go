@@ -58,19 +58,25 @@ type Connections struct {
 // Debug asks the node for its inside.
 func (n *Node) Debug() (Debug, error) {
 	var d Debug
-	res, err := n.http.Get("http://node/api/v1/debug")
-	if err != nil {
-		return d, fmt.Errorf("ask the node for its inside: %w", err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET /api/v1/debug: %s: %s", res.Status, body)
-	}
+	body, err := n.Get("/api/v1/debug")
 	if err == nil {
 		err = json.Unmarshal(body, &d)
 	}
 	return d, err
+}
+
+// Get asks the control socket for a page.
+func (n *Node) Get(path string) ([]byte, error) {
+	res, err := n.http.Get("http://node" + path)
+	if err != nil {
+		return nil, fmt.Errorf("ask the node: %w", err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s: %s", path, res.Status, body)
+	}
+	return body, err
 }
 
 // Post sends JSON to the API over the control socket and reads the answer; a refusal is an error with its text.
