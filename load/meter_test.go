@@ -106,26 +106,34 @@ func await(t *testing.T, m *Meter, busy bool) {
 		if time.Since(begin) > time.Minute {
 			t.Fatalf("busy is not %v after a minute: %+v", busy, m.Load())
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 	t.Logf("busy is %v after %v: %+v", busy, time.Since(begin).Round(10*time.Millisecond), m.Load())
 }
 
-// TestRealProcessors has this process take all that it can of the processors, and then nothing.
+// TestRealProcessors has this process take more processor time than it may, and then have more to do than there are
+// processors for; and then nothing.
 func TestRealProcessors(t *testing.T) {
-	m := measured(t, Limits{CPU: 0.9})
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	for range 8 * runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for !stop.Load() {
+	for name, c := range map[string]struct {
+		limit float64
+		hands int
+	}{"time": {0.02, runtime.GOMAXPROCS(0)}, "waits": {1000, 8 * runtime.GOMAXPROCS(0)}} {
+		t.Run(name, func(t *testing.T) {
+			m := measured(t, Limits{CPU: c.limit})
+			var stop atomic.Bool
+			var wg sync.WaitGroup
+			for range c.hands {
+				wg.Go(func() {
+					for !stop.Load() {
+					}
+				})
 			}
+			await(t, m, true)
+			stop.Store(true)
+			wg.Wait()
+			await(t, m, false)
 		})
 	}
-	await(t, m, true)
-	stop.Store(true)
-	wg.Wait()
-	await(t, m, false)
 }
 
 // TestRealMemory has this process hold more than its limit, and then give it back.

@@ -119,14 +119,16 @@ func TestProvenIsForgotten(t *testing.T) {
 func TestProvenKeepsItsDebt(t *testing.T) {
 	p, r := newProven(time.Minute), perSecond(1)
 	p.learn(1, 0)
+	now := 60*second - 1
 	for range 10 {
-		p.take(1, r, 0)
+		p.take(1, r, now)
 	}
-	for _, now := range []int64{0, second / 2} {
+	for range 2 { // the second time it is of the earlier generation
 		p.learn(1, now)
 		if _, ok := p.take(1, r, now); ok {
-			t.Error("learning gives tokens")
+			t.Errorf("learning gives tokens at %v", time.Duration(now))
 		}
+		now++
 	}
 }
 

@@ -60,6 +60,15 @@ func TestGuessingIsHeldUp(t *testing.T) {
 	if got := a.Traffic(); got.Failed != 10 || got.Unread != 22 {
 		t.Errorf("%d failed and %d unread, want 10 and 22", got.Failed, got.Unread)
 	}
+	for range 15 { // from a port each, until those are held up, too
+		dial(t, "udp", "127.0.0.9", at).attempt("alice", "no")
+	}
+	if r := dial(t, "udp", "127.0.0.9", at).attempt("alice", "pw"); r.code != 401 {
+		t.Errorf("the sixteenth port of a guesser gets %d", r.code)
+	}
+	if r := owner.attempt("alice", "pw"); r.code != 200 {
+		t.Errorf("the owner's phone gets %d", r.code)
+	}
 	if lines := strings.Count(log.String(), "somebody guesses passwords"); lines != 1 {
 		t.Errorf("told %d times:\n%s", lines, log.String())
 	}
@@ -120,6 +129,9 @@ func TestForgedFailures(t *testing.T) {
 				tried(l.guesses, guessed("192.0.2.1", port+1), "alice", false)
 				tried(l.guesses, guessed("192.0.2.1", port+1), fmt.Sprint("u", port), false)
 			}
+		}
+		for port := 7000; port < 7010; port++ {
+			tried(l.guesses, guessed("192.0.2.1", port), "alice", false)
 		}
 		forge()
 		if !l.guesses.counts(guessed("192.0.2.1", 5060), "alice", true) {

@@ -183,6 +183,7 @@ func (a *Agent) admits(data []byte, f Flow) bool {
 
 // turnAway reads a message beyond the limit, and refuses it unless it belongs to something that goes on.
 func (a *Agent) turnAway(data []byte, f Flow, why excess) {
+	defer a.survive()
 	m, _ := parse(data, f)
 	r, ok := m.(*Request)
 	if !ok {
