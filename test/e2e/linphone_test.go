@@ -48,11 +48,11 @@ firewall_policy=0
 // startLinphone runs one for a user over UDP; it plays a tone of hz and answers by itself. settings are lines of its [sip].
 func (w *world) startLinphone(user string, hz float64, settings ...string) *linphone {
 	w.t.Helper()
-	return w.startLinphoneAt(user, hz, w.UDP)
+	return w.startLinphoneAt(user, hz, w.UDP, settings...)
 }
 
 // startLinphoneAt runs one that finds the node at an address.
-func (w *world) startLinphoneAt(user string, hz float64, server netip.AddrPort) *linphone {
+func (w *world) startLinphoneAt(user string, hz float64, server netip.AddrPort, settings ...string) *linphone {
 	w.t.Helper()
 	program := need(w.t, "linphonec", "linphone-cli")
 	lastLinphone += 20
