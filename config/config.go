@@ -45,7 +45,7 @@ type Connections struct {
 }
 
 // Limits bounds what a node takes from others before it refuses or drops it. Rates are requests a second, ten seconds'
-// worth at once, 0 = no limit; a source is an IPv4 address or an IPv6 /64.
+// worth at once (two of Strangers), 0 = no limit; a source is an IPv4 address or an IPv6 /64.
 type Limits struct {
 	Stranger  int `yaml:"stranger"`  // 100: of a source that nobody has logged in from
 	Strangers int `yaml:"strangers"` // 2000: of all such sources together; REGISTERs and the rest each

@@ -91,6 +91,7 @@ func newLimits(c config.Limits, busy func() bool) *limits {
 		calls: perSecond(c.Calls), strangers: perSecond(c.Strangers), busy: busy, sources: newTable(sourcesHeld),
 		users: newTable(usersHeld), proven: newProven(provenFor),
 	}
+	l.strangers.burst = 2 * int64(time.Second) // what matters sends again, and audio is not to wait for the rest
 	l.guesses = newGuesses(l)
 	return l
 }
