@@ -32,15 +32,8 @@ func newZone(t *testing.T, lines ...string) *zone {
 		}
 		z.records = append(z.records, rr)
 	}
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := onePort(t)
 	z.at = udp.LocalAddr().String()
-	tcp, err := net.Listen("tcp", z.at)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, s := range []*dns.Server{{PacketConn: udp, Handler: z}, {Listener: tcp, Handler: z}} {
 		up := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(up) }
@@ -49,6 +42,23 @@ func newZone(t *testing.T, lines ...string) *zone {
 		t.Cleanup(func() { _ = s.Shutdown() })
 	}
 	return z
+}
+
+// onePort opens a port of loopback that is free over UDP and TCP.
+func onePort(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tcp, err := net.Listen("tcp", udp.LocalAddr().String()); err == nil {
+			return udp, tcp
+		}
+		_ = udp.Close()
+	}
+	t.Fatal("no port is free over both")
+	return nil, nil
 }
 
 // ServeDNS answers as an authoritative server does: records, a CNAME, nothing, or that the name is not there.
