@@ -79,10 +79,7 @@ func (u *torturer) whole() ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	size := 0
-	if i := bytes.Index(head, []byte("\r\nContent-Length: ")); i >= 0 {
-		fmt.Sscanf(string(head[i+2:]), "Content-Length: %d", &size)
-	}
+	size, _ := strconv.Atoi(valueOf(append(head[:len(head):len(head)], "\r\n"...), "Content-Length"))
 	end := len(head) + 4 + size
 	if len(u.rest) < end {
 		return nil, false
@@ -118,7 +115,7 @@ func (u *torturer) answered(want int) []int {
 		case err != nil:
 			u.t.Errorf("%s: after %v: %v", u.Name, codes, err)
 			return codes
-		case bytes.Contains(b, []byte("Call-ID: "+probeID)):
+		case valueOf(b, "Call-ID") == probeID:
 			alive = true
 		default:
 			codes = append(codes, statusOf(b))
@@ -223,9 +220,13 @@ func (u *torturer) user() []byte {
 	}
 }
 
-// valueOf is the first header of that name in the spelling that baton has.
+// valueOf is the first header of that name as baton spells it: in full, or short where a stranger is answered.
 func valueOf(b []byte, name string) string {
-	_, rest, _ := strings.Cut(string(b), "\r\n"+name+": ")
+	short := map[string]string{"Via": "v", "From": "f", "To": "t", "Call-ID": "i", "Content-Length": "l"}[name]
+	_, rest, ok := strings.Cut(string(b), "\r\n"+name+": ")
+	if !ok {
+		_, rest, _ = strings.Cut(string(b), "\r\n"+short+": ")
+	}
 	v, _, _ := strings.Cut(rest, "\r\n")
 	return v
 }
@@ -255,7 +256,7 @@ func newTorture(t *testing.T) (*live, []torture.Case) {
 	for i, login := range torture.Logins() {
 		users[login] = strconv.Itoa(201 + i)
 	}
-	return newLive(newWorld(t, node.Options{Config: "domain: example.com\ncall:\n  announce: false\n", Users: users})), cases
+	return newLive(newWorld(t, node.Options{Config: "domain: example.com\ncall:\n  announce: false\n" + unlimited, Users: users})), cases
 }
 
 // TestTorture sends every message of RFC 4475 and RFC 5118 to a node with live calls, over UDP and TCP, as somebody whom nobody knows

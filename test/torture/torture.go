@@ -106,8 +106,8 @@ var served = map[string]struct {
 	"mpart01": {"fluffy", "", []int{200, 202, 404, 405, 415}}, "baddate": {"caller", "", []int{480}}, "regaut01": {"j.user", "", []int{200}},
 	"zeromf": {"caller", "", []int{200}}, "cparam01": {"watson", "", []int{200}}, "cparam02": {"watson", "", []int{200}},
 	"regescrt": {"user", "", []int{200}}, "ipv6-good": {"user", "", []int{200}}, "port-ambiguous": {"user", "", []int{200}},
-	"port-unambiguous": {"user", "", []int{200}}, "via-received-param-no-delim": {"user", "", []int{200}},
-	"ipv6-correct-abnf-2-colons": {"user", "", []int{200}}, "ipv6-in-sdp": {"user", "", []int{404}}, "mult-ip-in-sdp": {"user", "", []int{404}},
+	"port-unambiguous": {"user", "", []int{200}}, "via-received-param-no-delim": {"user", "", []int{404}}, // an address that is none of ours
+	"ipv6-correct-abnf-2-colons": {"user", "", []int{404}}, "ipv6-in-sdp": {"user", "", []int{404}}, "mult-ip-in-sdp": {"user", "", []int{404}},
 	"ipv4-mapped-ipv6": {"user", "", []int{404, 480}}, "5118-ipv4-mapped-ipv6-clfixed": {"user", "", []int{404, 480}},
 	"5118-ipv6-in-sdp-clfixed": {"user", "", []int{404}}, "5118-mult-ip-in-sdp-clfixed": {"user", "", []int{404}},
 }
