@@ -3,17 +3,18 @@ package sip
 import (
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"hash"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -46,6 +47,7 @@ type authenticator struct {
 	credentials Credentials
 	nonces      NonceStore
 	guesses     *guesses
+	macs        sync.Pool // of *keyed
 }
 
 // verdict is what came of verifying a request: a user, or the challenge to send.
@@ -94,7 +96,7 @@ func (a *authenticator) lookup(login string) (Secret, bool) {
 			return s, true
 		}
 	}
-	return Secret{User: login, MD5: hex.EncodeToString(nobody[:16]), SHA256: hex.EncodeToString(nobody)}, false
+	return Secret{User: login, MD5: hex.EncodeToString(nobody[:16]), SHA256: hex.EncodeToString(nobody[:])}, false
 }
 
 // find takes the credentials for our realm out of the Authorization headers. Other schemes, realms and algorithms
@@ -111,14 +113,16 @@ func (a *authenticator) find(r *Request) (credential, bool) {
 // matches computes the response. The digest URI need not be the Request-URI byte for byte: phones put another host
 // there, or none's user; but it must not name another user.
 func (a *authenticator) matches(c credential, r *Request, s Secret) bool {
-	h, ha1 := md5.New(), s.MD5
+	hash, ha1 := hashMD5, s.MD5
 	if c.sha256 {
-		h, ha1 = sha256.New(), s.SHA256
+		hash, ha1 = hashSHA256, s.SHA256
 	}
-	ha2 := digest(h, r.method, c.uri)
-	want := digest(h, ha1, c.nonce, ha2)
+	ha2 := digest(hash, r.method, c.uri)
+	want := ""
 	if c.qop != "" {
-		want = digest(h, ha1, c.nonce, c.nc, c.cnonce, c.qop, ha2)
+		want = digest(hash, ha1, c.nonce, c.nc, c.cnonce, c.qop, ha2)
+	} else {
+		want = digest(hash, ha1, c.nonce, ha2)
 	}
 	same := subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(c.response))) == 1
 	u, err := ParseURI(c.uri)
@@ -126,16 +130,31 @@ func (a *authenticator) matches(c credential, r *Request, s Secret) bool {
 	return same && ha1 != "" && !elsewhere
 }
 
-func digest(h hash.Hash, parts ...string) string {
-	h.Reset()
-	h.Write([]byte(strings.Join(parts, ":")))
-	return hex.EncodeToString(h.Sum(nil))
+// digest is the hash of parts with colons between them, in hex.
+func digest(hash func(dst, text []byte) []byte, parts ...string) string {
+	text := make([]byte, 0, 256)
+	for i, p := range parts {
+		if i > 0 {
+			text = append(text, ':')
+		}
+		text = append(text, p...)
+	}
+	return string(hash(text[:0], text))
+}
+
+func hashMD5(dst, text []byte) []byte {
+	sum := md5.Sum(text)
+	return hex.AppendEncode(dst, sum[:])
+}
+
+func hashSHA256(dst, text []byte) []byte {
+	sum := sha256.Sum256(text)
+	return hex.AppendEncode(dst, sum[:])
 }
 
 // challenge is the one 401. Unknown user and wrong password get the same.
 func (a *authenticator) challenge(r *Request, stale bool) Reply {
-	v := fmt.Sprintf(`Digest realm=%s, nonce="%s", algorithm=MD5, qop="auth"`, quote(a.realm),
-		a.nonce(r.flow.Remote.Addr(), time.Now()))
+	v := "Digest realm=" + quote(a.realm) + `, nonce="` + a.nonce(r.flow.Remote.Addr(), time.Now()) + `", algorithm=MD5, qop="auth"`
 	if stale {
 		v += ", stale=true"
 	}
@@ -150,14 +169,18 @@ const (
 )
 
 func (a *authenticator) nonce(ip netip.Addr, now time.Time) string {
-	var b [nonceHead]byte
+	var b [nonceHead + nonceMAC]byte
 	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli()))
-	copy(b[8:], randomBytes(4))
-	return base64.RawURLEncoding.EncodeToString(append(b[:], a.nonceMAC(b[:], ip)...))
+	_, _ = rand.Read(b[8:nonceHead]) // it never fails
+	mac := a.nonceMAC(b[:nonceHead], ip)
+	copy(b[nonceHead:], mac[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-func (a *authenticator) nonceMAC(head []byte, ip netip.Addr) []byte {
-	return a.mac("nonce", string(head), ip.String())[:nonceMAC]
+func (a *authenticator) nonceMAC(head []byte, ip netip.Addr) [nonceMAC]byte {
+	var text [64]byte
+	sum := a.mac("nonce", string(head), string(ip.AppendTo(text[:0])))
+	return [nonceMAC]byte(sum[:nonceMAC])
 }
 
 // fresh reports whether a nonce is ours, this address's and not too old.
@@ -166,26 +189,39 @@ func (a *authenticator) fresh(nonce string, ip netip.Addr, now time.Time) bool {
 	if err != nil || len(b) != nonceHead+nonceMAC {
 		return false
 	}
-	if !hmac.Equal(b[nonceHead:], a.nonceMAC(b[:nonceHead], ip)) {
+	if mac := a.nonceMAC(b[:nonceHead], ip); !hmac.Equal(b[nonceHead:], mac[:]) {
 		return false
 	}
 	age := now.Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(b[:8]))))
 	return age < nonceLife && age > -nonceLife
 }
 
-func (a *authenticator) mac(parts ...string) []byte {
-	m := hmac.New(sha256.New, a.secret)
-	for _, p := range parts {
-		var n [4]byte
-		binary.BigEndian.PutUint32(n[:], uint32(len(p)))
-		m.Write(n[:])
-		m.Write([]byte(p))
+// keyed is a MAC with the agent's secret, and room for what it is of. Making one takes longer than using it.
+type keyed struct {
+	hash.Hash
+	text []byte
+}
+
+// mac is the MAC of parts, each with its length before it.
+func (a *authenticator) mac(parts ...string) (sum [sha256.Size]byte) {
+	m, _ := a.macs.Get().(*keyed)
+	if m == nil {
+		m = &keyed{Hash: hmac.New(sha256.New, a.secret)}
 	}
-	return m.Sum(nil)
+	defer a.macs.Put(m)
+	m.text = m.text[:0]
+	for _, p := range parts {
+		m.text = append(binary.BigEndian.AppendUint32(m.text, uint32(len(p))), p...)
+	}
+	m.Reset()
+	m.Write(m.text)
+	m.Sum(sum[:0])
+	return sum
 }
 
 // statelessTag is the To-tag of an answer that nothing is kept of: the same for every repeat of the request
 // (RFC 3261 §8.2.7).
 func (a *authenticator) statelessTag(r *Request) string {
-	return hex.EncodeToString(a.mac("tag", r.callID, r.FromTag(), r.via.branch(), strconv.Itoa(int(r.cseq)))[:8])
+	sum := a.mac("tag", r.callID, r.FromTag(), r.via.branch(), strconv.Itoa(int(r.cseq)))
+	return hex.EncodeToString(sum[:8])
 }

@@ -1,8 +1,10 @@
 package sip
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 var benchInvite = []byte(msg{method: "INVITE", headers: []string{
@@ -60,4 +62,42 @@ func BenchmarkStranger(b *testing.B) {
 		r = m.(*Request)
 		a.shard(r.callID).request(r)
 	}
+}
+
+// BenchmarkRegister is a registration: two datagrams in, a challenge and a 200 out, through a real socket.
+func BenchmarkRegister(b *testing.B) {
+	a := start(b, handle("REGISTER", func(x *Exchange) {
+		_ = x.Respond(Reply{Code: 200, Headers: []Header{{"Contact", x.Header("Contact")}, {"Date", "Thu, 26 Nov 2026 10:00:00 GMT"}}})
+	}))
+	w := dial(b, "udp", "", a.Addrs()["udp"])
+	local, _ := addrOf(w)
+	flow := Flow{Transport: "udp", Local: a.Addrs()["udp"], Remote: local}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		a.receive([]byte(registration(i, 1, "")), flow)
+		answer, err := w.read(time.Second)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, nonce, _ := strings.Cut(string(answer), `nonce="`)
+		nonce, _, _ = strings.Cut(nonce, `"`)
+		a.receive([]byte(registration(i, 2, nonce)), flow)
+		if answer, err = w.read(time.Second); err != nil || !strings.HasPrefix(string(answer), "SIP/2.0 200") {
+			b.Fatalf("%v %s", err, answer)
+		}
+	}
+}
+
+// registration is a REGISTER as phones send it.
+func registration(i, seq int, nonce string) string {
+	m := fmt.Sprintf("REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bK%032d-%d;rport\r\nMax-Forwards: 70\r\n"+
+		"From: <sip:alice@example.com>;tag=%08d\r\nTo: <sip:alice@example.com>\r\nCall-ID: %d@192.0.2.7\r\nCSeq: %d REGISTER\r\n"+
+		"Contact: <sip:alice@192.0.2.7:5060;d=1>;expires=3600;+sip.instance=\"<urn:uuid:00000000-0000-4000-8000-000000000001>\"\r\n"+
+		"Expires: 3600\r\nUser-Agent: bench/1.0\r\n", i, seq, i, i, seq)
+	if nonce != "" {
+		ha1, ha2 := md5hex("alice:"+testRealm+":pw"), md5hex("REGISTER:sip:example.com")
+		m += fmt.Sprintf("Authorization: Digest username=\"alice\", realm=\"%s\", nonce=\"%s\", uri=\"sip:example.com\", response=\"%s\", algorithm=MD5, qop=auth, nc=00000001, cnonce=\"c0ffee\"\r\n",
+			testRealm, nonce, md5hex(ha1+":"+nonce+":00000001:c0ffee:auth:"+ha2))
+	}
+	return m + "Content-Length: 0\r\n\r\n"
 }

@@ -30,8 +30,14 @@ type writer struct {
 	short bool // compact names, and nothing that can be done without
 }
 
-func (w *writer) start(format string, args ...any) {
-	fmt.Fprintf(w, format, args...)
+// start writes the start line, of words with spaces between them.
+func (w *writer) start(words ...string) {
+	for i, word := range words {
+		if i > 0 {
+			w.WriteByte(' ')
+		}
+		w.WriteString(word)
+	}
 	w.WriteString("\r\n")
 }
 
@@ -57,7 +63,7 @@ func (w *writer) line(name, value string) {
 // extra writes the caller's headers, less those that are the agent's.
 func (w *writer) extra(headers []Header) {
 	for _, h := range headers {
-		if isToken(h.Name) && !contains(owned, spelling(h.Name)) {
+		if isToken(h.Name) && !fields[spelling(h.Name)].owned {
 			w.line(h.Name, h.Value)
 		}
 	}
@@ -74,6 +80,12 @@ func (w *writer) finish(b Body) []byte {
 	return w.Bytes()
 }
 
+// replyRoom is about what an answer says beyond what it repeats of its request, and usualRoom what it repeats at most, as a rule.
+const (
+	replyRoom = 256
+	usualRoom = 1 << 10
+)
+
 // reply builds the answer to a request. contact is "" where none belongs.
 func (a *Agent) reply(r *Request, toTag string, rep Reply) []byte {
 	return a.writeReply(&writer{}, r, toTag, rep)
@@ -85,11 +97,12 @@ func (a *Agent) shortReply(r *Request, toTag string, rep Reply) []byte {
 }
 
 func (a *Agent) writeReply(w *writer, r *Request, toTag string, rep Reply) []byte {
+	w.Grow(replyRoom + min(r.length, usualRoom) + len(rep.Body.Data))
 	reason := rep.Reason
 	if reason == "" {
 		reason = StatusText(rep.Code)
 	}
-	w.start("SIP/2.0 %d %s", rep.Code, printable(reason))
+	w.start("SIP/2.0", strconv.Itoa(rep.Code), printable(reason))
 	for i, v := range values(r.headers, "Via") {
 		if i == 0 && r.via.host != "" {
 			v = r.via.seenFrom(r.flow.Remote).String()
@@ -246,7 +259,7 @@ func (a *Agent) whole(d *draft) []byte {
 // frame writes what a request shares with its CANCEL and ACK.
 func (a *Agent) frame(w *writer, d *draft, method, toTag string) {
 	g := d.out.Dialog
-	w.start("%s %s SIP/2.0", method, d.uri)
+	w.start(method, d.uri, "SIP/2.0")
 	w.line("Via", d.via)
 	if method == "CANCEL" || method == "ACK" || header(d.out.Headers, "Max-Forwards") == "" {
 		w.line("Max-Forwards", "70")

@@ -23,19 +23,40 @@ func parseCredential(v string) (credential, error) {
 	}
 	c := credential{count: 1}
 	algorithm := ""
-	fields := map[string]*string{
-		"username": &c.username, "realm": &c.realm, "nonce": &c.nonce, "uri": &c.uri, "response": &c.response,
-		"cnonce": &c.cnonce, "nc": &c.nc, "qop": &c.qop, "algorithm": &algorithm,
-	}
-	for _, one := range splitList(rest) {
+	for rest, more := rest, true; more; {
+		var one string
+		one, rest, more = cutList(rest)
 		name, value, _ := strings.Cut(one, "=")
-		name = strings.ToLower(trim(name))
-		if p := fields[name]; p != nil {
+		if p := c.field(trim(name), &algorithm); p != nil && *p == "" { // the first counts
 			*p = unquote(trim(value))
-			delete(fields, name) // the first counts, a second is unknown
 		}
 	}
 	return c, c.check(algorithm)
+}
+
+// field is where the value of a parameter belongs, nil if nowhere.
+func (c *credential) field(name string, algorithm *string) *string {
+	switch strings.ToLower(name) {
+	case "username":
+		return &c.username
+	case "realm":
+		return &c.realm
+	case "nonce":
+		return &c.nonce
+	case "uri":
+		return &c.uri
+	case "response":
+		return &c.response
+	case "cnonce":
+		return &c.cnonce
+	case "nc":
+		return &c.nc
+	case "qop":
+		return &c.qop
+	case "algorithm":
+		return algorithm
+	}
+	return nil
 }
 
 func (c *credential) check(algorithm string) error {

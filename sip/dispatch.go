@@ -24,9 +24,11 @@ type shard struct {
 	// guarded by mu, which is taken last and never held while a message is built or sent
 	mu      sync.Mutex
 	servers map[string]*serverTx
-	merged  map[mergeKey]*serverTx // INVITEs outside dialogs, to see one that came by two ways
-	acks    map[ackKey]*serverTx   // INVITEs whose 2xx waits for its ACK
-	early   map[ackKey]*serverTx   // INVITEs with provisional answers that want a PRACK
+	open    map[*serverTx]time.Time // those of other requests than INVITE that have no final answer yet, and since when
+	answers answered                // of those that have
+	merged  map[mergeKey]*serverTx  // INVITEs outside dialogs, to see one that came by two ways
+	acks    map[ackKey]*serverTx    // INVITEs whose 2xx waits for its ACK
+	early   map[ackKey]*serverTx    // INVITEs with provisional answers that want a PRACK
 	clients map[clientKey]receiver
 	invites map[inviteKey]*inviteTx // INVITEs of ours, for Ack to find
 	dialogs map[DialogID]*attached
@@ -52,7 +54,7 @@ func newShards(a *Agent) []*shard {
 	for i := range all {
 		all[i] = &shard{
 			agent:   a,
-			servers: make(map[string]*serverTx), merged: make(map[mergeKey]*serverTx),
+			servers: make(map[string]*serverTx), open: make(map[*serverTx]time.Time), merged: make(map[mergeKey]*serverTx),
 			acks: make(map[ackKey]*serverTx), early: make(map[ackKey]*serverTx), clients: make(map[clientKey]receiver),
 			invites: make(map[inviteKey]*inviteTx), dialogs: make(map[DialogID]*attached),
 		}
@@ -194,10 +196,26 @@ func (s *shard) expire(now time.Time) {
 	if len(s.expires) == 0 {
 		s.expires = nil // lets the array go
 	}
+	left := s.overdue(now)
 	s.mu.Unlock()
 	for _, e := range due {
 		s.agent.guard(e.fn)
 	}
+	for _, tx := range left {
+		tx.abandon()
+	}
+}
+
+// overdue drops the answers that nobody asks for again, and finds the transactions that their handlers have left without one. mu is held.
+func (s *shard) overdue(now time.Time) (left []*serverTx) {
+	before := now.Add(-s.agent.timing.life())
+	s.answers.expire(before)
+	for tx, since := range s.open {
+		if since.Before(before) {
+			left = append(left, tx)
+		}
+	}
+	return left
 }
 
 // stopTimers stops what would otherwise still be repeated after the end.

@@ -9,7 +9,7 @@ import (
 // The server transactions (RFC 3261 §17.2, RFC 6026 §7.1):
 //
 //	INVITE                                           others
-//	proceeding ──2xx──▶ accepted ──64·T1──▶ ended    proceeding ──final──▶ completed ──64·T1──▶ ended
+//	proceeding ──2xx──▶ accepted ──64·T1──▶ ended    proceeding ──final──▶ ended (its answer stays for 64·T1)
 //	   │ 3xx–6xx            (2xx repeated until ACK)
 //	   └──▶ completed ──ACK──▶ confirmed ──T4──▶ ended
 //	          │ 64·T1 without ACK
@@ -24,7 +24,8 @@ const (
 	ended
 )
 
-// serverTx is one server transaction. After its final answer it keeps nothing but that, serialised.
+// serverTx is one server transaction. After its final answer it keeps nothing but that, serialised; that of another request than
+// INVITE is at its end then.
 type serverTx struct {
 	// set once
 	shard *shard
@@ -72,13 +73,13 @@ func (s *shard) begin(r *Request) *Exchange {
 		tx.tag = random(10)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.servers[tx.key] = tx
 	if tx.inv && r.ToTag() == "" {
 		s.merged[tx.merge] = tx
 	}
-	s.mu.Unlock()
 	if !tx.inv {
-		s.later(tx.abandon)
+		s.open[tx] = time.Now()
 	}
 	return &Exchange{r, tx}
 }
@@ -118,14 +119,15 @@ func (tx *serverTx) respond(rep Reply) error {
 	return a.send(tx.flow, data)
 }
 
-// completeOther is Timer J: 64·T1 for repeats of the request, none where nothing is lost.
+// completeOther is Timer J: 64·T1 for repeats of the request, none where nothing is lost. The answer stays that long, the
+// transaction does not.
 func (tx *serverTx) completeOther() {
-	tx.state, tx.request = completed, nil
-	if tx.flow.reliable() {
-		tx.finish()
-		return
+	if s := tx.shard; !tx.flow.reliable() {
+		s.mu.Lock()
+		s.answers.keep(tx.key, tx.last, time.Now())
+		s.mu.Unlock()
 	}
-	tx.shard.later(tx.end)
+	tx.finish()
 }
 
 // accept has the 2xx repeated until the ACK comes, on every transport (RFC 3261 §13.3.1.4).
@@ -290,6 +292,7 @@ func (tx *serverTx) finish() {
 	s := tx.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.open, tx)
 	if s.servers[tx.key] == tx {
 		delete(s.servers, tx.key)
 	}

@@ -83,6 +83,25 @@ func built(t *testing.T, raw []byte) {
 	}
 }
 
+// FuzzSplit: what is cut without the parser is what the parser makes of it.
+func FuzzSplit(f *testing.F) {
+	seeds(f)
+	f.Add([]byte(registration(1, 2, "nonce")))
+	f.Add([]byte("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nt:\tx\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		headers, end, plain := split(data)
+		if !plain {
+			return
+		}
+		var m message
+		_, rest, _ := bytes.Cut(data, []byte("\r\n"))
+		n, err := m.readOddHeaders(data, rest)
+		if err != nil || n != end || !slices.Equal(m.headers, headers) {
+			t.Errorf("%q\nsplit:  %q, body at %d\nparser: %q, body at %d, %v", data, headers, end, m.headers, n, err)
+		}
+	})
+}
+
 // FuzzParseURI: what is accepted means the same after it was written and read again.
 func FuzzParseURI(f *testing.F) {
 	for _, s := range []string{"sip:a@h", "sips:%00@[::1]:5061;x=%41?h=v", "tel:+1-2;ext=3", "sip:a;b?c@h"} {

@@ -17,8 +17,8 @@ var compact = map[string]string{
 
 // known holds the spelling of the headers this package reads itself, by lower-case name.
 var known = spellings("Accept", "Allow", "Authorization", "CSeq", "Content-Disposition", "Max-Forwards", "Path",
-	"Proxy-Require", "RAck", "RSeq", "Reason", "Record-Route", "Replaces", "Require", "Route", "Timestamp", "Unsupported",
-	"User-Agent", "WWW-Authenticate", "Expires", "Min-Expires", "Min-SE", "Service-Route", "Accept-Encoding",
+	"Proxy-Authorization", "Proxy-Require", "RAck", "RSeq", "Reason", "Record-Route", "Replaces", "Require", "Route", "Timestamp", "Unsupported",
+	"Server", "User-Agent", "WWW-Authenticate", "Expires", "Min-Expires", "Min-SE", "Service-Route", "Accept-Encoding",
 	"P-Asserted-Identity", "P-Preferred-Identity")
 
 func spellings(names ...string) map[string]string {
@@ -48,14 +48,15 @@ var lists = []string{
 // field is what there is to know of a header by its name.
 type field struct {
 	list   bool
-	single int // its place in single, from 1
+	single int  // its place in single, from 1
+	owned  bool // only the agent writes it
 }
 
 // fields holds the names of known, in their one spelling. The parser has brought those of a message into it.
 var fields = func() map[string]field {
 	m := make(map[string]field)
 	for _, name := range known {
-		m[name] = field{list: slices.Contains(lists, name), single: slices.Index(single, name) + 1}
+		m[name] = field{list: slices.Contains(lists, name), single: slices.Index(single, name) + 1, owned: slices.Contains(owned, name)}
 	}
 	return m
 }()

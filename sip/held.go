@@ -5,7 +5,7 @@ func (a *Agent) Transactions() int {
 	n := 0
 	for _, s := range a.shards {
 		s.mu.Lock()
-		n += len(s.servers) + len(s.acks) + len(s.clients) + len(s.invites)
+		n += len(s.servers) + s.answers.count() + len(s.acks) + len(s.clients) + len(s.invites)
 		s.mu.Unlock()
 	}
 	return n

@@ -1,18 +1,20 @@
 package sip
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 )
 
 // nonceWindows is the NonceStore of one node: per nonce the highest count and which of the 63 below it were used. Two
-// generations of nonces are kept; the older one goes when the younger is as old as a nonce can get.
+// generations of nonces are kept; the older one goes when the younger is as old as a nonce can get. A nonce is known by its hash,
+// under a seed that nobody else knows, so that the maps hold no pointer: every registration has a nonce of its own.
 type nonceWindows struct {
 	mu      sync.Mutex
 	life    time.Duration
 	turned  time.Time
-	now     map[string]*window
-	earlier map[string]*window
+	now     map[uint64]window
+	earlier map[uint64]window
 }
 
 type window struct {
@@ -21,7 +23,7 @@ type window struct {
 }
 
 func newNonceWindows(life time.Duration) *nonceWindows {
-	return &nonceWindows{life: 2 * life, turned: time.Now(), now: make(map[string]*window)}
+	return &nonceWindows{life: 2 * life, turned: time.Now(), now: make(map[uint64]window)}
 }
 
 // Use reports whether nc is new for nonce, and marks it used.
@@ -29,14 +31,14 @@ func (n *nonceWindows) Use(nonce string, nc uint32) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.turn()
-	w := n.now[nonce]
-	if w == nil {
-		if w = n.earlier[nonce]; w == nil {
-			w = &window{}
-		}
-		n.now[nonce] = w
+	key := maphash.String(seed, nonce)
+	w, known := n.now[key]
+	if !known {
+		w = n.earlier[key]
 	}
-	return w.use(nc)
+	fresh := w.use(nc)
+	n.now[key] = w
+	return fresh
 }
 
 func (n *nonceWindows) turn() {
@@ -45,7 +47,7 @@ func (n *nonceWindows) turn() {
 		if since >= 2*n.life {
 			n.earlier = nil
 		}
-		n.now, n.turned = make(map[string]*window), time.Now()
+		n.now, n.turned = make(map[uint64]window), time.Now()
 	}
 }
 

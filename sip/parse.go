@@ -80,6 +80,16 @@ func parse(data []byte, flow Flow) (any, error) {
 // readHeaders reads the header fields, and returns where the body begins. When the start line is past sipgo, another
 // is put in its place: the fields may be good enough to refuse the request by.
 func (m *message) readHeaders(data, rest []byte) (int, error) {
+	headers, n, plain := split(data)
+	if plain {
+		m.headers = headers
+		return n, nil
+	}
+	return m.readOddHeaders(data, rest)
+}
+
+// readOddHeaders is readHeaders for what is not written plainly.
+func (m *message) readOddHeaders(data, rest []byte) (int, error) {
 	head, n, err := parser.ParseHeaders(data, false)
 	if head == nil {
 		const standIn = "OPTIONS sip:a SIP/2.0\r\n"
@@ -140,6 +150,7 @@ func (m *message) checkHeaders() error {
 func hasControl(s string) bool {
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
+		case c >= ' ' && c != '\\' && c != 0x7f:
 		case c == '\r' || c == '\n':
 			return true
 		case c == '\\' && i+1 < len(s) && s[i+1] != '\r' && s[i+1] != '\n':

@@ -18,11 +18,16 @@ var dialogOnly = []string{"BYE", "INFO", "UPDATE", "PRACK"}
 // serverKey identifies a server transaction (RFC 3261 §17.2.3): by branch, sent-by and method where the branch has
 // the magic cookie, else by RFC 2543's fields. The source address is part of it: nobody else cancels.
 func serverKey(r *Request, method string) string {
-	b := r.via.branch()
-	if len(b) <= len(magic) || b[:len(magic)] != magic {
-		b += "|" + r.callID + "|" + strconv.FormatUint(uint64(r.cseq), 10) + "|" + r.FromTag()
+	var space [192]byte
+	b := append(space[:0], r.via.branch()...)
+	if len(b) <= len(magic) || string(b[:len(magic)]) != magic {
+		b = append(append(append(b, '|'), r.callID...), '|')
+		b = append(append(strconv.AppendUint(b, uint64(r.cseq), 10), '|'), r.FromTag()...)
 	}
-	return b + "|" + hostPort(r.via.host, r.via.port) + "|" + r.flow.Remote.Addr().String() + "|" + method
+	b = append(append(b, '|'), r.via.host...)
+	b = append(strconv.AppendInt(append(b, ':'), int64(r.via.port), 10), '|')
+	b = append(r.flow.Remote.Addr().AppendTo(b), '|')
+	return string(append(b, method...))
 }
 
 // mergeKey is what all copies of one request share, whichever way they came (RFC 3261 §8.2.2.2).
@@ -71,13 +76,16 @@ func (s *shard) request(r *Request) {
 		return
 	}
 	s.mu.Lock()
-	tx := s.servers[serverKey(r, r.method)]
+	key := serverKey(r, r.method)
+	tx, answer := s.servers[key], s.answers.find(key)
 	d := s.dialogs[DialogID{r.callID, r.ToTag(), r.FromTag()}]
 	first := s.merged[mergeKey{r.callID, r.FromTag(), r.cseq}]
 	s.mu.Unlock()
 	switch {
 	case tx != nil:
 		tx.repeat()
+	case answer != nil:
+		_ = s.agent.send(r.flow, answer)
 	case r.ToTag() != "" && r.method != "REGISTER":
 		s.inside(r, d)
 	case r.method == "INVITE" && first != nil:
@@ -210,12 +218,12 @@ func (s *shard) ack(r *Request) {
 // cancel takes a CANCEL to the INVITE it belongs to (RFC 3261 §9.2).
 func (s *shard) cancel(r *Request) {
 	s.mu.Lock()
-	again := s.servers[serverKey(r, "CANCEL")]
+	again := s.answers.find(serverKey(r, "CANCEL"))
 	tx := s.servers[serverKey(r, "INVITE")]
 	s.mu.Unlock()
 	switch {
 	case again != nil:
-		again.repeat()
+		_ = s.agent.send(r.flow, again)
 	case tx == nil:
 		s.stateless(r, Reply{Code: 481})
 	default:

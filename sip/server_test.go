@@ -242,7 +242,7 @@ func TestAnsweredRequestsAreSmall(t *testing.T) {
 	}
 	each := (heap() - before) / n
 	t.Logf("%d bytes each", each)
-	if each > 1600 {
+	if each > 800 {
 		t.Errorf("an answered request keeps %d bytes", each)
 	}
 }

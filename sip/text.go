@@ -59,14 +59,24 @@ func indexOutside(s, chars string) int {
 // stays whole at its end.
 func splitList(s string) []string {
 	var out []string
-	for {
-		i := indexOutside(s, ",")
-		if i < 0 || len(out) == maxList {
+	for more := true; more; {
+		var one string
+		if len(out) == maxList {
 			return append(out, trim(s))
 		}
-		out = append(out, trim(s[:i]))
-		s = s[i+1:]
+		one, s, more = cutList(s)
+		out = append(out, one)
 	}
+	return out
+}
+
+// cutList takes the first element off a comma-separated value.
+func cutList(s string) (one, rest string, more bool) {
+	i := indexOutside(s, ",")
+	if i < 0 {
+		return trim(s), "", false
+	}
+	return trim(s[:i]), s[i+1:], true
 }
 
 // unquote takes the quotes and backslashes off a quoted-string; anything else is returned as it is.
