@@ -1,11 +1,10 @@
 package registrar
 
 import (
+	"hash/maphash"
 	"maps"
 	"sync/atomic"
 	"time"
-
-	"baton/sip"
 )
 
 // directory is who there is: a snapshot that is replaced when users come and go.
@@ -20,12 +19,12 @@ type account struct {
 
 	// Replaced whole by their owners, read by everybody.
 	user    atomic.Pointer[User]     // written under Registrar.users
-	devices atomic.Pointer[[]Device] // written by the agent, after the store has it
+	devices atomic.Pointer[[]string] // packed; written by the agent, after the store has it
 
 	// Owned by the agent.
 	busy  bool // a change is being written, or a device asked; the queue waits
 	queue []func(*account)
-	pulse map[place]*pulse
+	pulse []pulse
 	gone  bool // the user was removed
 }
 
@@ -35,14 +34,31 @@ type place struct {
 	regID int
 }
 
-// pulse is what the agent knows of a binding beyond what is stored.
+// pulse is what the agent knows of a binding beyond what is stored. There is one for each, so it is small and has no pointer:
+// device and flow are known by their hashes, times are nanoseconds since 1970.
 type pulse struct {
-	flow    sip.Flow
-	expires time.Time
-	heard   time.Time // a request or answer of it came
-	next    time.Time // when to ask it, if it is not heard before
+	device  uint64 // hash of the key
+	flow    uint64 // hash
+	regID   int32
 	asking  bool
 	silent  bool // as in its Binding
+	expires int64
+	heard   int64 // when a request or answer of it came
+	next    int64 // when to ask it, if it is not heard before
+}
+
+var seed = maphash.MakeSeed()
+
+func (s pulse) of(key string) bool { return s.device == maphash.String(seed, key) }
+
+// pulseOf finds the pulse of a place, nil if it is no binding's any more. It is good until the agent's next change.
+func (a *account) pulseOf(p place) *pulse {
+	for i := range a.pulse {
+		if s := &a.pulse[i]; s.regID == int32(p.regID) && s.of(p.key) {
+			return s
+		}
+	}
+	return nil
 }
 
 func newDirectory() *directory {
@@ -50,10 +66,41 @@ func newDirectory() *directory {
 }
 
 func newAccount(u User) *account {
-	a := &account{name: u.Name, pulse: make(map[place]*pulse)}
+	a := &account{name: u.Name}
 	a.user.Store(&u)
-	a.devices.Store(&[]Device{})
+	a.devices.Store(&[]string{})
 	return a
+}
+
+// list are the account's devices.
+func (a *account) list() []Device {
+	packed := *a.devices.Load()
+	all := make([]Device, len(packed))
+	for i, p := range packed {
+		all[i], _ = Unpack(p) // it is our own
+	}
+	return all
+}
+
+// add puts a device behind those that are known. It is for who loads them: nobody else reads yet.
+func (a *account) add(d Device) {
+	all := append(*a.devices.Load(), string(d.Pack(nil)))
+	a.devices.Store(&all)
+}
+
+// replace has after take the place of before, which are the devices as they are. What has not changed stays as it lies.
+func (a *account) replace(before, after []Device) {
+	was := *a.devices.Load()
+	packed := make([]string, len(after))
+	var room [512]byte
+	for i, d := range after {
+		if j := byKey(before, d.Key); j >= 0 && same(before[j], d) {
+			packed[i] = was[j]
+			continue
+		}
+		packed[i] = string(d.Pack(room[:0]))
+	}
+	a.devices.Store(&packed)
 }
 
 func (d *directory) clone() *directory {
@@ -85,9 +132,9 @@ func (d *directory) without(a *account) *directory {
 // heard finds when a device was last heard, by any of its bindings.
 func (a *account) heard(key string) time.Time {
 	var last time.Time
-	for p, s := range a.pulse {
-		if p.key == key && s.heard.After(last) {
-			last = s.heard
+	for _, s := range a.pulse {
+		if at := instant(s.heard); s.of(key) && at.After(last) {
+			last = at
 		}
 	}
 	return last

@@ -3,6 +3,7 @@ package registrar
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -20,34 +21,40 @@ const (
 // tick ends what has expired and asks those that were not heard for a while.
 func (r *Registrar) tick() {
 	now := r.now()
+	at := nanos(now)
+	asks := r.o.KeepAlive > 0 && r.o.Agent != nil
 	for _, a := range r.directory.Load().accounts {
 		late := false
-		for p, s := range a.pulse {
-			late = late || !s.expires.After(now)
-			if r.o.KeepAlive > 0 && r.o.Agent != nil && !s.asking && r.asking < maxAsking && !s.next.After(now) {
-				r.keepAlive(a, p, s)
+		for i := range a.pulse {
+			s := &a.pulse[i]
+			late = late || s.expires <= at
+			if asks && !s.asking && r.asking < maxAsking && s.next <= at {
+				r.keepAlive(a, s)
 			}
 		}
 		if late && !a.busy {
-			before := *a.devices.Load()
+			before := a.list()
 			r.note(a, before, expired(before, now))
 		}
 	}
 }
 
 // keepAlive asks one binding by OPTIONS (RFC 3261 §11). Any answer means that the device is there.
-func (r *Registrar) keepAlive(a *account, p place, s *pulse) {
-	b, ok := find(*a.devices.Load(), p)
+func (r *Registrar) keepAlive(a *account, s *pulse) {
+	p, b, ok := find(a.list(), s)
 	if !ok {
 		return
 	}
 	s.asking = true
+	flow := s.flow
 	from := r.now()
 	r.asking++
 	r.asks.Go(func() {
 		err := r.ask(b, r.askTimeout, askTries)
 		r.mail.Do(func() {
-			s.asking = false
+			if s := a.pulseOf(p); s != nil && s.flow == flow {
+				s.asking = false
+			}
 			r.asking--
 			r.asked(a, p, b, from, err)
 		})
@@ -56,21 +63,21 @@ func (r *Registrar) keepAlive(a *account, p place, s *pulse) {
 
 // asked takes the outcome of a keep-alive.
 func (r *Registrar) asked(a *account, p place, b Binding, from time.Time, err error) {
-	s := a.pulse[p]
-	if s == nil || r.ctx.Err() != nil || !s.heard.Before(from) {
+	s := a.pulseOf(p)
+	if s == nil || r.ctx.Err() != nil || s.heard >= nanos(from) {
 		return // it has ended, or spoken meanwhile
 	}
 	switch {
 	case err == nil:
-		s.heard = r.now()
-		s.next = r.nextAsk(s.heard)
+		now := r.now()
+		s.heard, s.next = nanos(now), nanos(r.nextAsk(now))
 		if b.Silent {
 			r.event(a, func(d []Device) []Device { return answered(d, p.key, b.samePlace, r.now()) })
 		}
 	case errors.Is(err, sip.ErrFlowGone) && r.dead(b.Flow):
 		r.flowClosed(a, b.Flow)
 	default:
-		s.next = r.nextAsk(r.now())
+		s.next = nanos(r.nextAsk(r.now()))
 		if !b.Silent {
 			r.event(a, func(d []Device) []Device { return silenced(d, p.key, b.samePlace, "does not answer OPTIONS", r.now()) })
 		}
@@ -138,10 +145,11 @@ func (r *Registrar) nextAsk(from time.Time) time.Time {
 // hear notes that devices have just spoken.
 func (r *Registrar) hear(a *account, keys []string) {
 	now := r.now()
-	for p, s := range a.pulse {
-		if slices.Contains(keys, p.key) {
-			if s.heard, s.next = now, r.nextAsk(now); s.silent {
-				s.next = now // so that it is soon back
+	for i := range a.pulse {
+		s := &a.pulse[i]
+		if slices.ContainsFunc(keys, s.of) {
+			if s.heard, s.next = nanos(now), nanos(r.nextAsk(now)); s.silent {
+				s.next = nanos(now) // so that it is soon back
 			}
 		}
 	}
@@ -153,49 +161,76 @@ func (r *Registrar) hearKey(user, key string) {
 	}
 }
 
-// track follows the bindings of an account: whose flow is whose, and when to ask each.
+// track follows the bindings of an account: whose connection is whose, and when to ask each.
 func (r *Registrar) track(a *account, before, after []Device) {
 	for _, d := range before {
-		for _, b := range d.bindings() {
-			delete(r.flows[b.Flow], a)
-			if len(r.flows[b.Flow]) == 0 {
-				delete(r.flows, b.Flow)
-			}
+		for b := range d.all {
+			r.unfollow(a, b.Flow)
 		}
 	}
-	now := r.now()
-	next := make(map[place]*pulse)
+	bindings := 0
 	for _, d := range after {
-		for _, b := range d.bindings() {
-			if r.flows[b.Flow] == nil {
-				r.flows[b.Flow] = make(map[*account]bool)
-			}
-			r.flows[b.Flow][a] = true
-			p := place{d.Key, b.RegID}
-			s := a.pulse[p]
-			if s == nil || s.flow != b.Flow {
-				s = &pulse{flow: b.Flow, heard: b.Registered, next: r.nextAsk(b.Registered)}
-				if s.next.Before(now) { // of an earlier run: soon, but not all at once
-					s.next = now.Add(time.Duration(rand.Float64() * float64(r.o.KeepAlive)))
-				}
-			}
-			s.expires, s.silent = b.Expires, b.Silent
-			next[p] = s
+		for range d.all {
+			bindings++
+		}
+	}
+	next := make([]pulse, 0, bindings)
+	for _, d := range after {
+		for b := range d.all {
+			r.follow(a, b.Flow)
+			next = append(next, r.pulse(a, d.Key, b))
 		}
 	}
 	a.pulse = next
 }
 
-// find is the binding at a place, as it is now.
-func find(devices []Device, p place) (Binding, bool) {
-	i := byKey(devices, p.key)
-	if i < 0 {
-		return Binding{}, false
+// follow remembers whose a connection is; UDP knows no end.
+func (r *Registrar) follow(a *account, f sip.Flow) {
+	if !stream(f) {
+		return
 	}
-	for _, b := range devices[i].bindings() {
-		if b.RegID == p.regID {
-			return b, true
+	if r.flows[f] == nil {
+		r.flows[f] = make(map[*account]bool)
+	}
+	r.flows[f][a] = true
+}
+
+func (r *Registrar) unfollow(a *account, f sip.Flow) {
+	if !stream(f) {
+		return
+	}
+	if delete(r.flows[f], a); len(r.flows[f]) == 0 {
+		delete(r.flows, f)
+	}
+}
+
+// pulse is that of a binding: the one before, or of a new flow a new one.
+func (r *Registrar) pulse(a *account, key string, b *Binding) pulse {
+	flow := maphash.Comparable(seed, b.Flow)
+	s := pulse{device: maphash.String(seed, key), flow: flow, regID: int32(b.RegID)}
+	if was := a.pulseOf(place{key, b.RegID}); was != nil && was.flow == flow {
+		s = *was
+	} else {
+		s.heard, s.next = nanos(b.Registered), nanos(r.nextAsk(b.Registered))
+		if now := r.now(); s.next < nanos(now) { // of an earlier run: soon, but not all at once
+			s.next = nanos(now.Add(time.Duration(rand.Float64() * float64(r.o.KeepAlive))))
 		}
 	}
-	return Binding{}, false
+	s.expires, s.silent = nanos(b.Expires), b.Silent
+	return s
+}
+
+// find is the binding that a pulse is of, and its place, as they are now.
+func find(devices []Device, s *pulse) (place, Binding, bool) {
+	for _, d := range devices {
+		if !s.of(d.Key) {
+			continue
+		}
+		for b := range d.all {
+			if b.RegID == int(s.regID) {
+				return place{d.Key, b.RegID}, *b, true
+			}
+		}
+	}
+	return place{}, Binding{}, false
 }

@@ -3,6 +3,7 @@ package registrar
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -75,6 +76,20 @@ func (b Binding) Target() string { return b.Contact }
 // samePlace says whether other is the same registration of a device over the same flow.
 func (b Binding) samePlace(other Binding) bool { return b.RegID == other.RegID && b.Flow == other.Flow }
 
+// same says whether two devices are the same in everything.
+func same(a, b Device) bool {
+	return a.User == b.User && a.Name == b.Name && a.Index == b.Index && a.Key == b.Key && a.Instance == b.Instance &&
+		a.Kind == b.Kind && a.UserAgent == b.UserAgent && maps.Equal(a.Profile, b.Profile) && a.Since.Equal(b.Since) &&
+		a.Reason == b.Reason && a.Trace == b.Trace && a.Here() == b.Here() && (!a.Here() || sameBinding(*a.Binding, *b.Binding)) &&
+		slices.EqualFunc(a.Spare, b.Spare, sameBinding)
+}
+
+func sameBinding(a, b Binding) bool {
+	return a.Contact == b.Contact && slices.Equal(a.Params, b.Params) && slices.Equal(a.Path, b.Path) && a.Flow == b.Flow &&
+		a.CallID == b.CallID && a.CSeq == b.CSeq && a.RegID == b.RegID && a.Expires.Equal(b.Expires) &&
+		a.Registered.Equal(b.Registered) && a.Node == b.Node && a.Silent == b.Silent
+}
+
 // Label names the device for people: its name and, where it has one, its index.
 func (d Device) Label() string {
 	if d.Index == 0 {
@@ -89,6 +104,18 @@ func (d Device) bindings() []Binding {
 		return slices.Clone(d.Spare)
 	}
 	return append([]Binding{*d.Binding}, d.Spare...)
+}
+
+// all yields the device's bindings, the one in use first.
+func (d *Device) all(yield func(*Binding) bool) {
+	if d.Binding != nil && !yield(d.Binding) {
+		return
+	}
+	for i := range d.Spare {
+		if !yield(&d.Spare[i]) {
+			return
+		}
+	}
 }
 
 // settle gives the device these bindings: the newest that answers is the one in use. Without one the device is away

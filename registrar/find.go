@@ -35,7 +35,7 @@ func (r *Registrar) devices(user string, want func(Device) bool) []Device {
 		return nil
 	}
 	var out []Device
-	for _, d := range *a.devices.Load() {
+	for _, d := range a.list() {
 		if want(d) {
 			out = append(out, d)
 		}
@@ -51,7 +51,7 @@ func (r *Registrar) Registered(login string, f sip.Flow) bool {
 		return false
 	}
 	over := func(b Binding) bool { return b.Flow == f }
-	return slices.ContainsFunc(*a.devices.Load(), func(d Device) bool {
+	return slices.ContainsFunc(a.list(), func(d Device) bool {
 		return d.Binding != nil && over(*d.Binding) || slices.ContainsFunc(d.Spare, over)
 	})
 }
@@ -108,7 +108,7 @@ func (r *Registrar) DeviceOf(user string, f sip.Flow, contact sip.NameAddr) (Dev
 	if !ok {
 		return Device{}, false
 	}
-	d, ok := sender(*a.devices.Load(), f, contact)
+	d, ok := sender(a.list(), f, contact)
 	if ok {
 		r.mail.Do(func() { r.hear(a, []string{d.Key}) })
 	}
@@ -199,7 +199,8 @@ func (r *Registrar) edit(user, ref string, change func(all []Device, i int) ([]D
 	}
 	done := make(chan error, 1)
 	r.submit(a, func(a *account) {
-		all := slices.Clone(*a.devices.Load())
+		before := a.list()
+		all := slices.Clone(before)
 		i := byKey(all, d.Key)
 		if i < 0 {
 			done <- fmt.Errorf("device %s of %s: %w", ref, user, ErrNotFound)
@@ -210,7 +211,7 @@ func (r *Registrar) edit(user, ref string, change func(all []Device, i int) ([]D
 			done <- err
 			return
 		}
-		r.commit(a, all, func(err error) { done <- err })
+		r.commit(a, before, all, func(err error) { done <- err })
 	})
 	select {
 	case err := <-done:

@@ -66,7 +66,7 @@ func (o *office) restart() {
 	o.open()
 }
 
-// followed counts the flows that the agent follows; the agent itself does, for they are its own.
+// followed counts the connections that the agent follows; the agent itself does, for they are its own.
 func (o *office) followed() int {
 	n := make(chan int)
 	o.mail.Post(func() { n <- len(o.flows) })

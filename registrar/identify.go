@@ -38,7 +38,12 @@ func instanceOf(p sip.Params) string {
 // contactUser drops what baresip appends when it cannot make a lasting contact: the address of a structure.
 var startAddress = regexp.MustCompile(`-0x[0-9a-f]+$`)
 
-func contactUser(user string) string { return startAddress.ReplaceAllString(user, "") }
+func contactUser(user string) string {
+	if !strings.Contains(user, "-0x") {
+		return user
+	}
+	return startAddress.ReplaceAllString(user, "")
+}
 
 // recognise finds the visitor among the devices that are not claimed by another contact of the same REGISTER, -1 if it
 // is new. A device without instance is known by its product, contact user and contact host:port (UDP) or Call-ID

@@ -126,7 +126,7 @@ func readWish(req *sip.Request, flow sip.Flow, c sip.NameAddr) (wish, error) {
 	agent := clipped(req.UserAgent())
 	w.visitor = visitor{
 		Trace: Trace{
-			Product: product(agent), User: contactUser(c.URI.User), Host: strings.ToLower(c.URI.Host),
+			Product: products.of(agent), User: contactUser(c.URI.User), Host: strings.ToLower(c.URI.Host),
 			Port: c.URI.Port, CallID: req.CallID(), Transport: flow.Transport, Addr: flow.Remote.Addr().Unmap().String(),
 		},
 		instance: instanceOf(c.Params), agent: agent, flow: flow,

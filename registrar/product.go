@@ -100,8 +100,15 @@ var (
 // kindOf tells what sort of thing registers: what comes over a WebSocket or without an address of its own (RFC 7118
 // §5) is a browser.
 func kindOf(product, transport, contactHost string) Kind {
+	if transport == "ws" || transport == "wss" || ownHost(contactHost) {
+		return Browser
+	}
+	return kinds.of(product)
+}
+
+func kindOfProduct(product string) Kind {
 	switch {
-	case transport == "ws", transport == "wss", ownHost(contactHost), browserProducts.MatchString(product):
+	case browserProducts.MatchString(product):
 		return Browser
 	case deskProducts.MatchString(product) && !softOfDeskVendor.MatchString(product):
 		return DeskPhone
@@ -109,5 +116,9 @@ func kindOf(product, transport, contactHost string) Kind {
 	return Softphone
 }
 
+const invalid = ".invalid"
+
 // ownHost says whether a contact's host was made up for want of an address (RFC 7118 §5, RFC 2606 §2).
-func ownHost(host string) bool { return strings.HasSuffix(strings.ToLower(host), ".invalid") }
+func ownHost(host string) bool {
+	return len(host) >= len(invalid) && strings.EqualFold(host[len(host)-len(invalid):], invalid)
+}

@@ -98,44 +98,46 @@ func (r *Registrar) checkContacts(o order) error {
 
 // serve carries out an order; devices that its sender may be, after a restart nobody told of, are asked first.
 func (r *Registrar) serve(a *account, o order, respond func(sip.Reply)) {
+	before := a.list()
 	var ask []Device
 	for _, w := range o.wishes {
 		if w.expires == 0 {
 			continue
 		}
-		for _, d := range doubts(*a.devices.Load(), w.visitor) {
+		for _, d := range doubts(before, w.visitor) {
 			if r.now().Sub(a.heard(d.Key)) > fresh && byKey(ask, d.Key) < 0 {
 				ask = append(ask, d)
 			}
 		}
 	}
 	if len(ask) == 0 {
-		r.place(a, o, nil, respond)
+		r.place(a, o, before, nil, respond)
 		return
 	}
 	a.busy = true
 	r.askAll(ask, doubtFor, func(silent map[string]bool) {
 		a.busy = false
-		r.place(a, o, silent, respond)
+		r.place(a, o, a.list(), silent, respond)
 		if !a.busy {
 			r.proceed(a)
 		}
 	})
 }
 
-func (r *Registrar) place(a *account, o order, silent map[string]bool, respond func(sip.Reply)) {
+// place carries out an order on the devices as they are.
+func (r *Registrar) place(a *account, o order, before []Device, silent map[string]bool, respond func(sip.Reply)) {
 	if a.gone {
 		respond(r.failure(o.user, refuse(404, "Not Found")))
 		return
 	}
 	lives := func(d Device) bool { return !silent[d.Key] }
-	after, own, err := o.apply(*a.devices.Load(), lives, r.now(), r.o.Node)
+	after, own, err := o.apply(before, lives, r.now(), r.o.Node)
 	if err != nil {
 		respond(r.failure(o.user, err))
 		return
 	}
 	r.hear(a, own)
-	r.commit(a, after, func(err error) {
+	r.commit(a, before, after, func(err error) {
 		if err != nil {
 			r.log.Error("registration is not stored", "user", o.user, "err", err)
 			respond(r.failure(o.user, refuse(503, "Not Stored", sip.RetryAfter(5, 15))))

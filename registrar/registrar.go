@@ -117,8 +117,7 @@ func (r *Registrar) load() error {
 	orphans := make(map[string][]string)
 	for _, dev := range devices {
 		if a, ok := d.accounts[dev.User]; ok {
-			all := append(*a.devices.Load(), dev)
-			a.devices.Store(&all)
+			a.add(dev)
 		} else {
 			orphans[dev.User] = append(orphans[dev.User], dev.Key)
 		}
@@ -165,7 +164,7 @@ func (r *Registrar) tickEvery() time.Duration {
 // adopt takes over what an earlier run has left: its connections are gone, its UDP bindings are soon asked. What is gone
 // went when it was last known to be here, not now.
 func (r *Registrar) adopt(a *account) {
-	before := *a.devices.Load()
+	before := a.list()
 	r.track(a, nil, before)
 	after := slices.Clone(before)
 	for i, d := range before {
@@ -220,10 +219,9 @@ func (r *Registrar) proceed(a *account) {
 	}
 }
 
-// commit writes the account's devices and then lets others see them; reply is told how it went in between, so that a
+// commit writes the account's devices, which are before, as after and then lets others see them; reply is told how it went in between, so that a
 // device has its 200 before anybody calls it.
-func (r *Registrar) commit(a *account, after []Device, reply func(error)) {
-	before := *a.devices.Load()
+func (r *Registrar) commit(a *account, before, after []Device, reply func(error)) {
 	put, drop := changes(before, after)
 	if len(put)+len(drop) == 0 {
 		reply(nil)
@@ -266,20 +264,20 @@ func (r *Registrar) written(user string) func(error) {
 // event carries out a change that a device does not wait for.
 func (r *Registrar) event(a *account, change func([]Device) []Device) {
 	r.submit(a, func(a *account) {
-		before := *a.devices.Load()
+		before := a.list()
 		r.note(a, before, change(before))
 	})
 }
 
 func (r *Registrar) publish(a *account, before, after []Device) {
-	a.devices.Store(&after)
+	a.replace(before, after)
 	r.track(a, before, after)
 }
 
 // removed ends an account whose user is gone.
 func (r *Registrar) removed(a *account) {
 	a.gone = true
-	before := *a.devices.Load()
+	before := a.list()
 	r.note(a, before, nil)
 }
 
@@ -294,7 +292,7 @@ func (r *Registrar) FlowClosed(f sip.Flow) {
 
 func (r *Registrar) flowClosed(a *account, f sip.Flow) {
 	r.turn(a, func(a *account) {
-		before := *a.devices.Load()
+		before := a.list()
 		gone := func(g sip.Flow) bool { return g == f }
 		r.note(a, before, closed(before, gone, "connection closed", r.now()))
 	})

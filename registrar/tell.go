@@ -2,7 +2,6 @@ package registrar
 
 import (
 	"fmt"
-	"reflect"
 	"sync"
 	"time"
 
@@ -118,5 +117,3 @@ func (r *Registrar) enter(d Device, e journal.Entry) {
 	}
 	r.log.Info("device is new", "user", d.User, "device", d.Name, "index", d.Index, "agent", d.UserAgent)
 }
-
-func same(a, b Device) bool { return reflect.DeepEqual(a, b) }

@@ -17,8 +17,8 @@ func (b *Bolt) Devices() ([]registrar.Device, error) {
 	var out []registrar.Device
 	err := b.state.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(devicesBucket).ForEach(func(k, v []byte) error {
-			var d registrar.Device
-			if err := json.Unmarshal(v, &d); err != nil {
+			d, err := readDevice(v)
+			if err != nil {
 				return fmt.Errorf("device %q: %w", k, err)
 			}
 			out = append(out, d)
@@ -28,16 +28,20 @@ func (b *Bolt) Devices() ([]registrar.Device, error) {
 	return out, err
 }
 
+// readDevice reads a stored device: packed, or as JSON, which was written once.
+func readDevice(v []byte) (d registrar.Device, err error) {
+	if len(v) > 0 && v[0] == '{' {
+		err = json.Unmarshal(v, &d)
+		return d, err
+	}
+	return registrar.Unpack(string(v))
+}
+
 // Bind writes and drops devices of a user, all or nothing.
 func (b *Bolt) Bind(user string, put []registrar.Device, drop []string, done func(error)) {
 	values := make([][]byte, len(put))
 	for i, d := range put {
-		v, err := json.Marshal(d)
-		if err != nil {
-			b.commit.add(write{func(*bbolt.Tx) error { return fmt.Errorf("device %s: %w", d.Key, err) }, done})
-			return
-		}
-		values[i] = v
+		values[i] = d.Pack(nil)
 	}
 	b.commit.add(write{func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(devicesBucket)

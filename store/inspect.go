@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -38,8 +37,8 @@ func Inspect(dir string) (Health, error) {
 			return nil // begun, and not written yet
 		}
 		return devices.ForEach(func(k, v []byte) error {
-			var d registrar.Device
-			if err := json.Unmarshal(v, &d); err != nil {
+			d, err := readDevice(v)
+			if err != nil {
 				return fmt.Errorf("device %q: %w", k, err)
 			}
 			h.Devices = append(h.Devices, d)
