@@ -200,10 +200,11 @@ func (a *authenticator) fresh(nonce string, ip netip.Addr, now time.Time) bool {
 type keyed struct {
 	hash.Hash
 	text []byte
+	sum  []byte
 }
 
 // mac is the MAC of parts, each with its length before it.
-func (a *authenticator) mac(parts ...string) (sum [sha256.Size]byte) {
+func (a *authenticator) mac(parts ...string) [sha256.Size]byte {
 	m, _ := a.macs.Get().(*keyed)
 	if m == nil {
 		m = &keyed{Hash: hmac.New(sha256.New, a.secret)}
@@ -215,8 +216,8 @@ func (a *authenticator) mac(parts ...string) (sum [sha256.Size]byte) {
 	}
 	m.Reset()
 	m.Write(m.text)
-	m.Sum(sum[:0])
-	return sum
+	m.sum = m.Sum(m.sum[:0])
+	return [sha256.Size]byte(m.sum)
 }
 
 // statelessTag is the To-tag of an answer that nothing is kept of: the same for every repeat of the request

@@ -76,7 +76,7 @@ func (a *Agent) shard(callID string) *shard {
 	return a.shards[maphash.String(seed, callID)%uint64(len(a.shards))]
 }
 
-// receive takes one message off the wire. What cannot be served is refused here, once and without state.
+// receive takes one message off the wire; data is the caller's again when it returns. What cannot be served is refused here, once and without state.
 func (a *Agent) receive(data []byte, flow Flow) {
 	defer a.survive()
 	m, err := parse(data, flow)

@@ -175,7 +175,7 @@ func (a *Agent) admits(data []byte, f Flow) bool {
 	case why == within:
 		return true
 	case l.answersOne(data, f, now):
-		a.turnAway(bytes.Clone(data), f, why)
+		a.turnAway(data, f, why)
 	default:
 		l.dropped[why].Add(1)
 	}
@@ -212,8 +212,8 @@ func (s *shard) belongs(r *Request) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.dialogs[DialogID{r.callID, r.ToTag(), r.FromTag()}]
-	return s.servers[serverKey(r, method)] != nil || d != nil && d.flow.Remote.Addr() == r.flow.Remote.Addr()
+	key, d := serverKey(r, method), s.dialogs[DialogID{r.callID, r.ToTag(), r.FromTag()}]
+	return s.servers[key] != nil || s.answers.find(key) != nil || d != nil && d.flow.Remote.Addr() == r.flow.Remote.Addr()
 }
 
 // tooMuch answers 503, statelessly; when the sender may try again is drawn, so that not all do it at once.

@@ -50,7 +50,10 @@ func (p Params) without(name string) Params {
 // than maxParams, because each is compared with those before it.
 func parseParams(s string) (Params, error) {
 	var out Params
-	for s = trim(s); s != ""; {
+	if s = trim(s); s != "" {
+		out = make(Params, 0, min(1+strings.Count(s[1:], ";"), 8))
+	}
+	for s != "" {
 		if s[0] != ';' {
 			return nil, fmt.Errorf("parameters do not begin with a semicolon: %q", s)
 		}
@@ -70,6 +73,9 @@ func parseParams(s string) (Params, error) {
 			return nil, fmt.Errorf("parameter %q stands twice", p.Name)
 		}
 		out = append(out, p)
+	}
+	if len(out) == 0 {
+		return nil, nil
 	}
 	return out, nil
 }

@@ -31,6 +31,8 @@ type message struct {
 	method  string // of the request line; of CSeq in a response
 	flow    Flow
 	length  int // of the message as it came, in bytes
+
+	contacts []NameAddr // of a request that was checked
 }
 
 // refusal says with which status a request must be refused, and carries what could be read of it.
@@ -51,7 +53,7 @@ func bad(format string, args ...any) *refusal {
 var errNotSIP = errors.New("not a SIP message")
 
 // parse reads one message: a *Request or a *Response. An error that is a *refusal can be answered; what led to any
-// other is dropped. Octets after the body that Content-Length promises are ignored (RFC 3261 §18.3).
+// other is dropped. What is returned holds nothing of data. Octets after the body that Content-Length promises are ignored (RFC 3261 §18.3).
 func parse(data []byte, flow Flow) (any, error) {
 	line, rest, ok := bytes.Cut(data, []byte("\r\n"))
 	if !ok {
@@ -203,16 +205,17 @@ func parseParty(s string) (NameAddr, error) {
 
 // readCSeq reads the number and the method (RFC 3261 §8.1.1.5: below 2^31).
 func (m *message) readCSeq() (method string, err error) {
-	f := strings.Fields(header(m.headers, "CSeq"))
-	if len(f) != 2 || !isToken(f[1]) {
+	value := strings.TrimSpace(header(m.headers, "CSeq"))
+	space := strings.IndexAny(value, " \t")
+	if space < 0 || !isToken(strings.TrimSpace(value[space:])) {
 		return "", errors.New("CSeq is missing or bad")
 	}
-	n, err := strconv.ParseUint(f[0], 10, 31)
+	n, err := strconv.ParseUint(value[:space], 10, 31)
 	if err != nil {
-		return "", fmt.Errorf("bad CSeq %q", f[0])
+		return "", fmt.Errorf("bad CSeq %q", value[:space])
 	}
 	m.cseq = uint32(n)
-	return f[1], nil
+	return strings.TrimSpace(value[space:]), nil
 }
 
 // readBody takes the body out of what follows the headers.
@@ -228,7 +231,7 @@ func (m *message) readBody(rest []byte) error {
 		rest = rest[:n]
 	}
 	if len(rest) > 0 {
-		m.body = Body{Type: header(m.headers, "Content-Type"), Data: rest}
+		m.body = Body{Type: header(m.headers, "Content-Type"), Data: bytes.Clone(rest)}
 	}
 	return nil
 }

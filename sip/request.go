@@ -67,8 +67,11 @@ func (m *message) Contact() (NameAddr, bool) {
 	return c[0], true
 }
 
-// Contacts are all Contacts; one of `*` has the host "*".
+// Contacts are all Contacts; one of `*` has the host "*". What is returned must not be changed.
 func (m *message) Contacts() []NameAddr {
+	if m.contacts != nil {
+		return m.contacts
+	}
 	var out []NameAddr
 	for _, v := range values(m.headers, "Contact") {
 		if n, err := ParseNameAddr(v); err == nil {

@@ -82,7 +82,7 @@ func (a *Agent) serveUDP() {
 		}
 		flow := Flow{Transport: "udp", Local: a.udp.at(sentTo(oob[:told])), Remote: unmap(from)}
 		if a.admits(buf[:n], flow) {
-			a.receive(append([]byte(nil), buf[:n]...), flow)
+			a.receive(buf[:n], flow)
 		}
 	}
 }

@@ -149,6 +149,7 @@ func isHost(s string) bool {
 // String writes the URI, escaping what RFC 3261 §25.1 wants escaped in each part.
 func (u URI) String() string {
 	var b strings.Builder
+	b.Grow(64)
 	b.WriteString(u.Scheme)
 	b.WriteByte(':')
 	if u.Scheme == "tel" {
@@ -174,7 +175,7 @@ func (u URI) writeAddress(b *strings.Builder) {
 		escape(b, u.User, "&=+$,;?/")
 		b.WriteByte('@')
 	}
-	b.WriteString(hostPort(u.Host, u.Port))
+	writeHostPort(b, u.Host, u.Port)
 }
 
 func writePair(b *strings.Builder, p Param, also string) {
@@ -186,11 +187,23 @@ func writePair(b *strings.Builder, p Param, also string) {
 }
 
 func hostPort(host string, port int) string {
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
+	var b strings.Builder
+	b.Grow(len(host) + 8)
+	writeHostPort(&b, host, port)
+	return b.String()
+}
+
+func writeHostPort(b *strings.Builder, host string, port int) {
+	if strings.IndexByte(host, ':') >= 0 {
+		b.WriteByte('[')
+		b.WriteString(host)
+		b.WriteByte(']')
+	} else {
+		b.WriteString(host)
 	}
-	if port == 0 {
-		return host
+	if port != 0 {
+		var digits [8]byte
+		b.WriteByte(':')
+		b.Write(strconv.AppendInt(digits[:0], int64(port), 10))
 	}
-	return host + ":" + strconv.Itoa(port)
 }

@@ -83,6 +83,9 @@ func (r *Request) checkContacts() error {
 		if n.URI.Host == "*" && r.method != "REGISTER" {
 			return errors.New("Contact is a wildcard")
 		}
+		if err == nil {
+			r.contacts = append(r.contacts, n)
+		}
 	}
 	if r.method == "INVITE" && len(contacts) != 1 {
 		return fmt.Errorf("%d Contacts", len(contacts))

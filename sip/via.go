@@ -68,21 +68,36 @@ func (v via) branch() string {
 // seenFrom fills in received and rport, as RFC 3261 §18.2.1 and RFC 3581 §4 want it.
 func (v via) seenFrom(from netip.AddrPort) via {
 	_, rport := v.params.Get("rport")
-	if rport {
-		v.params = v.params.With("rport", strconv.Itoa(int(from.Port())))
+	received := rport
+	if !rport {
+		ip, err := netip.ParseAddr(v.host)
+		received = err != nil || ip.Unmap() != from.Addr()
 	}
-	if ip, err := netip.ParseAddr(v.host); rport || err != nil || ip.Unmap() != from.Addr() {
-		v.params = v.params.With("received", from.Addr().String())
+	if !received {
+		return v
 	}
+	all := append(make(Params, 0, len(v.params)+1), v.params...)
+	for i := range all {
+		if rport && strings.EqualFold(all[i].Name, "rport") {
+			all[i].Value = strconv.Itoa(int(from.Port()))
+		}
+	}
+	if _, set := all.Get("received"); set {
+		all = all.With("received", from.Addr().String())
+	} else {
+		all = append(all, Param{"received", from.Addr().String()})
+	}
+	v.params = all
 	return v
 }
 
 func (v via) String() string {
 	var b strings.Builder
+	b.Grow(128)
 	b.WriteString("SIP/2.0/")
 	b.WriteString(v.transport)
 	b.WriteByte(' ')
-	b.WriteString(hostPort(v.host, v.port))
+	writeHostPort(&b, v.host, v.port)
 	v.params.write(&b)
 	return b.String()
 }
