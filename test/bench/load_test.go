@@ -2,6 +2,8 @@ package bench
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,13 +24,16 @@ type loaded struct {
 	callees []*agent
 }
 
+// loadedConfig gives the node so many ports that none is still at rest when it is wanted again.
+var loadedConfig = "media:\n  address: " + node.IP(1).String() + "\n  ports: 10000-65535\n"
+
 func newLoaded(t *testing.T, pairs int, legs *generator) *loaded {
 	t.Helper()
 	users := map[string]string{}
 	for i := range pairs {
 		users[fmt.Sprintf("a%d", i)], users[fmt.Sprintf("b%d", i)] = fmt.Sprint(200+i), fmt.Sprint(300+i)
 	}
-	l := &loaded{node: node.Start(t, node.Options{Users: users, Config: "media:\n  address: " + node.IP(1).String() + "\n"})}
+	l := &loaded{node: node.Start(t, node.Options{Users: users, Config: loadedConfig})}
 	for i := range pairs {
 		a := newAgent(t, fmt.Sprintf("a%d", i), node.IP(2+i%9), l.node.UDP, legs)
 		b := newAgent(t, fmt.Sprintf("b%d", i), node.IP(11+i%9), l.node.UDP, legs)
@@ -88,7 +93,10 @@ func (d *dialled) bye() error {
 }
 
 // call is one call from beginning to end.
-func (l *loaded) call(i int) error {
+func (l *loaded) call(i int) error { return l.callFor(i, hold) }
+
+// callFor is one call that is up for a while.
+func (l *loaded) callFor(i int, hold time.Duration) error {
 	a := l.callers[i%len(l.callers)]
 	d, err := a.dial(l.callees[i%len(l.callees)].user)
 	if err != nil {
@@ -134,4 +142,49 @@ func TestCallRate(t *testing.T) {
 			t.Errorf("%.1f packets of each call were relayed, want %d", heard, 2*frames)
 		}
 	}
+}
+
+// TestCallStorm makes calls as fast as they go, each of which ends as soon as it is up.
+func TestCallStorm(t *testing.T) {
+	const warm, calls = 300, 4000
+	l := newLoaded(t, 20, nil)
+	s := of(l.node)
+	loop := func(count int) int {
+		return looped(t, count, func(i int) error { return l.callFor(i, 0) })
+	}
+	loop(warm)
+	load := fmt.Sprintf("with %d in flight, no RTP", inFlight)
+	cpu, start := s.cpu(), time.Now()
+	wait := s.profiled(t, "calls "+load)
+	failed := loop(calls)
+	spent, took := s.cpu()-cpu, time.Since(start)
+	wait()
+	if failed > 0 {
+		t.Errorf("%d of %d calls failed", failed, calls)
+	}
+	each := perSecond(calls-failed, spent)
+	more("calls per CPU-second "+load, each, "/s")
+	note("calls %s: %.0f per CPU-second, %.2f ms of CPU each, %.0f per second", load, each, 1e3/each, float64(calls)/took.Seconds())
+}
+
+// looped does something count times, inFlight at a time, and gives how many failed.
+func looped(t *testing.T, count int, do func(i int) error) int {
+	t.Helper()
+	var wg sync.WaitGroup
+	var next, failed atomic.Int64
+	for range inFlight {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= count {
+					return
+				}
+				if err := do(i); err != nil && failed.Add(1) <= 5 {
+					t.Logf("%d: %v", i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return int(failed.Load())
 }
