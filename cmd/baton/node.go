@@ -123,6 +123,7 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 	defer n.store.Close()
 	return runParts(
 		ctx, ready,
+		part{"memory", newMemory().run},
 		part{"store", n.store.Run},
 		part{"sign of life", n.store.Beat},
 		part{"load", n.load.Run},
