@@ -36,15 +36,21 @@ func (s server) profiled(t *testing.T, load string) (wait func()) {
 	if *profiles == "" || s.node == nil {
 		return func() {}
 	}
-	done := make(chan error, 1)
-	go func() {
-		p, err := s.node.Get(fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileFor))
+	done := make(chan error, 2)
+	save := func(page, kind string) {
+		p, err := s.node.Get("/debug/pprof/" + page)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(*profiles, strings.NewReplacer(" ", "-", "/", "-").Replace(load)+".pprof"), p, 0o644)
+			name := strings.NewReplacer(" ", "-", "/", "-", ",", "").Replace(load) + kind
+			err = os.WriteFile(filepath.Join(*profiles, name), p, 0o644)
 		}
 		done <- err
-	}()
-	return func() { must(t, <-done) }
+	}
+	go save(fmt.Sprintf("profile?seconds=%d", profileFor), ".cpu")
+	return func() {
+		save("allocs", ".allocs") // all since its start
+		must(t, <-done)
+		must(t, <-done)
+	}
 }
 
 // startPeer runs a program beside which baton is measured until the end of the test; without the program the test is skipped.

@@ -20,7 +20,8 @@ const (
 	registerDevices = 5
 	registerRate    = 1000
 	crowdUsers      = 20_000
-	crowdTurns      = 5 // how often the saturating load registers each device
+	settled         = 45 * time.Second // after the last of them, when all transactions are over
+	crowdTurns      = 5                // how often the saturating load registers each device
 )
 
 // register registers one device of a user, with a new Call-ID each time.
@@ -99,6 +100,7 @@ func (s target) storm(t *testing.T) {
 // crowd measures what a registrar holds for many bindings.
 func (s target) crowd(t *testing.T) {
 	t.Helper()
+	time.Sleep(settled) // what it took to make the users has been given back by then
 	grown := s.grows(t, crowdUsers*registerDevices)
 	s.counted(t, fmt.Sprintf("with %d in flight, %d new bindings", inFlight, crowdUsers*registerDevices), crowdUsers*registerDevices, func() int {
 		return saturated(t, s.at, crowdUsers, registerDevices, 1)
@@ -114,7 +116,7 @@ func (s target) grows(t *testing.T, count int) (done func()) {
 		heap = s.heap()
 	}
 	return func() {
-		time.Sleep(45 * time.Second)
+		time.Sleep(settled)
 		resident := s.memory().minus(was)
 		name := fmt.Sprintf("%s: resident memory per binding of %d", s.name, count)
 		less(name, float64(resident.all())/float64(count), "B")
