@@ -191,11 +191,12 @@ func supports(req *sip.Request, tag string) bool {
 	return false
 }
 
+var errContact = refuse(403, "Contact Not Acceptable")
+
 // checkContact refuses contacts that lead back to the node or to many (RFC 3261 §26.1.5 and what was seen of open
 // relays). Requests to a device only ever go over its flow, so a private address behind NAT does no harm; loopback
 // and link-local are taken when the REGISTER itself came from such an address or from this machine.
 func checkContact(u sip.URI, flow sip.Flow, agent Agent) error {
-	forbidden := refuse(403, "Contact Not Acceptable")
 	source := flow.Remote.Addr().Unmap()
 	ip, err := netip.ParseAddr(u.Host)
 	ip = ip.Unmap()
@@ -203,15 +204,15 @@ func checkContact(u sip.URI, flow sip.Flow, agent Agent) error {
 		local := agent.Own(source.String())
 		switch {
 		case ip.IsUnspecified(), ip.IsMulticast(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-			return forbidden
+			return errContact
 		case ip.IsLoopback() && !source.IsLoopback() && !local:
-			return forbidden
+			return errContact
 		case ip.IsLinkLocalUnicast() && !source.IsLinkLocalUnicast() && !local:
-			return forbidden
+			return errContact
 		}
 	}
 	if agent.Own(u.Host) && ownPort(u, agent.Addrs()) && (u.Port != 0 || ip != source) {
-		return forbidden
+		return errContact
 	}
 	return nil
 }

@@ -51,8 +51,10 @@ func (d Device) Pack(to []byte) []byte {
 	w.words(d.Trace.Product, d.Trace.User, d.Trace.Host, d.Trace.CallID, d.Trace.Transport, d.Trace.Addr)
 	w.number(int64(d.Trace.Port))
 	w.length(len(d.Profile))
-	for _, name := range slices.Sorted(maps.Keys(d.Profile)) {
-		w.words(name, d.Profile[name])
+	if len(d.Profile) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(d.Profile)) {
+			w.words(name, d.Profile[name])
+		}
 	}
 	w.flag(d.Binding != nil)
 	if d.Binding != nil {

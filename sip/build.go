@@ -51,7 +51,7 @@ func (w *writer) line(name, value string) {
 			name = letter
 		}
 	}
-	if strings.ContainsAny(value, "\r\n") {
+	if strings.IndexByte(value, '\r') >= 0 || strings.IndexByte(value, '\n') >= 0 {
 		value = printable(value)
 	}
 	w.WriteString(name)

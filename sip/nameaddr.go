@@ -60,7 +60,7 @@ func parseAddrSpec(s string) (n NameAddr, raw string, err error) {
 	if i := strings.IndexByte(s, ';'); i >= 0 {
 		raw, params = trim(s[:i]), s[i:]
 	}
-	if strings.ContainsAny(raw, "?,") {
+	if strings.IndexByte(raw, '?') >= 0 || strings.IndexByte(raw, ',') >= 0 {
 		return n, "", fmt.Errorf("address %q must stand in angle brackets", s)
 	}
 	if n.URI, err = ParseURI(raw); err != nil {

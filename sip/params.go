@@ -99,7 +99,7 @@ func parseParam(s string) (Param, error) {
 		}
 		return Param{name, unquote(value)}, nil
 	}
-	if strings.ContainsAny(value, " \t\",<>") {
+	if separates(value) {
 		return Param{}, fmt.Errorf("bad value of parameter %s: %q", name, value)
 	}
 	return Param{name, value}, nil

@@ -179,7 +179,7 @@ func (m *message) readFields() error {
 			m.via = one
 		}
 	}
-	if m.callID = header(m.headers, "Call-ID"); m.callID == "" || strings.ContainsAny(m.callID, " \t,") {
+	if m.callID = header(m.headers, "Call-ID"); m.callID == "" || indexBlank(m.callID) >= 0 || strings.IndexByte(m.callID, ',') >= 0 {
 		return errors.New("Call-ID is missing or bad")
 	}
 	var err error
@@ -206,7 +206,7 @@ func parseParty(s string) (NameAddr, error) {
 // readCSeq reads the number and the method (RFC 3261 §8.1.1.5: below 2^31).
 func (m *message) readCSeq() (method string, err error) {
 	value := strings.TrimSpace(header(m.headers, "CSeq"))
-	space := strings.IndexAny(value, " \t")
+	space := indexBlank(value)
 	if space < 0 || !isToken(strings.TrimSpace(value[space:])) {
 		return "", errors.New("CSeq is missing or bad")
 	}

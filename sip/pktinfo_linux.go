@@ -25,23 +25,36 @@ func wantAddress(conn *net.UDPConn) {
 
 // sentTo reads the address that a datagram was sent to; the zero address if the kernel did not say.
 func sentTo(oob []byte) netip.Addr {
-	messages, err := syscall.ParseSocketControlMessage(oob)
-	if err != nil {
-		return netip.Addr{}
-	}
-	for _, m := range messages {
+	for len(oob) >= syscall.CmsgLen(0) {
+		length, level, kind := readControl(oob)
+		if length < syscall.CmsgLen(0) || length > len(oob) {
+			break
+		}
+		data := oob[syscall.CmsgLen(0):length]
 		switch {
-		case m.Header.Level == syscall.IPPROTO_IP && m.Header.Type == syscall.IP_PKTINFO && len(m.Data) >= 12:
-			return netip.AddrFrom4([4]byte(m.Data[8:12])) // ipi_addr
-		case m.Header.Level == syscall.IPPROTO_IPV6 && m.Header.Type == syscall.IPV6_PKTINFO && len(m.Data) >= 20:
-			ip := netip.AddrFrom16([16]byte(m.Data[:16])).Unmap()
+		case level == syscall.IPPROTO_IP && kind == syscall.IP_PKTINFO && len(data) >= 12:
+			return netip.AddrFrom4([4]byte(data[8:12])) // ipi_addr
+		case level == syscall.IPPROTO_IPV6 && kind == syscall.IPV6_PKTINFO && len(data) >= 20:
+			ip := netip.AddrFrom16([16]byte(data[:16])).Unmap()
 			if ip.IsLinkLocalUnicast() {
 				return netip.Addr{} // needs its interface too: the kernel knows
 			}
 			return ip
 		}
+		oob = oob[min(len(oob), syscall.CmsgSpace(length-syscall.CmsgLen(0))):]
 	}
 	return netip.Addr{}
+}
+
+// readControl reads the head of a control message: its whole length, and what it is of.
+func readControl(b []byte) (length int, level, kind int32) {
+	at := unsafe.Sizeof(uintptr(0))
+	if at == 8 {
+		length = int(binary.NativeEndian.Uint64(b))
+	} else {
+		length = int(binary.NativeEndian.Uint32(b))
+	}
+	return length, int32(binary.NativeEndian.Uint32(b[at:])), int32(binary.NativeEndian.Uint32(b[at+4:]))
 }
 
 // sendFrom is the control message that sets a datagram's source address. A socket for both families takes the IPv6 form.

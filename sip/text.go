@@ -27,7 +27,38 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-func trim(s string) string { return strings.Trim(s, " \t") }
+func trim(s string) string {
+	for s != "" && isBlank(s[0]) {
+		s = s[1:]
+	}
+	for s != "" && isBlank(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+// indexBlank finds the first space or tab, -1 if there is none.
+func indexBlank(s string) int {
+	for i := 0; i < len(s); i++ {
+		if isBlank(s[i]) {
+			return i
+		}
+	}
+	return -1
+}
+
+// separates says whether s holds a byte that no unquoted value of a parameter may have.
+func separates(s string) bool {
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case ' ', '\t', '"', ',', '<', '>':
+			return true
+		}
+	}
+	return false
+}
 
 // indexOutside finds the first byte of s that is one of chars and stands outside quotes and angle brackets.
 // It is -1 if there is none, and -2 if a quote or bracket is left open.
@@ -36,6 +67,7 @@ func indexOutside(s, chars string) int {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
+		case isAlnum(c): // neither opens nor closes, and is never asked for
 		case quoted && c == '\\':
 			i++
 		case c == '"' && !angle:

@@ -28,7 +28,7 @@ func parseVia(s string) (via, error) {
 	name, rest, ok1 := strings.Cut(s, "/")
 	version, rest, ok2 := strings.Cut(rest, "/")
 	rest = trim(rest)
-	i := strings.IndexAny(rest, " \t")
+	i := indexBlank(rest)
 	if !ok1 || !ok2 || i < 0 || !strings.EqualFold(trim(name), "SIP") || trim(version) != "2.0" {
 		return v, fmt.Errorf("bad Via %q", s)
 	}
@@ -54,7 +54,7 @@ func parseVia(s string) (via, error) {
 
 // joinColon removes the white space that may stand round the colon of host:port.
 func joinColon(s string) string {
-	if i := strings.LastIndexByte(s, ':'); i > 0 && strings.ContainsAny(s, " \t") {
+	if i := strings.LastIndexByte(s, ':'); i > 0 && indexBlank(s) >= 0 {
 		return trim(s[:i]) + ":" + trim(s[i+1:])
 	}
 	return s
