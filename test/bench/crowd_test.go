@@ -95,6 +95,7 @@ func (s *crowd) exchange() (failed int) {
 	for left > 0 {
 		n, err := s.conn.Read(s.in)
 		if err != nil {
+			note("%d of %d REGISTERs were not answered", left, len(s.slots))
 			return left
 		}
 		slot := s.slotOf(s.in[:n])
@@ -107,7 +108,9 @@ func (s *crowd) exchange() (failed int) {
 		case code == "401" && slot.asked == "":
 			slot.asked = headerOf(s.in[:n], "WWW-Authenticate")
 		case code != "200":
-			failed++
+			if failed++; failed <= 3 {
+				note("a REGISTER of %s was answered %q", slot.user, s.in[8:min(40, n)])
+			}
 		}
 	}
 	return failed

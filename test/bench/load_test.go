@@ -24,8 +24,11 @@ type loaded struct {
 	callees []*agent
 }
 
+// unlimited has a node take whatever one source sends: the load of many comes from few.
+const unlimited = "limits:\n  stranger: 0\n  strangers: 0\n  source: 0\n  user: 0\n  calls: 1000000\n  cpu: 0\n"
+
 // loadedConfig gives the node so many ports that none is still at rest when it is wanted again.
-var loadedConfig = "media:\n  address: " + node.IP(1).String() + "\n  ports: 10000-65535\n"
+var loadedConfig = "media:\n  address: " + node.IP(1).String() + "\n  ports: 10000-65535\n" + unlimited
 
 func newLoaded(t *testing.T, pairs int, legs *generator) *loaded {
 	t.Helper()

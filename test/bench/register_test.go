@@ -153,7 +153,7 @@ func userName(i int) string { return fmt.Sprintf("u%d", i) }
 // batonTarget is a node that knows so many users.
 func batonTarget(t *testing.T, users int) target {
 	t.Helper()
-	n := node.Start(t, node.Options{Users: map[string]string{}})
+	n := node.Start(t, node.Options{Users: map[string]string{}, Config: unlimited})
 	for i := range users {
 		must(t, n.Post("/api/v1/users", map[string]any{"name": userName(i), "password": node.Password(userName(i))}, nil))
 	}
