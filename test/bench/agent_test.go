@@ -170,6 +170,7 @@ type exchange struct {
 	from    string
 	seq     int
 	answers chan *phone.Message
+	took    time.Duration // from a request with credentials to its final answer
 }
 
 func (a *agent) exchange(user string) *exchange {
@@ -242,7 +243,9 @@ func (x *exchange) authenticated(build func() *phone.Message) (*phone.Message, e
 	}
 	again := build()
 	again.Add(with, credentials(res.Get(ask), x.user, again.Method, again.URI))
-	if res, err = x.final(again); err == nil && res.Code != 200 {
+	sent := time.Now()
+	res, err = x.final(again)
+	if x.took = time.Since(sent); err == nil && res.Code != 200 {
 		err = fmt.Errorf("%s of %s: %s", m.Method, x.user, res.Line())
 	}
 	return res, err

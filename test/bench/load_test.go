@@ -14,6 +14,9 @@ import (
 // callsPerCPU is what a second of processor time is to do, calls without RTP.
 const callsPerCPU = 1500
 
+// stormCallsPerCPU is the same where nothing ever has to be woken.
+const stormCallsPerCPU = 2000
+
 // hold is how long a call of the load test lasts: ten packets of each side fit in.
 const hold = 220 * time.Millisecond
 
@@ -22,6 +25,9 @@ type loaded struct {
 	node    *node.Node
 	callers []*agent
 	callees []*agent
+
+	mu     sync.Mutex
+	setUps []time.Duration // of the calls so far: authenticated INVITE → 200
 }
 
 // unlimited has a node take whatever one source sends: the load of many comes from few.
@@ -105,6 +111,9 @@ func (l *loaded) callFor(i int, hold time.Duration) error {
 	if err != nil {
 		return err
 	}
+	l.mu.Lock()
+	l.setUps = append(l.setUps, d.x.took)
+	l.mu.Unlock()
 	end := time.Now().Add(hold)
 	if d.leg != nil && a.frames > 0 {
 		a.legs.speak(d.leg, a.frames)
@@ -167,7 +176,24 @@ func TestCallStorm(t *testing.T) {
 	}
 	each := perSecond(calls-failed, spent)
 	more("calls per CPU-second "+load, each, "/s")
-	note("calls %s: %.0f per CPU-second, %.2f ms of CPU each, %.0f per second", load, each, 1e3/each, float64(calls)/took.Seconds())
+	verdict(t, each >= stormCallsPerCPU, "calls %s: %.0f per CPU-second (limit %d), %.2f ms of CPU each, %.0f per second",
+		load, each, stormCallsPerCPU, 1e3/each, float64(calls)/took.Seconds())
+}
+
+// TestSetUpTimeUnderLoad is TestSetUpTime while a hundred calls a second are made.
+func TestSetUpTimeUnderLoad(t *testing.T) {
+	const rate, warm, calls = 100, 200, 2000
+	l := newLoaded(t, 20, nil)
+	paced(t, warm, rate, l.call)
+	l.setUps = nil
+	if failed := paced(t, calls, rate, l.call); failed > 0 {
+		t.Errorf("%d of %d calls failed", failed, calls)
+	}
+	p50, p99 := phone.Quantile(l.setUps, 0.5), phone.Quantile(l.setUps, 0.99)
+	lessMS("call set-up at 100 calls a second, p50", p50)
+	lessMS("call set-up at 100 calls a second, p99", p99)
+	verdict(t, p50 <= 2*time.Millisecond && p99 <= 10*time.Millisecond,
+		"call set-up at %d calls/s, authenticated INVITE → 200, %d calls: p50 %s, p99 %s ms (limit 2 / 10)", rate, len(l.setUps), ms(p50), ms(p99))
 }
 
 // looped does something count times, inFlight at a time, and gives how many failed.

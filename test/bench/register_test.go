@@ -14,6 +14,12 @@ import (
 	"baton/test/phone"
 )
 
+// What a registrar is to do with a second of processor time, and what a binding may take.
+const (
+	registersPerCPU = 15_000
+	bytesPerBinding = 1500
+)
+
 // The load of a registrar: so many users with so many devices each, so many registrations a second.
 const (
 	registerUsers   = 2000
@@ -92,9 +98,12 @@ func (s target) storm(t *testing.T) {
 	s.counted(t, fmt.Sprintf("with %d in flight, new bindings", inFlight), count, func() int {
 		return saturated(t, s.at, registerUsers, registerDevices, 1)
 	})
-	s.counted(t, fmt.Sprintf("with %d in flight, refreshes", inFlight), crowdTurns*count, func() int {
+	each := s.counted(t, fmt.Sprintf("with %d in flight, refreshes", inFlight), crowdTurns*count, func() int {
 		return saturated(t, s.at, registerUsers, registerDevices, crowdTurns)
 	})
+	if s.node != nil {
+		verdict(t, each >= registersPerCPU, "registrations with %d in flight, each stored: %.0f per CPU-second (limit %d)", inFlight, each, registersPerCPU)
+	}
 }
 
 // crowd measures what a registrar holds for many bindings.
@@ -105,17 +114,20 @@ func (s target) crowd(t *testing.T) {
 	s.counted(t, fmt.Sprintf("with %d in flight, %d new bindings", inFlight, crowdUsers*registerDevices), crowdUsers*registerDevices, func() int {
 		return saturated(t, s.at, crowdUsers, registerDevices, 1)
 	})
-	grown()
+	each := grown()
+	if s.node != nil {
+		verdict(t, each <= bytesPerBinding, "resident memory per binding of %d: %.0f bytes (limit %d)", crowdUsers*registerDevices, each, bytesPerBinding)
+	}
 }
 
 // grows notes the server's memory; what it gives records by how much it has grown for each of count bindings once all
 // transactions are over.
-func (s target) grows(t *testing.T, count int) (done func()) {
+func (s target) grows(t *testing.T, count int) (done func() (each float64)) {
 	was, heap := s.memory(), int64(0)
 	if s.heap != nil {
 		heap = s.heap()
 	}
-	return func() {
+	return func() float64 {
 		time.Sleep(settled)
 		resident := s.memory().minus(was)
 		name := fmt.Sprintf("%s: resident memory per binding of %d", s.name, count)
@@ -125,6 +137,7 @@ func (s target) grows(t *testing.T, count int) (done func()) {
 		if s.heap != nil {
 			less(fmt.Sprintf("%s: live heap per binding of %d", s.name, count), float64(s.heap()-heap)/float64(count), "B")
 		}
+		return float64(resident.all()) / float64(count)
 	}
 }
 
