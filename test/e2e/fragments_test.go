@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestFragmentsDropped(t *testing.T) {
 	r := node.NewRouter(t, between, outside)
 	r.Known(outside)
 	r.MTU(1400)
-	w := newWorld(t, node.Options{Users: map[string]string{}})
+	w := newWorld(t, node.Options{Users: map[string]string{}, Config: fmt.Sprintf("proxies: [%s]\n", outside)})
 	for name, number := range map[string]string{"alice": "101", "bob": "102", "carol": "103", "dave": "104"} {
 		_, err := w.CLIWith(node.Password(name)+"\n", "user", "add", name, "--password-stdin", "--number", number,
 			"--display", strings.ToUpper(name[:1])+name[1:]+" of the office at the end of the longest corridor, left")
