@@ -91,7 +91,7 @@ func (a *Agent) take(l *streamListener, c net.Conn) {
 
 func newStream(a *Agent, l *streamListener, c net.Conn) *stream {
 	s := &stream{
-		agent: a, raw: c, conn: c, out: make(chan []byte, writeQueue), done: make(chan struct{}),
+		agent: a, raw: c, conn: c, out: newOutbox(), done: make(chan struct{}),
 		flow: Flow{Transport: l.transport, Local: addrPort(c.LocalAddr()), Remote: addrPort(c.RemoteAddr())},
 	}
 	s.source = sourceOf(s.flow.Remote.Addr())

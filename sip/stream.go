@@ -12,12 +12,6 @@ import (
 	"time"
 )
 
-// What may wait to be written to one connection, in messages and in bytes.
-const (
-	writeQueue = 256
-	writeBytes = 1 << 20
-)
-
 // patience is how long a connection is waited for; tests have less. No byte of a message that is not whole prolongs
 // anything, so that one that drips ends as early as one that is silent. One that nobody has logged in on is held short;
 // one that a device uses is kept for as long as a registration can last, and the kernel's keep-alive finds out when its
@@ -56,12 +50,11 @@ type stream struct {
 	conn   net.Conn
 	flow   Flow
 	source netip.Prefix
-	out    chan []byte // nil = close after what was queued before
+	out    outbox
 	done   chan struct{}
 	end    sync.Once
 
-	queued  atomic.Int64 // bytes in out
-	trusted atomic.Bool  // an authenticated request came over it
+	trusted atomic.Bool // an authenticated request came over it
 
 	// guarded by mu
 	mu    sync.Mutex
@@ -76,12 +69,8 @@ func (s *stream) send(data []byte) error {
 		return fmt.Errorf("send over %s: %w", s.flow, ErrFlowGone)
 	default:
 	}
-	if s.queued.Add(int64(len(data))) <= writeBytes {
-		select {
-		case s.out <- data:
-			return nil
-		default:
-		}
+	if s.out.put(data) {
+		return nil
 	}
 	s.close(endUnread)
 	return fmt.Errorf("send over %s: peer does not read: %w", s.flow, ErrFlowGone)
@@ -94,18 +83,9 @@ func (s *stream) closeAfter() {
 	for _, q := range s.agent.shards {
 		q.queue.Post(func() {
 			if left.Add(-1) == 0 {
-				s.flush()
+				s.out.finish()
 			}
 		})
-	}
-}
-
-// flush closes when everything queued has been written.
-func (s *stream) flush() {
-	select {
-	case s.out <- nil:
-	default:
-		s.close(endUnread)
 	}
 }
 
@@ -127,20 +107,32 @@ func (s *stream) write() {
 		select {
 		case <-s.done:
 			return
-		case data := <-s.out:
-			if data == nil {
+		case <-s.out.wake:
+			data, last := s.out.take()
+			if err := s.writeAll(data); err != nil {
+				s.close(s.whyWrite(err))
+				return
+			}
+			if last {
 				_ = s.conn.Close() // with the farewell of TLS
 				s.close(endFraming)
 				return
 			}
-			s.queued.Add(-int64(len(data)))
-			_ = s.conn.SetWriteDeadline(time.Now().Add(s.agent.patience.write))
-			if _, err := s.conn.Write(data); err != nil {
-				s.close(s.whyWrite(err))
-				return
-			}
 		}
 	}
+}
+
+func (s *stream) writeAll(data []byte) error {
+	for len(data) > 0 {
+		n := min(len(data), writeAtOnce)
+		_ = s.conn.SetWriteDeadline(time.Now().Add(s.agent.patience.write))
+		if _, err := s.conn.Write(data[:n]); err != nil {
+			return err
+		}
+		s.out.wrote(n)
+		data = data[n:]
+	}
+	return nil
 }
 
 // read is the reader's goroutine: handshake, then messages until the first error.
