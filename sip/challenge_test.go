@@ -2,7 +2,9 @@ package sip
 
 import (
 	"context"
+	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -10,14 +12,15 @@ import (
 // TestChallengeIsRepeated challenges an INVITE from where a device is registered until the ACK comes, one at a time; elsewhere,
 // and for other methods, once.
 func TestChallengeIsRepeated(t *testing.T) {
-	var device *wire
+	var registered atomic.Pointer[netip.AddrPort]
 	a := start(t, func(o *Options) {
 		o.Registered = func(login string, f Flow) bool {
-			at, _ := addrOf(device)
-			return login == "alice" && f.Remote == at
+			return login == "alice" && f.Remote == *registered.Load()
 		}
 	})
-	device = dial(t, "udp", "", a.Addrs()["udp"])
+	device := dial(t, "udp", "", a.Addrs()["udp"])
+	at, _ := addrOf(device)
+	registered.Store(&at)
 	stranger := dial(t, "udp", "", a.Addrs()["udp"])
 	for what, w := range map[string]*wire{"from a stranger": stranger, "from somebody else": device, "that is no INVITE": device} {
 		m := msg{method: "INVITE", callID: strings.ReplaceAll(what, " ", "-")}
