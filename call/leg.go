@@ -221,17 +221,23 @@ func (c *Call) request(l *Leg, out sip.Outgoing, patience time.Duration, then fu
 	c.requestUnder(c.ctx, l, out, patience, then)
 }
 
+// waitFor waits a little for what came before, if anything did.
+func waitFor(before <-chan struct{}) {
+	if before == nil {
+		return
+	}
+	select {
+	case <-before:
+	case <-time.After(orderPatience):
+	}
+}
+
 // ordered waits for the leg's request before and then has send make its exchange.
 func (c *Call) ordered(l *Leg, send func() error, then func(error)) {
 	before, done := l.sent, make(chan struct{})
 	l.sent = done
 	c.exchange(func() func() {
-		if before != nil {
-			select {
-			case <-before:
-			case <-time.After(orderPatience):
-			}
-		}
+		waitFor(before)
 		err := send()
 		close(done)
 		return func() { then(err) }

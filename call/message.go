@@ -33,11 +33,32 @@ const (
 	messagesOfAll   = 1024
 )
 
-// messages counts what is on its way.
+// messages knows what is on its way.
 type messages struct {
-	mu  sync.Mutex
-	of  map[string]int
-	all int
+	mu   sync.Mutex
+	of   map[string]int // by sender, how many
+	all  int
+	last map[string]chan struct{} // by device, closed when it has answered the newest
+}
+
+// line gives a message its place behind the one before it to the same device: before is closed when that is answered, nil
+// if there is none; done is to be called at its own answer.
+func (m *messages) line(device string) (before chan struct{}, done func()) {
+	own := make(chan struct{})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.last == nil {
+		m.last = map[string]chan struct{}{}
+	}
+	before, m.last[device] = m.last[device], own
+	return before, func() {
+		close(own)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.last[device] == own {
+			delete(m.last, device)
+		}
+	}
 }
 
 // enter makes room for n of a user's.
@@ -149,8 +170,11 @@ func (b *B2BUA) deliver(x *sip.Exchange, sender, to registrar.User, devices []re
 	headers := passedOn(x)
 	told := make(chan error, len(devices))
 	for _, d := range devices {
+		before, done := b.messages.line(d.User + " " + d.Key)
 		go func() {
 			defer b.messages.leave(sender.Name)
+			defer done()
+			waitFor(before)
 			err := errors.New("internal error")
 			b.guard(func(sip.Reply) error { return nil }, func() { err = b.hand(d, sender, to, body, headers) })
 			told <- err

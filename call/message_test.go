@@ -286,3 +286,22 @@ func TestServedInADialog(t *testing.T) {
 	must(t, out.Hangup())
 	r.nothingLeft()
 }
+
+// TestMessagesKeepTheirOrder writes a hundred messages, each as soon as the first of two devices has taken the one before: the
+// slower one gets them in their order too.
+func TestMessagesKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	soft := r.phone("bob", 2, overTCP(r))
+	for i := range 100 {
+		r.write(alice, "bob", fmt.Sprint(i))
+	}
+	for _, p := range []*phone.Phone{bob, soft} {
+		r.eventually("all messages", 3*time.Second, func() bool { return len(messagesTo(p)) == 100 })
+		for i, m := range messagesTo(p) {
+			if string(m.Body) != fmt.Sprint(i) {
+				t.Fatalf("%s got %q as number %d", p.Config().UserAgent, m.Body, i)
+			}
+		}
+	}
+}
