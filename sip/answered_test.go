@@ -2,6 +2,7 @@ package sip
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -52,4 +53,50 @@ func TestAnsweredAgainstModel(t *testing.T) {
 	if a.count() != 0 || a.slabs != nil || a.index != nil {
 		t.Errorf("at the end %d answers in %d slabs are left", a.count(), len(a.slabs))
 	}
+}
+
+// TestRepeatGetsTheAnswer repeats a request that has been answered: within the limits and beyond them it gets the very
+// answer, and its handler is not asked again.
+func TestRepeatGetsTheAnswer(t *testing.T) {
+	served := make(chan string, 4)
+	a := start(t, handle("REGISTER", func(x *Exchange) {
+		served <- x.CallID()
+		_ = x.Respond(Reply{Code: 200})
+	}))
+	a.timing = timing{timerT1, timerT2, timerC, cancelWait}
+	w := dial(t, "udp", "", a.Addrs()["udp"])
+	m := w.authenticated(msg{method: "REGISTER"})
+	first := string(w.message())
+	w.send(m.String())
+	if again := string(w.message()); again != first || !strings.HasPrefix(first, "SIP/2.0 200") {
+		t.Errorf("answered %q, and the repeat %q", first, again)
+	}
+	local, _ := addrOf(w)
+	a.turnAway([]byte(m.String()), Flow{Transport: "udp", Local: a.Addrs()["udp"], Remote: local}, overSource)
+	if again := string(w.message()); again != first {
+		t.Errorf("answered %q, and the repeat beyond the limit %q", first, again)
+	}
+	if len(served) != 1 {
+		t.Errorf("the handler was asked %d times", len(served))
+	}
+}
+
+// TestAnsweredIsTheKeysOwn has two keys with one hash: the older one's answer is forgotten, not given to the other.
+func TestAnsweredIsTheKeysOwn(t *testing.T) {
+	var a answered
+	a.keep("one", []byte("answer"), time.Now())
+	a.index[maphash.String(seed, "other")] = a.index[maphash.String(seed, "one")]
+	if got := a.find("other"); got != nil {
+		t.Errorf("the other gets %q", got)
+	}
+}
+
+// message waits for one message, whatever it is.
+func (w *wire) message() []byte {
+	w.t.Helper()
+	b, err := w.read(5 * time.Second)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b
 }
