@@ -11,11 +11,12 @@ import (
 // A node's live data are few beside what it writes and reads: collecting garbage each time the heap has doubled would go on
 // without end under load. It may grow by garbageRoom first. When the load is over, what it needed goes back to the system.
 const (
-	garbageRoom = 64 << 20
-	leastHeap   = 4 << 20 // from here on Go counts in percent
-	memoryEvery = 5 * time.Second
-	quietRate   = 2 << 20          // bytes a second that are allocated at most while a node is quiet
-	quietFor    = 35 * time.Second // before memory is given back: transactions live for 32 s
+	garbageRoom  = 64 << 20
+	leastHeap    = 4 << 20 // from here on Go counts in percent
+	memoryEvery  = 5 * time.Second
+	quietRate    = 2 << 20          // bytes a second that are allocated at most while a node is quiet
+	worthFreeing = 16 << 20         // bytes that were allocated since the last time
+	quietFor     = 35 * time.Second // before memory is given back: transactions live for 32 s
 )
 
 // memory looks after the heap.
@@ -26,7 +27,7 @@ type memory struct {
 
 	last  uint64        // allocated at the last look
 	quiet time.Duration // since when
-	dirty bool          // something was allocated in earnest since memory was given back
+	freed uint64        // allocated when memory was last given back
 }
 
 func newMemory() *memory {
@@ -55,13 +56,13 @@ func (m *memory) look() {
 	live, allocated := m.read()
 	m.percent(max(100, int(garbageRoom*100/max(live, leastHeap))))
 	if allocated-m.last > quietRate*uint64(memoryEvery/time.Second) {
-		m.quiet, m.dirty = 0, true
+		m.quiet = 0
 	} else {
 		m.quiet += memoryEvery
 	}
 	m.last = allocated
-	if m.dirty && m.quiet >= quietFor {
-		m.dirty = false
+	if m.quiet >= quietFor && allocated-m.freed > worthFreeing {
+		m.quiet, m.freed = 0, allocated
 		m.free()
 	}
 }

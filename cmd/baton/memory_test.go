@@ -14,7 +14,7 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 		percent: func(p int) int { percent = p; return 0 },
 		free:    func() { freed++ },
 	}
-	const idle, busy = 100 << 10, 100 << 20 // bytes a second
+	const idle, slow, busy = 10 << 10, 1 << 20, 100 << 20 // bytes a second
 	for _, c := range []struct {
 		last    time.Duration
 		rate    uint64
@@ -31,6 +31,8 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 		{10 * time.Minute, idle, 1 << 10, 1, 1600},  // once is enough
 		{10 * time.Second, busy, 1 << 10, 1, 1600},  // again
 		{time.Minute, idle, 1 << 10, 2, 1600},
+		{30 * time.Second, slow, 1 << 10, 3, 1600}, // a little at a time becomes much as well
+		{10 * time.Minute, idle, 1 << 10, 3, 1600},
 	} {
 		live = c.live
 		for range int(c.last / memoryEvery) {

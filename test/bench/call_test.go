@@ -85,7 +85,7 @@ func newPairs(t *testing.T, count int) (*node.Node, []*pair) {
 	for i := range count {
 		users[fmt.Sprintf("a%d", i)], users[fmt.Sprintf("b%d", i)] = fmt.Sprint(200+i), fmt.Sprint(300+i)
 	}
-	n := node.Start(t, node.Options{Users: users})
+	n := node.Start(t, node.Options{Users: users, Config: "call:\n  per_user: 500\n"}) // many calls of few users
 	var pairs []*pair
 	for i := range count {
 		p := &pair{name: fmt.Sprint(i)}
