@@ -11,7 +11,7 @@ import (
 // A node's live data are few beside what it writes and reads: collecting garbage each time the heap has doubled would go on
 // without end under load. It may grow by garbageRoom first. When the load is over, what it needed goes back to the system.
 const (
-	garbageRoom  = 64 << 20
+	garbageRoom  = 16 << 20
 	leastHeap    = 4 << 20 // from here on Go counts in percent
 	memoryEvery  = 5 * time.Second
 	quietRate    = 2 << 20          // bytes a second that are allocated at most while a node is quiet

@@ -22,17 +22,17 @@ func TestMemoryGoesBackWhenTheLoadIsOver(t *testing.T) {
 		freed   int
 		percent int
 	}{
-		{time.Minute, idle, 4 << 20, 0, 1600},       // nothing to give back yet
-		{time.Minute, busy, 32 << 20, 0, 200},       // under load it is kept
+		{time.Minute, idle, 4 << 20, 0, 400},        // nothing to give back yet
+		{time.Minute, busy, 32 << 20, 0, 100},       // under load it is kept
 		{20 * time.Second, idle, 128 << 20, 0, 100}, // a short pause
 		{20 * time.Second, busy, 128 << 20, 0, 100}, // and on
 		{30 * time.Second, idle, 128 << 20, 0, 100}, // transactions live yet
-		{10 * time.Second, idle, 1 << 10, 1, 1600},  // the load is over
-		{10 * time.Minute, idle, 1 << 10, 1, 1600},  // once is enough
-		{10 * time.Second, busy, 1 << 10, 1, 1600},  // again
-		{time.Minute, idle, 1 << 10, 2, 1600},
-		{30 * time.Second, slow, 1 << 10, 3, 1600}, // a little at a time becomes much as well
-		{10 * time.Minute, idle, 1 << 10, 3, 1600},
+		{10 * time.Second, idle, 1 << 10, 1, 400},   // the load is over
+		{10 * time.Minute, idle, 1 << 10, 1, 400},   // once is enough
+		{10 * time.Second, busy, 1 << 10, 1, 400},   // again
+		{time.Minute, idle, 1 << 10, 2, 400},
+		{30 * time.Second, slow, 1 << 10, 3, 400}, // a little at a time becomes much as well
+		{10 * time.Minute, idle, 1 << 10, 3, 400},
 	} {
 		live = c.live
 		for range int(c.last / memoryEvery) {
