@@ -108,7 +108,7 @@ func TestFlood(t *testing.T) {
 	for _, from := range [][]netip.Addr{strangers[:1], strangers} {
 		t.Run(fmt.Sprint(len(from)), func(t *testing.T) {
 			g := newGenerator(t)
-			l := newLoaded(t, 20, g)
+			l := newLimited(t, 20, g)
 			l.node.AddUser("late", "499")
 			up := l.calls(t, floodCalls)
 			control := watched(g, func() { time.Sleep(10 * time.Second) })

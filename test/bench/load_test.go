@@ -34,15 +34,27 @@ type loaded struct {
 const unlimited = "limits:\n  stranger: 0\n  strangers: 0\n  source: 0\n  user: 0\n  calls: 1000000\n  cpu: 0\n"
 
 // loadedConfig gives the node so many ports that none is still at rest when it is wanted again.
-var loadedConfig = "media:\n  address: " + node.IP(1).String() + "\n  ports: 10000-65535\n" + unlimited
+var loadedConfig = "media:\n  address: " + node.IP(1).String() + "\n  ports: 10000-65535\n"
 
+// newLoaded is a node without limits and so many pairs of users with a device each.
 func newLoaded(t *testing.T, pairs int, legs *generator) *loaded {
+	t.Helper()
+	return newLoadedWith(t, loadedConfig+unlimited, pairs, legs)
+}
+
+// newLimited is one with the limits that it has when nothing is set.
+func newLimited(t *testing.T, pairs int, legs *generator) *loaded {
+	t.Helper()
+	return newLoadedWith(t, loadedConfig, pairs, legs)
+}
+
+func newLoadedWith(t *testing.T, config string, pairs int, legs *generator) *loaded {
 	t.Helper()
 	users := map[string]string{}
 	for i := range pairs {
 		users[fmt.Sprintf("a%d", i)], users[fmt.Sprintf("b%d", i)] = fmt.Sprint(200+i), fmt.Sprint(300+i)
 	}
-	l := &loaded{node: node.Start(t, node.Options{Users: users, Config: loadedConfig})}
+	l := &loaded{node: node.Start(t, node.Options{Users: users, Config: config})}
 	for i := range pairs {
 		a := newAgent(t, fmt.Sprintf("a%d", i), node.IP(2+i%9), l.node.UDP, legs)
 		b := newAgent(t, fmt.Sprintf("b%d", i), node.IP(11+i%9), l.node.UDP, legs)

@@ -101,7 +101,7 @@ func storm(t *testing.T, agents []*agent, busy *atomic.Int64) (took []time.Durat
 // that were set up since.
 func TestStorm(t *testing.T) {
 	g := newGenerator(t)
-	l := newLoaded(t, 20, g)
+	l := newLimited(t, 20, g)
 	for i := range registerUsers {
 		must(t, l.node.Post("/api/v1/users", map[string]any{"name": userName(i), "password": node.Password(userName(i))}, nil))
 	}
