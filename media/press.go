@@ -56,23 +56,10 @@ func (s *Stream) Press(k Key, done func()) bool {
 // run plays the key to its end.
 func (p *press) run() {
 	defer p.done()
-	e, l := p.stream.engine, &p.stream.line
-	due := l.nextSlot(e.clock())
-	timer := time.NewTimer(due - e.clock())
-	defer timer.Stop()
-	for {
-		select {
-		case <-p.stream.done:
-			return
-		case <-timer.C:
-		}
-		now := e.clock()
-		if !l.play(p, due, now) {
-			return
-		}
-		due = max(due+keyFrame, now-keyFrame) // later only when the machine stood still
-		timer.Reset(due - e.clock())
-	}
+	p.stream.paced("key", func(due, now time.Duration) (next time.Duration, more bool) {
+		more = p.stream.line.play(p, due, now)
+		return max(due+keyFrame, now-keyFrame), more // later only when the machine stood still
+	})
 }
 
 // play sends the packet of p that is due; false when there is no more.

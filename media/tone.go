@@ -143,25 +143,35 @@ func newPlayer(s *Stream, t Tone) *player {
 
 // run plays until the line has left it for good.
 func (p *player) run() {
-	e, l := p.stream.engine, &p.stream.line
-	defer e.survive("tone")
-	due := l.nextSlot(e.clock())
-	timer := time.NewTimer(due - e.clock())
-	defer timer.Stop()
-	for {
-		select {
-		case <-p.stream.done:
-			return
-		case <-timer.C:
-		}
-		now := e.clock()
+	p.stream.paced("tone", func(due, now time.Duration) (next time.Duration, more bool) {
 		if !p.play(due, now) {
-			return
+			return 0, false
 		}
 		due += toneFrame
 		if missed := (now - due) / toneFrame; missed > 10 { // the machine stood still
 			p.skip(int(missed))
 			due += missed * toneFrame
+		}
+		return due, true
+	})
+}
+
+// paced calls play when the line's next slot is due, and again when play says, until there is no more or the stream is
+// closed. A panic costs what is played alone.
+func (s *Stream) paced(what string, play func(due, now time.Duration) (next time.Duration, more bool)) {
+	e := s.engine
+	defer e.survive(what)
+	due, more := s.line.nextSlot(e.clock()), true
+	timer := time.NewTimer(due - e.clock())
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.done:
+			return
+		case <-timer.C:
+		}
+		if due, more = play(due, e.clock()); !more {
+			return
 		}
 		timer.Reset(due - e.clock())
 	}
