@@ -1,9 +1,6 @@
 package call
 
 import (
-	"context"
-	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"baton/media"
@@ -70,7 +67,7 @@ func (l *Leg) inEarly(f *fork, method string, body sip.Body, headers ...sip.Head
 // prack acknowledges a provisional answer that must arrive (RFC 3262 §4). It is tried until the leg's INVITE is over.
 func (c *Call) prack(l *Leg, f *fork, r *sip.Response) {
 	out := l.inEarly(f, "PRACK", sip.Body{}, sip.RAck(r))
-	c.requestUnder(l.inviting, l, out, prackPatience, func(err error) {
+	c.requestUnder(l.inviting, l, out, prackPatience, func(_ *sip.Response, err error) {
 		if err != nil && (l.state == legDialing || l.state == legRinging) {
 			c.log.Debug("prack", "leg", l.id, "device", l.device.Name, "err", err)
 		}
@@ -202,23 +199,7 @@ func (c *Call) onPrack(l *Leg, x *sip.Exchange) {
 
 // later refuses what cannot be served before something that is under way has ended (RFC 3261 §14.2, RFC 3311 §5.2).
 func later() sip.Reply {
-	return sip.Reply{Code: 500, Headers: []sip.Header{{Name: "Retry-After", Value: strconv.Itoa(rand.N(11))}}}
-}
-
-// requestUnder is request under a context that may end before the call does.
-func (c *Call) requestUnder(ctx context.Context, l *Leg, out sip.Outgoing, patience time.Duration, then func(error)) {
-	var resp *sip.Response
-	c.ordered(l, func() (err error) {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		resp, err = c.b.Agent.Do(ctx, out)
-		return err
-	}, func(err error) {
-		if err == nil && l.alive() && l.dialog.Follow(resp) {
-			c.attach(l)
-		}
-		then(err)
-	})
+	return sip.Reply{Code: 500, Headers: []sip.Header{sip.RetryAfter(0, 10)}}
 }
 
 // earlyAnswer is the answer that a provisional answer brings, or has brought before in its dialog.

@@ -218,7 +218,7 @@ const orderPatience = 500 * time.Millisecond
 // request sends a request of ours in the leg's dialog. They leave in the order of their CSeq, which the peer insists on
 // (RFC 3261 §12.2.2): each waits a little for the answer to the one before.
 func (c *Call) request(l *Leg, out sip.Outgoing, patience time.Duration, then func(error)) {
-	c.requestUnder(c.ctx, l, out, patience, then)
+	c.requestUnder(c.ctx, l, out, patience, func(_ *sip.Response, err error) { then(err) })
 }
 
 // waitFor waits a little for what came before, if anything did.
@@ -232,15 +232,22 @@ func waitFor(before <-chan struct{}) {
 	}
 }
 
-// ordered waits for the leg's request before and then has send make its exchange.
-func (c *Call) ordered(l *Leg, send func() error, then func(error)) {
+// requestUnder is request under a context that may end before the call does; then is also given the 2xx.
+func (c *Call) requestUnder(ctx context.Context, l *Leg, out sip.Outgoing, patience time.Duration, then func(*sip.Response, error)) {
 	before, done := l.sent, make(chan struct{})
 	l.sent = done
 	c.exchange(func() func() {
 		waitFor(before)
-		err := send()
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		resp, err := c.b.Agent.Do(ctx, out)
 		close(done)
-		return func() { then(err) }
+		return func() {
+			if err == nil && l.alive() && l.dialog.Follow(resp) {
+				c.attach(l)
+			}
+			then(resp, err)
+		}
 	})
 }
 

@@ -1,7 +1,6 @@
 package call
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -127,13 +126,7 @@ func (c *Call) refresh(l *Leg) {
 func (c *Call) update(l *Leg, headers []sip.Header, then func(error)) {
 	l.updating = true
 	out := l.dialog.NewRequest("UPDATE", sip.Body{}, append(c.askSession(l), headers...)...)
-	var resp *sip.Response
-	c.ordered(l, func() (err error) {
-		ctx, cancel := context.WithTimeout(c.ctx, requestPatience)
-		defer cancel()
-		resp, err = c.b.Agent.Do(ctx, out)
-		return err
-	}, func(err error) {
+	c.requestUnder(c.ctx, l, out, requestPatience, func(resp *sip.Response, err error) {
 		l.updating = false
 		var status *sip.StatusError
 		switch {
