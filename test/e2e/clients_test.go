@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -50,21 +51,28 @@ func TestBaresipCallsLinphone(t *testing.T) {
 			w := newWorld(t)
 			need(t, "linphonec", "linphone-cli")
 			b, l := w.startBaresip("alice", "udp", 440), w.startLinphone("bob", 660)
-			if first == "baresip" {
-				b.dial("102")
-			} else {
-				l.do("call sip:101@" + w.UDP.String())
-			}
-			b.await("CALL_ESTABLISHED", 10*time.Second)
-			pause(5 * time.Second)
-			b.do("hangup", "")
-			b.await("CALL_CLOSED", 5*time.Second)
-			b.quit()
-			l.quit()
-			b.found(660, 3*time.Second)
-			l.found(440, 3*time.Second)
+			hearEachOther(b, l, first, w.UDP)
 		})
 	}
+}
+
+// hearEachOther has alice's baresip, which plays 440 Hz, and bob's linphonec, which plays 660, call each other by the node at
+// an address, the first named the other, and listens to what they have recorded.
+func hearEachOther(b *baresip, l *linphone, first string, at netip.AddrPort) {
+	b.t.Helper()
+	if first == "baresip" {
+		b.dial("102")
+	} else {
+		l.do("call sip:101@" + at.String())
+	}
+	b.await("CALL_ESTABLISHED", 10*time.Second)
+	pause(5 * time.Second)
+	b.do("hangup", "")
+	b.await("CALL_CLOSED", 5*time.Second)
+	b.quit()
+	l.quit()
+	b.found(660, 3*time.Second)
+	l.found(440, 3*time.Second)
 }
 
 // TestMovesOfBaresips moves a call twenty times between two baresips of alice and compares what bob's baresip has

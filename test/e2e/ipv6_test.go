@@ -124,19 +124,7 @@ func TestRealClientsOnIPv6(t *testing.T) {
 					t.Fatalf("the contact of %s is %s", user, d.Contact)
 				}
 			}
-			if first == "baresip" {
-				b.dial("102")
-			} else {
-				l.do("call sip:101@" + w.UDP6.String())
-			}
-			b.await("CALL_ESTABLISHED", 10*time.Second)
-			pause(5 * time.Second)
-			b.do("hangup", "")
-			b.await("CALL_CLOSED", 5*time.Second)
-			b.quit()
-			l.quit()
-			b.found(660, 3*time.Second)
-			l.found(440, 3*time.Second)
+			hearEachOther(b, l, first, w.UDP6)
 		})
 	}
 	t.Run("to IPv4 and back", func(t *testing.T) {

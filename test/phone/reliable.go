@@ -51,23 +51,26 @@ func (c *Call) ringReliably(code int, reason string, body []byte) {
 	p.mu.Lock()
 	res := p.answered[c.invite.key()]
 	p.mu.Unlock()
-	go c.repeatUntil(done, res)
+	go c.repeatUntil(done, timerB, res)
 }
 
-func (c *Call) repeatUntil(done <-chan struct{}, res *Message) {
-	for wait, total := timerT1, time.Duration(0); total < timerB; wait *= 2 {
+// repeatUntil repeats an answer to the INVITE, ever more seldom but at least that often, until done is closed or the call is over;
+// false: nothing of that has come in time.
+func (c *Call) repeatUntil(done <-chan struct{}, most time.Duration, res *Message) bool {
+	for wait, total := timerT1, time.Duration(0); total < timerB; wait = min(2*wait, most) {
 		select {
 		case <-done:
-			return
+			return true
 		case <-c.ended:
-			return
+			return true
 		case <-c.phone.stop:
-			return
+			return true
 		case <-time.After(wait):
 			total += wait
 			c.phone.send(res, c.inviteOn)
 		}
 	}
+	return false
 }
 
 // onPrack takes the PRACK of our provisional answer; one for nothing gets 481.

@@ -226,20 +226,9 @@ func (c *Call) Answer() error {
 }
 
 func (c *Call) repeatAnswer(res *Message) {
-	for wait, total := timerT1, time.Duration(0); total < timerB; wait = min(2*wait, timerT2) {
-		select {
-		case <-c.acked:
-			return
-		case <-c.ended:
-			return
-		case <-c.phone.stop:
-			return
-		case <-time.After(wait):
-			total += wait
-			c.phone.send(res, c.inviteOn)
-		}
+	if !c.repeatUntil(c.acked, timerT2, res) {
+		c.Hangup()
 	}
-	c.Hangup()
 }
 
 // Reject refuses the call with a status.
