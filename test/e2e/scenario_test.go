@@ -130,7 +130,7 @@ func (w *world) sipp(s scenario, port int) *sippRun {
 	}
 	args := append([]string{
 		server.String(), "-sf", r.dir + "/scenario.xml", "-m", strconv.Itoa(max(s.calls, 1)), "-i", ip(at), "-mi", at.String(),
-		"-p", strconv.Itoa(port), "-mp", strconv.Itoa(2*port - 4000), "-rtp_echo", "-nostdin", "-key", "from", s.user, "-key", "to", s.to,
+		"-p", strconv.Itoa(port), "-mp", strconv.Itoa(2 * port), "-rtp_echo", "-nostdin", "-key", "from", s.user, "-key", "to", s.to,
 		"-au", s.user, "-ap", node.Password(s.user), "-auth_uri", uri, "-timeout", "150s", "-timeout_error",
 		"-trace_err", "-error_file", r.dir + "/errors", "-trace_msg", "-message_file", r.dir + "/messages",
 		"-trace_stat", "-stf", r.dir + "/counts", "-fd", "1",
