@@ -25,6 +25,7 @@ import (
 type Options struct {
 	Config    config.Call
 	Codes     config.Codes
+	Rights    Rights
 	Domain    string // host part shown to phones; "" = the address of the route to each
 	Node      string
 	Agent     *sip.Agent

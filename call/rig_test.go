@@ -78,7 +78,7 @@ func newRig(t *testing.T, tune func(*config.Config)) *rig {
 	r.engine, err = media.NewEngine(media.Options{Config: cfg.Media, Advertise: cfg.Advertise, Log: log})
 	must(t, err)
 	r.b = call.New(call.Options{
-		Config: cfg.Call, Codes: cfg.Codes, Node: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
+		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
 		Store: r.faults, Journal: db, Log: log,
 	})
 	r.server, r.tcp = agent.Addrs()["udp"], agent.Addrs()["tcp"]

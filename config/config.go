@@ -21,9 +21,14 @@ type Config struct {
 
 	Proxies []netip.Prefix `yaml:"proxies"` // networks of proxies in front of the node; none by default
 	Codes   Codes          `yaml:"codes"`
+	Groups  Lists          `yaml:"groups"` // pick-up groups: members by the group's name
+	Watch   Lists          `yaml:"watch"`  // who may see whose phones ring and talk: by the watcher, or @group
 	Call    Call           `yaml:"call"`
 	Log     Log            `yaml:"log"`
 }
+
+// Lists holds lists of users, by names that the file chooses. A user stands there by name or number.
+type Lists map[string][]string
 
 // Listen holds the SIP listeners as host:port; an empty host is every address (IPv4 and IPv6), "off" is no listener.
 type Listen struct {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -119,7 +120,13 @@ func (p *parse) failVariable(variable, field, format string, args ...any) {
 // from lists where each field that was set came from.
 func (p *parse) from() map[string]Source {
 	from := map[string]Source{}
-	for _, name := range names() {
+	all := names()
+	for name := range p.lines {
+		if _, ok := fields[name]; !ok && !isSection(name) {
+			all = append(all, name)
+		}
+	}
+	for _, name := range all {
 		if variable, ok := p.variables[name]; ok {
 			from[name] = Source{Kind: FromVariable, Name: variable}
 		} else if at := p.lines[name]; at > 0 {
@@ -154,6 +161,12 @@ func (l Loaded) Settings() []Setting {
 
 // walk visits the fields of a section by their names in the file.
 func walk(prefix string, section reflect.Value, visit func(string, reflect.Value)) {
+	if l, ok := section.Interface().(Lists); ok {
+		for _, name := range slices.Sorted(maps.Keys(l)) {
+			visit(prefix+name, reflect.ValueOf(l[name]))
+		}
+		return
+	}
 	for i := range section.NumField() {
 		name, _, _ := strings.Cut(section.Type().Field(i).Tag.Get("yaml"), ",")
 		if name == "" {
@@ -184,7 +197,7 @@ func texts(v reflect.Value) []string {
 func FromSettings(all []Setting) (Config, error) {
 	c := Default()
 	for _, s := range all {
-		f, known := fields[s.Field]
+		f, known := lookup(s.Field)
 		if !known || len(s.Values) == 1 && s.Values[0] == "" {
 			continue
 		}

@@ -153,3 +153,28 @@ func FuzzVariable(f *testing.F) {
 		}
 	})
 }
+
+// TestListsAreListed has groups and rights shown as settings with their places, and read back from them.
+func TestListsAreListed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "baton.yaml")
+	if err := os.WriteFile(file, []byte("groups:\n  sales: [alice, bob]\nwatch:\n  bob:\n    - '*'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := LoadEnv(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]Setting{}
+	for _, s := range l.Settings() {
+		shown[s.Field] = s
+	}
+	for name, at := range map[string]int{"groups.sales": 2, "watch.bob": 4} {
+		if s := shown[name]; s.From.Line != at || len(s.Values) == 0 {
+			t.Errorf("%s is shown as %+v, want what stands on line %d", name, s, at)
+		}
+	}
+	back, err := FromSettings(l.Settings())
+	if err != nil || !reflect.DeepEqual(back.Groups, l.Groups) || !reflect.DeepEqual(back.Watch, l.Watch) {
+		t.Errorf("read back: %v %v, %v", back.Groups, back.Watch, err)
+	}
+}

@@ -76,8 +76,85 @@ func one[T any](where func(*Config) *T, read func(string) (T, error), want strin
 	}}
 }
 
+// lists are the sections whose fields the file names itself.
+var lists = map[string]struct {
+	of   func(*Config) *Lists
+	name func(string) (string, error) // of a field
+	item func(string) (string, error)
+	want string
+}{
+	"groups": {func(c *Config) *Lists { return &c.Groups }, groupName, userText, "a list of users by name or number, as in [alice, 102]"},
+	"watch":  {func(c *Config) *Lists { return &c.Watch }, watcher, watched, `a list of users, "@group"s or "*", as in [alice, "@sales"]`},
+}
+
+// lookup finds a field by its dotted name; one of a section of lists is made as it is asked for.
+func lookup(name string) (field, bool) {
+	section, key, _ := strings.Cut(name, ".")
+	l, ok := lists[section]
+	if !ok || key == "" {
+		f, ok := fields[name]
+		return f, ok
+	}
+	return field{list: true, want: l.want, set: func(c *Config, values []string) error {
+		if _, err := l.name(key); err != nil {
+			return err
+		}
+		items := make([]string, 0, len(values))
+		for _, v := range values {
+			item, err := l.item(v)
+			if err != nil {
+				return err
+			}
+			items = append(items, item)
+		}
+		all := l.of(c)
+		if *all == nil {
+			*all = Lists{}
+		}
+		(*all)[key] = items
+		return nil
+	}}, true
+}
+
+var listName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// userText is a user's name or number.
+func userText(s string) (string, error) {
+	if !listName.MatchString(s) {
+		return "", fmt.Errorf("%q is no user's name or number", s)
+	}
+	return s, nil
+}
+
+func groupName(s string) (string, error) {
+	if !listName.MatchString(s) {
+		return "", fmt.Errorf("%q is no name of a group: lower-case letters, digits, . _ - are taken", s)
+	}
+	return s, nil
+}
+
+// watcher is who may watch: a user, or all of a group.
+func watcher(s string) (string, error) {
+	if g, ok := strings.CutPrefix(s, "@"); ok {
+		_, err := groupName(g)
+		return s, err
+	}
+	return userText(s)
+}
+
+// watched is who may be watched: a user, all of a group, or everybody.
+func watched(s string) (string, error) {
+	if s == "*" {
+		return s, nil
+	}
+	return watcher(s)
+}
+
 // isSection says whether name has fields under it.
 func isSection(name string) bool {
+	if _, ok := lists[name]; ok {
+		return true
+	}
 	for f := range fields {
 		if strings.HasPrefix(f, name+".") {
 			return true

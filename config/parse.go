@@ -138,7 +138,7 @@ func (p *parse) entry(prefix string, entry *ast.MappingValueNode) {
 		p.section(name+".", entry.Value)
 		return
 	}
-	f, ok := fields[name]
+	f, ok := lookup(name)
 	if !ok {
 		p.fail(at, name, "unknown field%s", suggest(name))
 		return

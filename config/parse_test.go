@@ -51,6 +51,12 @@ codes:
   forward_off: "*75"
   dnd: "*76"
   dnd_off: "*77"
+groups:
+  sales: [alice, 102]
+  "3": []
+watch:
+  bob: ["@sales", 104]
+  "@sales": "*"
 call:
   ring: 45s
   vanished: 20s
@@ -82,8 +88,10 @@ log:
 			Pull: "*50", Push: "*51", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
 			DoNotDisturb: "*76", DoNotDisturbOff: "*77",
 		},
-		Call: Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7},
-		Log:  Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
+		Groups: Lists{"sales": {"alice", "102"}, "3": {}},
+		Watch:  Lists{"bob": {"@sales", "104"}, "@sales": {"*"}},
+		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7},
+		Log:    Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -97,6 +105,11 @@ func TestErrors(t *testing.T) {
 		want []string // beginning of each line
 	}{
 		{"domian: x\n", []string{`baton.yaml:1: domian: unknown field; here stand: advertise, call, codes, connections,`}},
+		{"groups:\n  Sales: [alice]\n", []string{`baton.yaml:2: groups.Sales: "Sales" is no name of a group`}},
+		{"groups:\n  sales: [al ice]\n", []string{`baton.yaml:2: groups.sales: "al ice" is no user's name or number; want a list of users`}},
+		{"groups:\n  sales: {a: b}\n", []string{`baton.yaml:2: groups.sales: "{a: b}" is not a list of users`}},
+		{"groups: [alice]\n", []string{`baton.yaml:1: groups: "[alice]" is not a list of fields`}},
+		{"groups:\n  sales: [alice]\nwatch:\n  bob: ['@sale']\n", []string{`baton.yaml:4: watch.bob: there is no group "sale"`}},
 		{"listen:\n  upd: :5060\n", []string{`baton.yaml:2: listen.upd: unknown field; here stand: tcp, tls, udp`}},
 		{"log:\n  keep: 90days\n", []string{`baton.yaml:2: log.keep: "90days" is no duration`}},
 		{"log:\n  keep: -3d\n  max_entries: 10\n", []string{`baton.yaml:2: log.keep: "-3d" is no number of days or weeks; want as in 90d`, `baton.yaml:3: log.max_entries: `}},

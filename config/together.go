@@ -1,6 +1,10 @@
 package config
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // together checks what only fields side by side can get wrong. Each error stands at the line that set the later one.
 func (p *parse) together() {
@@ -15,6 +19,19 @@ func (p *parse) together() {
 		p.fail(p.last("tls.certificate", "tls.key"), "tls", "certificate and key belong together; set both or neither")
 	}
 	p.codes()
+	p.groups()
+}
+
+// groups checks that every @group that is written has members.
+func (p *parse) groups() {
+	c := p.config
+	for _, who := range slices.Sorted(maps.Keys(c.Watch)) {
+		for _, name := range append([]string{who}, c.Watch[who]...) {
+			if g, ok := strings.CutPrefix(name, "@"); ok && c.Groups[g] == nil {
+				p.fail(p.last("watch."+who), "watch."+who, "there is no group %q; name its members under groups", g)
+			}
+		}
+	}
 }
 
 // codes checks that no code begins as another does: what is dialled behind one would be ambiguous.

@@ -111,7 +111,7 @@ func (n *node) openSIP() (err error) {
 	}
 	users.Registrar = n.registrar
 	n.calls = call.New(call.Options{
-		Config: c.Call, Codes: c.Codes, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
+		Config: c.Call, Codes: c.Codes, Rights: call.Rights{Groups: c.Groups, Watch: c.Watch}, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
 		Registrar: n.registrar, Store: n.store, Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
 	})
 	return nil
