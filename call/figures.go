@@ -27,9 +27,11 @@ func (c *Call) report(m *move) {
 		c.reports = append(c.reports[:i], c.reports[i+1:]...)
 		m.set(moveReported)
 		r := m.figures(c.id)
+		data := r.data()
+		maps.Copy(data, m.asked())
 		c.history = append(c.history, m.info("", &r))
 		c.note(journal.CallMoved, journal.Entry{
-			User: m.seat.user.Name, From: r.From, Device: r.To, Peer: m.far.seat.user.Name, Text: m.how, Data: r.data(),
+			User: m.seat.user.Name, From: r.From, Device: r.To, Peer: m.far.seat.user.Name, Text: m.how, Data: data,
 		})
 		if m.reported != nil {
 			m.reported(r, nil)
@@ -37,6 +39,9 @@ func (c *Call) report(m *move) {
 		return
 	}
 }
+
+// asked is how a move came to be and who wanted it, for the log.
+func (m *move) asked() map[string]string { return map[string]string{"how": m.how, "who": m.who} }
 
 // figures measures a move at the streams of both sides.
 func (m *move) figures(call string) MoveReport {

@@ -2,6 +2,7 @@ package call
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"baton/journal"
@@ -278,7 +279,11 @@ func (c *Call) failMove(m *move, why string, code int) {
 	}
 	c.log.Info("move failed", "user", m.seat.user.Name, "to", m.device, "how", m.how, "why", why)
 	c.history = append(c.history, m.info(why, nil))
-	c.note(journal.CallMoveFailed, journal.Entry{User: m.seat.user.Name, Peer: m.into.user.Name, Device: m.device, Text: why})
+	data := m.asked()
+	data["code"] = strconv.Itoa(code)
+	c.note(journal.CallMoveFailed, journal.Entry{
+		User: m.seat.user.Name, From: m.from.device.Name, Peer: m.into.user.Name, Device: m.device, Text: why, Data: data,
+	})
 	c.wire()
 	if m.finished != nil {
 		m.finished(code, why)

@@ -35,6 +35,8 @@ type Listen struct {
 	UDP string `yaml:"udp"` // :5060
 	TCP string `yaml:"tcp"` // :5060
 	TLS string `yaml:"tls"` // :5061
+
+	Metrics string `yaml:"metrics"` // off: HTTP for Prometheus, without a password
 }
 
 // TLS names the files of the certificate, PEM both; neither set = made and renewed in the data directory.
@@ -117,7 +119,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Data:        DefaultData(),
-		Listen:      Listen{UDP: ":5060", TCP: ":5060", TLS: ":5061"},
+		Listen:      Listen{UDP: ":5060", TCP: ":5060", TLS: ":5061", Metrics: "off"},
 		Connections: Connections{PerSource: 100, Total: 10_000},
 		Limits:      Limits{Stranger: 100, Strangers: 2000, Source: 2000, User: 200, Calls: 100, CPU: 90},
 		Advertise:   Advertise{Local: privateNetworks()},

@@ -26,6 +26,7 @@ var fields = map[string]field{
 	"listen.udp":              one(func(c *Config) *string { return &c.Listen.UDP }, listener, `host:port, :port, or off`),
 	"listen.tcp":              one(func(c *Config) *string { return &c.Listen.TCP }, listener, `host:port, :port, or off`),
 	"listen.tls":              one(func(c *Config) *string { return &c.Listen.TLS }, listener, `host:port, :port, or off`),
+	"listen.metrics":          one(func(c *Config) *string { return &c.Listen.Metrics }, listener, `host:port as in 127.0.0.1:9464, or off`),
 	"tls.certificate":         one(func(c *Config) *string { return &c.TLS.Certificate }, text, "a PEM file"),
 	"tls.key":                 one(func(c *Config) *string { return &c.TLS.Key }, text, "a PEM file"),
 	"connections.per_source":  one(func(c *Config) *int { return &c.Connections.PerSource }, number(1, 1_000_000), "1 to 1000000"),

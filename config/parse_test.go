@@ -31,6 +31,7 @@ listen:
   udp: 10.0.0.1:5070
   tcp: "[::1]:5070"
   tls: off
+  metrics: 127.0.0.1:9464
 tls:
   certificate: /etc/ssl/baton.pem
   key: /etc/ssl/baton.key
@@ -76,7 +77,7 @@ log:
 	}
 	want := Config{
 		Domain: "example.org", Data: "/srv/baton",
-		Listen: Listen{UDP: "10.0.0.1:5070", TCP: "[::1]:5070", TLS: "off"},
+		Listen: Listen{UDP: "10.0.0.1:5070", TCP: "[::1]:5070", TLS: "off", Metrics: "127.0.0.1:9464"},
 		TLS:    TLS{Certificate: "/etc/ssl/baton.pem", Key: "/etc/ssl/baton.key"}, Connections: Connections{PerSource: 300, Total: 2000},
 		Limits: Limits{Stranger: 1, Source: 3, User: 4, Calls: 5, CPU: 60, Memory: 700},
 		Advertise: Advertise{
@@ -110,7 +111,7 @@ func TestErrors(t *testing.T) {
 		{"groups:\n  sales: {a: b}\n", []string{`baton.yaml:2: groups.sales: "{a: b}" is not a list of users`}},
 		{"groups: [alice]\n", []string{`baton.yaml:1: groups: "[alice]" is not a list of fields`}},
 		{"groups:\n  sales: [alice]\nwatch:\n  bob: ['@sale']\n", []string{`baton.yaml:4: watch.bob: there is no group "sale"`}},
-		{"listen:\n  upd: :5060\n", []string{`baton.yaml:2: listen.upd: unknown field; here stand: tcp, tls, udp`}},
+		{"listen:\n  upd: :5060\n", []string{`baton.yaml:2: listen.upd: unknown field; here stand: metrics, tcp, tls, udp`}},
 		{"log:\n  keep: 90days\n", []string{`baton.yaml:2: log.keep: "90days" is no duration`}},
 		{"log:\n  keep: -3d\n  max_entries: 10\n", []string{`baton.yaml:2: log.keep: "-3d" is no number of days or weeks; want as in 90d`, `baton.yaml:3: log.max_entries: `}},
 		{"log:\n  keep: 20m\n", []string{`baton.yaml:2: log.keep: 20m is out of range`}},

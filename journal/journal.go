@@ -14,8 +14,8 @@ const (
 	DeviceUnregistered Kind = "unregistered" // User, Device; Duration = how long it had been here
 	CallStarted        Kind = "call-started" // Call, User (caller), Device, Peer (whom), Text
 	CallAnswered       Kind = "call-answered"
-	CallMoved          Kind = "call-moved"     // User, Device (to), From (device), Data: switch_ms, gap_ms, lost, …
-	CallMoveFailed     Kind = "move-failed"    // User, Device, Text (why)
+	CallMoved          Kind = "call-moved"     // User, Device (to), From (device), Peer (far side), Text (how); Data: how, who, switch_ms, gap_ms, lost, …
+	CallMoveFailed     Kind = "move-failed"    // User, Device (to), From (device), Peer (whose device), Text (why); Data: how, who, code (SIP status)
 	CallForwarded      Kind = "call-forwarded" // User (caller), From (who has calls forwarded), Peer (to whom), Text (why)
 	CallMissed         Kind = "call-missed"    // User (caller), Peer (who was called), Text (why); Duration = since the call began
 	CallEnded          Kind = "call-ended"     // Call, User, Peer, Text (why, by whom); Duration = talk time

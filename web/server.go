@@ -54,6 +54,7 @@ type Options struct {
 	Registrar Registrar
 	Calls     Calls                // nil when no node runs and the store was opened directly
 	Entries   Entries              // of the store
+	Metrics   *Metrics             // nil = none are shown
 	Tail      *Tail                // nil = the log cannot be followed
 	Settings  []config.Setting     // in force, with the places they came from
 	Held      func() (Held, error) // counts what the node holds; nil as Calls
@@ -95,6 +96,9 @@ func NewServer(o Options) *Server {
 	})
 	s.mux.HandleFunc("GET /api/v1/log/follow", s.follow)
 	s.mux.HandleFunc("GET /api/v1/calls/follow", s.followCalls)
+	if s.Metrics != nil {
+		s.mux.Handle("GET /metrics", s.Metrics)
+	}
 	s.profiles()
 	return s
 }

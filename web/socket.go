@@ -78,6 +78,11 @@ func Running(dir string) bool {
 
 // Serve answers on the control socket until ctx ends; what is under way then has two seconds to finish.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	return serve(ctx, "the control socket", l, h)
+}
+
+// serve answers on a listener until ctx ends; what is under way then has two seconds to finish.
+func serve(ctx context.Context, what string, l net.Listener, h http.Handler) error {
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -89,7 +94,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	go func() { done <- srv.Serve(l) }()
 	select {
 	case err := <-done:
-		return fmt.Errorf("serve the control socket: %w", err)
+		return fmt.Errorf("serve %s: %w", what, err)
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)

@@ -25,6 +25,8 @@ type node struct {
 	config    config.Loaded
 	log       *slog.Logger
 	store     *store.Bolt
+	metrics   *web.Metrics
+	scrape    net.Listener // of the metrics, nil = off
 	tail      *web.Tail
 	load      *load.Meter
 	cert      *certificate
@@ -65,7 +67,13 @@ func (n *node) open() (err error) {
 		return err
 	}
 	n.store.Keep(n.config.Log.Keep, n.config.Log.MaxEntries)
-	n.tail = web.NewTail(n.store)
+	n.metrics = web.NewMetrics(n.store)
+	n.tail = web.NewTail(n.metrics)
+	if at := n.config.Listen.Metrics; at != "off" {
+		if n.scrape, err = net.Listen("tcp", at); err != nil {
+			return fmt.Errorf("listen.metrics: %w", err)
+		}
+	}
 	if n.socket, err = web.Listen(n.config.Data); err != nil {
 		return err
 	}
@@ -114,6 +122,7 @@ func (n *node) openSIP() (err error) {
 		Config: c.Call, Codes: c.Codes, Rights: call.Rights{Groups: c.Groups, Watch: c.Watch}, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
 		Registrar: n.registrar, Store: n.store, Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
 	})
+	n.metrics.Watch(n.calls, n.registrar, n.held)
 	return nil
 }
 
@@ -121,19 +130,22 @@ func (n *node) openSIP() (err error) {
 // everything runs.
 func (n *node) run(ctx context.Context, ready func() error) error {
 	defer n.store.Close()
-	return runParts(
-		ctx, ready,
-		part{"memory", newMemory().run},
-		part{"store", n.store.Run},
-		part{"sign of life", n.store.Beat},
-		part{"load", n.load.Run},
-		part{"media", n.engine.Run},
-		part{"certificate", func(ctx context.Context) error { return n.cert.run(ctx, n.reload) }},
-		part{"sip", n.agent.Run},
-		part{"registrar", n.registrar.Run},
-		part{"control socket", func(ctx context.Context) error { return web.Serve(ctx, n.socket, n.api()) }},
-		part{"calls", n.calls.Run},
-	)
+	parts := []part{
+		{"memory", newMemory().run},
+		{"store", n.store.Run},
+		{"sign of life", n.store.Beat},
+		{"load", n.load.Run},
+		{"media", n.engine.Run},
+		{"certificate", func(ctx context.Context) error { return n.cert.run(ctx, n.reload) }},
+		{"sip", n.agent.Run},
+		{"registrar", n.registrar.Run},
+		{"control socket", func(ctx context.Context) error { return web.Serve(ctx, n.socket, n.api()) }},
+		{"calls", n.calls.Run},
+	}
+	if n.scrape != nil {
+		parts = append(parts, part{"metrics", func(ctx context.Context) error { return web.ServeMetrics(ctx, n.scrape, n.metrics) }})
+	}
+	return runParts(ctx, ready, parts...)
 }
 
 // api is what the control socket answers.
@@ -147,7 +159,7 @@ func (n *node) api() *web.Server {
 			Version: version(), PID: os.Getpid(), Started: time.Now(), Data: n.config.Data,
 			Realm: n.store.Realm(), Listen: listen,
 		},
-		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Log: n.log, Held: n.held,
+		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Metrics: n.metrics, Log: n.log, Held: n.held,
 		Settings: n.config.Settings(),
 	})
 }
@@ -167,6 +179,9 @@ func (n *node) held() (web.Held, error) {
 
 // close gives back what openNode has opened before it failed.
 func (n *node) close() {
+	if n.scrape != nil {
+		n.scrape.Close()
+	}
 	if n.socket != nil {
 		n.socket.Close()
 	}

@@ -65,6 +65,8 @@ func TestMoveReport(t *testing.T) {
 	if !strings.Contains(out, "alice moves from deva to devb") {
 		t.Errorf("the log has no word of the move:\n%s", out)
 	}
+	p.logged("call-moved", map[string]string{"how": "cli", "who": "root", "lost": "0"})
+	p.counted(`baton_moves_total{code="200",trigger="cli"} 1`, `baton_move_switch_seconds_count{trigger="cli"} 1`)
 }
 
 func TestNewDeviceRingsFirst(t *testing.T) {
@@ -198,6 +200,8 @@ func TestFailedTransferToOwnDevice(t *testing.T) {
 	p := newParty(t)
 	p.devices[1].Behave(phone.Behaviour{Reject: 486})
 	p.must(p.refer(fmt.Sprintf("101*%d", p.deviceOf(p.devices[1]).Index), 486))
+	p.logged("move-failed", map[string]string{"how": "refer", "who": "alice", "code": "486"})
+	p.counted(`baton_moves_total{code="486",trigger="refer"} 1`)
 	p.asBefore()
 	p.over()
 }

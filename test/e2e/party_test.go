@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,6 +126,40 @@ func (p *party) refer(to string, want int) error {
 		err = fmt.Errorf("REFER to %s: told %d, want %d", to, code, want)
 	}
 	return err
+}
+
+// logged checks what the log says of the one move of a kind.
+func (p *party) logged(kind string, want map[string]string) {
+	p.t.Helper()
+	var entries []struct {
+		Kind string
+		Data map[string]string
+	}
+	p.must(p.JSON(&entries, "log", "--json"))
+	for _, e := range entries {
+		if e.Kind != kind {
+			continue
+		}
+		for key, value := range want {
+			if e.Data[key] != value {
+				p.t.Errorf("log of %s: %s is %q, want %q", kind, key, e.Data[key], value)
+			}
+		}
+		return
+	}
+	p.t.Errorf("the log has no %s", kind)
+}
+
+// counted checks lines of what Prometheus is shown.
+func (p *party) counted(lines ...string) {
+	p.t.Helper()
+	text, err := p.Get("/metrics")
+	p.must(err)
+	for _, line := range lines {
+		if !strings.Contains(string(text), "\n"+line+"\n") {
+			p.t.Errorf("/metrics has no line %s", line)
+		}
+	}
 }
 
 // id is the call's id as baton calls lists it.

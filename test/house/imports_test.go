@@ -38,6 +38,7 @@ var below = map[string][]string{
 var only = map[string]string{
 	"github.com/emiago/sipgo":  "sip",
 	"github.com/miekg/dns":     "sip",
+	"github.com/prometheus/":   "web",
 	"github.com/pion/":         "media",
 	"go.etcd.io/bbolt":         "store",
 	"github.com/redis/":        "store",

@@ -1,0 +1,200 @@
+package web
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"baton/call"
+	"baton/journal"
+)
+
+// Metrics counts what the log is told of, on its way there, and shows the counts and what the node holds in the form that
+// Prometheus reads. Durations are in seconds.
+type Metrics struct {
+	// set once
+	next     journal.Journal
+	registry *prometheus.Registry
+
+	moves   *prometheus.CounterVec
+	lost    *prometheus.CounterVec
+	figures map[string]*prometheus.HistogramVec // by the name of the figure in the log
+	calls   *prometheus.CounterVec
+	talked  prometheus.Histogram
+}
+
+// triggers are the ways in which a move can be asked for; what is none of them is counted as "other", so that the number of
+// series is bounded.
+var triggers = []string{"refer", "attended", "pull", "replaces", "code", "cli", "api", "pickup", "companion", "recall"}
+
+// moveFigures are the figures of a move that are histograms, with their buckets in seconds.
+var moveFigures = []struct {
+	key, name, help string
+	buckets         []float64
+}{
+	{
+		"switch_ms", "baton_move_switch_seconds", "From the trigger to audio both ways on the new device, without ringing.",
+		[]float64{.01, .02, .03, .05, .075, .1, .15, .2, .3, .5, 1, 2, 5},
+	},
+	{
+		"gap_ms", "baton_move_gap_seconds", "Longest time between two packets that the far side was sent, round the switch.",
+		[]float64{.02, .0225, .025, .03, .035, .042, .06, .1, .2, .5, 1},
+	},
+	{"ring_ms", "baton_move_ring_seconds", "How long the new device rang.", []float64{.05, .1, .2, .5, 1, 2, 5, 10, 20, 30, 60}},
+	{
+		"held_ms", "baton_move_held_seconds", "How long the old phone had put the call on hold itself before the switch.",
+		[]float64{.05, .1, .2, .5, 1, 2, 5, 10, 20, 30, 60},
+	},
+}
+
+// NewMetrics makes a Metrics before next, the log.
+func NewMetrics(next journal.Journal) *Metrics {
+	m := &Metrics{
+		next: next, registry: prometheus.NewRegistry(), figures: map[string]*prometheus.HistogramVec{},
+		moves: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "baton_moves_total", Help: "Moves and transfers of live calls by what asked for them, and the SIP status of their outcome (200 = moved).",
+		}, []string{"trigger", "code"}),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "baton_move_lost_packets_total", Help: "Audio packets that a move cost: far = of what the far side was sent, near = of what it sent.",
+		}, []string{"trigger", "direction"}),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "baton_calls_total", Help: "Calls by how far they came: started, answered, forwarded, missed, ended.",
+		}, []string{"event"}),
+		talked: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "baton_call_seconds", Help: "Talk time of ended calls.", Buckets: []float64{1, 10, 30, 60, 180, 600, 1800, 3600, 4 * 3600},
+		}),
+	}
+	for _, f := range moveFigures {
+		m.figures[f.key] = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: f.name, Help: f.help, Buckets: f.buckets}, []string{"trigger"})
+		m.registry.MustRegister(m.figures[f.key])
+	}
+	m.registry.MustRegister(m.moves, m.lost, m.calls, m.talked, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Append counts e and passes it on.
+func (m *Metrics) Append(e journal.Entry) {
+	m.next.Append(e)
+	switch e.Kind {
+	case journal.CallMoved:
+		m.moved(e)
+	case journal.CallMoveFailed:
+		m.moves.WithLabelValues(trigger(e), status(e)).Inc()
+	case journal.CallStarted, journal.CallAnswered, journal.CallForwarded, journal.CallMissed:
+		m.calls.WithLabelValues(string(e.Kind)[len("call-"):]).Inc()
+	case journal.CallEnded:
+		m.calls.WithLabelValues("ended").Inc()
+		m.talked.Observe(e.Duration.Seconds())
+	}
+}
+
+// moved counts a move that was done, with its figures.
+func (m *Metrics) moved(e journal.Entry) {
+	how := trigger(e)
+	m.moves.WithLabelValues(how, "200").Inc()
+	for key, h := range m.figures {
+		if v, err := strconv.ParseFloat(e.Data[key], 64); err == nil {
+			h.WithLabelValues(how).Observe(v / 1000)
+		}
+	}
+	for direction, key := range map[string]string{"far": "lost", "near": "near_lost"} {
+		if n, err := strconv.ParseUint(e.Data[key], 10, 32); err == nil {
+			m.lost.WithLabelValues(how, direction).Add(float64(n))
+		}
+	}
+}
+
+func trigger(e journal.Entry) string {
+	if how := e.Data["how"]; slices.Contains(triggers, how) {
+		return how
+	}
+	return "other"
+}
+
+// status is the SIP status of a failed move, one of a few hundred at most.
+func status(e journal.Entry) string {
+	if n, err := strconv.ParseUint(e.Data["code"], 10, 16); err == nil && n >= 100 && n < 700 {
+		return strconv.FormatUint(n, 10)
+	}
+	return "other"
+}
+
+// Watch adds gauges of what the node holds at the moment it is asked: live calls by state, devices that are here, and the
+// counts of Held.
+func (m *Metrics) Watch(calls Calls, registrar Registrar, held func() (Held, error)) {
+	m.registry.MustRegister(&gauges{calls: calls, registrar: registrar, held: held})
+}
+
+// gauges are read anew each time that Prometheus asks.
+type gauges struct {
+	calls     Calls
+	registrar Registrar
+	held      func() (Held, error)
+}
+
+var (
+	liveCalls   = prometheus.NewDesc("baton_live_calls", "Calls by state: setup, up, ending.", []string{"state"}, nil)
+	liveDevices = prometheus.NewDesc("baton_devices", "Devices that are known, by where they are: here, away.", []string{"state"}, nil)
+	heldThings  = prometheus.NewDesc("baton_held", "What the node holds: streams, dialogs, transactions, records, connections.", []string{"what"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{liveCalls, liveDevices, heldThings} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, n int, label string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), label)
+	}
+	states := map[string]int{string(call.StateSetup): 0, string(call.StateUp): 0, string(call.StateEnding): 0}
+	for _, c := range g.calls.Calls("") {
+		states[c.State]++
+	}
+	for state, n := range states {
+		gauge(liveCalls, n, state)
+	}
+	here, away := 0, 0
+	for _, d := range g.registrar.Devices("") {
+		if d.Here() {
+			here++
+		} else {
+			away++
+		}
+	}
+	gauge(liveDevices, here, "here")
+	gauge(liveDevices, away, "away")
+	held, err := g.held()
+	if err != nil {
+		to <- prometheus.NewInvalidMetric(heldThings, err)
+		return
+	}
+	for what, n := range map[string]int{
+		"streams": held.Streams, "dialogs": held.Dialogs, "transactions": held.Transactions, "records": held.Records,
+		"connections": held.Connections.Open,
+	} {
+		gauge(heldThings, n, what)
+	}
+}
+
+// ServeHTTP shows the metrics.
+func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+}
+
+// ServeMetrics answers GET /metrics on a listener of its own until ctx ends, and nothing else: there is no password on it.
+func ServeMetrics(ctx context.Context, l net.Listener, m *Metrics) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", m)
+	return serve(ctx, "the metrics", l, mux)
+}
