@@ -1,0 +1,303 @@
+package call_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"baton/call"
+	"baton/config"
+	"baton/test/phone"
+)
+
+// The matrix of docs/moves.md: every trigger, in every state of the call, with every way in which the other device takes it. The
+// test plays what is written here and wants the document to say the same.
+
+// answer is what the device does that the call is to go to.
+type answer string
+
+const (
+	byHand   answer = "answered by hand"
+	ringless answer = "ring-less"
+	refused  answer = "refused"
+	timeout  answer = "timeout"
+)
+
+var answers = []answer{byHand, ringless, refused, timeout}
+
+// outcome is a cell: what becomes of the call.
+type outcome string
+
+const (
+	moves  outcome = "moves"
+	atOnce outcome = "moves without a hand"
+	rings  outcome = "is not asked: rings, moves by hand"
+	no486  outcome = "stays, 486"
+	no480  outcome = "stays, 480"
+	no488  outcome = "stays, 488: no codec in common"
+	gone   outcome = "stays: the device is gone"
+	none   outcome = "–"
+)
+
+// occasion is one cell being played: alice's call with bob is on old and is to go to desk.
+type occasion struct {
+	*rig
+	old, desk, bob *phone.Phone
+	out, in        *phone.Call // old's and bob's
+	want           outcome
+	told           chan int // the status that the trigger is told
+}
+
+// trigger is a way to ask for a move. Pushes have desk rung and tell what became of it; pulls are dialled on desk.
+type trigger struct {
+	name string
+	one  bool // it names the one device
+	push func(*occasion)
+	pull func(*occasion, phone.DialOptions) (*phone.Call, error)
+}
+
+var triggersOfMatrix = []trigger{
+	{name: "`baton move`, API", one: true, push: (*occasion).byAPI},
+	{name: "transfer to one's own number", push: referTo("101")},
+	{name: "transfer to `*41`", push: referTo("*41")},
+	{name: "transfer to `*41N`", one: true, push: referTo("*412")},
+	{name: "transfer to `101*N`", one: true, push: referTo("101*2")},
+	{name: "`*41` as a second call", push: dialAside("*41")},
+	{name: "`*41N` as a second call", one: true, push: dialAside("*412")},
+	{name: "one's own number dialled", pull: dialled("101")},
+	{name: "`*40`", pull: dialled("*40")},
+	{name: "`*401`", pull: dialled("*401")},
+	{name: "INVITE with Replaces", pull: replacing},
+}
+
+// expected is what the matrix says of a trigger: the same for a call that is talking and one that is held.
+func (g trigger) expected() map[answer]outcome {
+	switch {
+	case g.pull != nil:
+		return map[answer]outcome{byHand: moves, ringless: none, refused: no488, timeout: gone}
+	case g.one:
+		return map[answer]outcome{byHand: moves, ringless: atOnce, refused: no486, timeout: no480}
+	}
+	return map[answer]outcome{byHand: moves, ringless: rings, refused: no486, timeout: no480}
+}
+
+func (o *occasion) byAPI() {
+	go func() {
+		_, err := o.b.Move(o.t.Context(), call.MoveRequest{User: "alice", Device: "2", How: "api"})
+		o.tell(codeOfMove(err))
+	}()
+}
+
+// codeOfMove is the SIP status in the error that a move's caller gets.
+func codeOfMove(err error) int {
+	var r *call.Refusal
+	switch {
+	case err == nil:
+		return 200
+	case errors.As(err, &r):
+		return r.Code
+	}
+	return 0
+}
+
+func (o *occasion) tell(code int) { o.told <- code }
+
+func referTo(place string) func(*occasion) {
+	return func(o *occasion) {
+		ref, err := o.out.Refer(place)
+		must(o.t, err)
+		go func() {
+			code, _ := ref.Wait(8 * time.Second)
+			o.tell(code)
+		}()
+	}
+}
+
+// dialAside has the old phone dial a code as a second call: where the move fails it hears the tone for that, else both its calls end.
+func dialAside(code string) func(*occasion) {
+	return func(o *occasion) {
+		second, err := o.old.Dial(code)
+		must(o.t, err)
+		go func() {
+			_ = second.AwaitEnd(10 * time.Second)
+			select {
+			case <-o.out.Done():
+				o.tell(200)
+			case <-time.After(time.Second):
+				o.tell(0) // a phone in a call has no status to be told
+			}
+		}()
+	}
+}
+
+func dialled(number string) func(*occasion, phone.DialOptions) (*phone.Call, error) {
+	return func(o *occasion, d phone.DialOptions) (*phone.Call, error) { return o.desk.Dial(number, d) }
+}
+
+func replacing(o *occasion, d phone.DialOptions) (*phone.Call, error) {
+	d.Headers = append(d.Headers, phone.Header{Name: "Replaces", Value: o.out.Replaces()})
+	return o.desk.Dial("102", d)
+}
+
+// TestMatrix plays each cell.
+func TestMatrix(t *testing.T) {
+	t.Parallel()
+	var cells sync.WaitGroup
+	defer cells.Wait()
+	room := make(chan struct{}, 16) // they wait far more than they compute
+	for _, g := range triggersOfMatrix {
+		for _, held := range []bool{false, true} {
+			for _, a := range answers {
+				want := g.expected()[a]
+				if want == none {
+					continue
+				}
+				cells.Go(func() {
+					room <- struct{}{}
+					defer func() { <-room }()
+					t.Run(fmt.Sprintf("%s/held %v/%s", g.name, held, a), func(t *testing.T) { playCell(t, g, held, a, want) })
+				})
+			}
+		}
+	}
+}
+
+// playCell plays one cell, and checks who has the call after it and that bob's stream was one all the while.
+func playCell(t *testing.T, g trigger, held bool, a answer, want outcome) {
+	r := newRig(t, func(c *config.Config) { c.Call.Ring = 1500 * time.Millisecond })
+	r.user("alice", "101")
+	r.user("bob", "102")
+	o := &occasion{rig: r, old: r.phone("alice", 1), desk: r.phone("alice", 2), bob: r.phone("bob", 1), want: want, told: make(chan int, 1)}
+	o.out, o.in = r.connect(o.old, o.bob)
+	since := time.Now()
+	if held {
+		must(t, o.out.Hold(phone.HoldSendonly))
+	}
+	var taken *phone.Call
+	if g.push != nil {
+		taken = o.pushed(g, a)
+	} else {
+		taken = o.pulled(g, a)
+	}
+	o.settled(taken, held)
+	for _, m := range o.bob.Received(since) {
+		if m.Method != "" {
+			t.Errorf("bob's phone was sent %s", m.Line())
+		}
+	}
+	if rep := phone.Analyse(phone.Between(o.in.Media().Heard(), since, time.Now()), 8000); rep.Missing+rep.Reordered+rep.Duplicates+rep.Changed > 0 || len(rep.SSRCs) != 1 {
+		t.Errorf("bob's stream is broken: %s", rep)
+	}
+	must(t, o.in.Hangup())
+	if want == gone {
+		r.eventually("the BYE to the device that is gone is given up", 15*time.Second, func() bool { return r.engine.OpenStreams() == 0 })
+	}
+	r.nothingLeft()
+}
+
+// pushed asks for the move and has desk do what the cell says. It returns desk's leg where that has taken the call.
+func (o *occasion) pushed(g trigger, a answer) *phone.Call {
+	o.t.Helper()
+	o.desk.Behave(map[answer]phone.Behaviour{
+		byHand: {Answer: true, After: 200 * time.Millisecond}, ringless: {Ringless: true}, refused: {Reject: 486}, timeout: {},
+	}[a])
+	began := time.Now()
+	g.push(o)
+	leg, err := o.desk.Ringing(3 * time.Second)
+	must(o.t, err)
+	if asked := asksRingless(leg); asked != g.one {
+		o.t.Errorf("it was asked to answer by itself: %v, want %v", asked, g.one)
+	}
+	if o.want == rings {
+		time.Sleep(200 * time.Millisecond)
+		must(o.t, leg.Answer())
+	}
+	code := <-o.told
+	switch o.want {
+	case moves, atOnce, rings:
+		must(o.t, leg.Await(2*time.Second))
+		if code != 200 {
+			o.t.Errorf("the trigger was told %d", code)
+		}
+		if o.want == atOnce && leg.Times().Answered.Sub(began) > 5*300*time.Millisecond {
+			o.t.Errorf("it answered after %v", leg.Times().Answered.Sub(began))
+		}
+		return leg
+	}
+	if want := map[outcome]int{no486: 486, no480: 480}[o.want]; code != want && code != 0 {
+		o.t.Errorf("the trigger was told %d, want %d", code, want)
+	}
+	must(o.t, leg.AwaitEnd(3*time.Second))
+	return nil
+}
+
+func asksRingless(c *phone.Call) bool { return c.Invite().Get("Answer-Mode") == "Auto" }
+
+// pulled dials on desk, in the way that the cell says.
+func (o *occasion) pulled(g trigger, a answer) *phone.Call {
+	o.t.Helper()
+	var d phone.DialOptions
+	if a == refused {
+		d.Codecs = []phone.Codec{{PT: 18, Name: "G729", Rate: 8000}}
+	}
+	leg, err := g.pull(o, d)
+	must(o.t, err)
+	leg.Media().Mute(a == timeout)
+	err = leg.Await(3 * time.Second)
+	switch a {
+	case byHand:
+		must(o.t, err)
+		return leg
+	case refused:
+		if status := (*phone.Status)(nil); !errors.As(err, &status) || status.Message.Code != 488 {
+			o.t.Errorf("it was told %v, want 488", err)
+		}
+	case timeout:
+		o.desk.Vanish()
+		o.eventually("the node gives the device up", 30*time.Second, func() bool {
+			calls := o.b.Calls("alice")
+			return len(calls) == 1 && len(calls[0].Seats[0].Legs) == 1
+		})
+	}
+	return nil
+}
+
+// settled checks who has the call: taken, else the old phone as before.
+func (o *occasion) settled(taken *phone.Call, held bool) {
+	o.t.Helper()
+	leg := o.out
+	if taken != nil {
+		leg = taken
+		must(o.t, o.out.AwaitEnd(3*time.Second))
+	} else if held {
+		if o.out.State() != phone.Up || !o.in.HearsTone(2*time.Second) {
+			o.t.Errorf("the call is not on hold any more")
+		}
+		must(o.t, o.out.Resume())
+	}
+	if !leg.Hears(o.in, 3*time.Second) || !o.in.Hears(leg, 3*time.Second) {
+		o.t.Errorf("bob and %s do not hear each other", leg.Phone().Config().UserAgent)
+	}
+	if calls := o.b.Calls("alice"); len(calls) != 1 || len(calls[0].Seats) != 2 || len(calls[0].Seats[0].Legs) != 1 {
+		o.t.Errorf("the node lists %+v", calls)
+	}
+}
+
+// TestMatrixIsDocumented wants each row in docs/moves.md.
+func TestMatrixIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/moves.md")
+	must(t, err)
+	for _, g := range triggersOfMatrix {
+		row := "| " + g.name + " | talking, held |"
+		for _, a := range answers {
+			row += fmt.Sprintf(" %s |", g.expected()[a])
+		}
+		if !strings.Contains(string(text), "\n"+row+"\n") {
+			t.Errorf("docs/moves.md has no row\n%s", row)
+		}
+	}
+}
