@@ -415,12 +415,12 @@ func listener(r *room, heard *[]Key, event Codec) *ears {
 		sound = opus
 	}
 	d := r.phone("198.51.100.44", sound, event)
-	d.s.onKey = func(k Key, rate int) {
+	d.s.Tell(nil, func(k Key, rate int) {
 		if rate != event.Rate {
 			r.t.Errorf("told at clock %d", rate)
 		}
 		*heard = append(*heard, k)
-	}
+	})
 	deaf := r.phone("203.0.113.44", sound)
 	d.s.Feed(deaf.s)
 	deaf.s.Follow(d.s)
@@ -523,7 +523,7 @@ func TestKeyWithoutEnd(t *testing.T) {
 // TestKeysAllocateNothing: neither passing events, nor listening to them, nor giving way to a key.
 func TestKeysAllocateNothing(t *testing.T) {
 	b := newBelt(t, pcmu)
-	b.from.s.onKey = func(Key, int) {}
+	b.from.s.Tell(nil, func(Key, int) {})
 	deaf := b.r.phone("198.51.100.9", pcmu).s
 	deaf.rtp = &null{}
 	deaf.Follow(b.from.s)
@@ -568,5 +568,21 @@ func TestKeyWhileTheSourceIsSilent(t *testing.T) {
 	checkKey(t, keysIn(r.got(far), wideKeys.PT), Key{5, 100 * ms}, 48000)
 	if k := r.track(far, 48000); k.breaks+k.tsBreaks != 0 || k.ssrcs != 1 {
 		t.Errorf("%+v", k)
+	}
+}
+
+// TestTellOthers: from Tell on it is others who are told, of the first packet after an Apply and of keys.
+func TestTellOthers(t *testing.T) {
+	r := newRoom(t)
+	var before, after []Key
+	e := listener(r, &before, dtmf)
+	e.key(1, true, 800, 1000)
+	heard := 0
+	e.s.Tell(func(time.Time) { heard++ }, func(k Key, _ int) { after = append(after, k) })
+	e.key(2, true, 800, 9000)
+	e.s.Apply(Agreement{Remote: e.at, Send: []Codec{pcmu, dtmf}, Recv: []Codec{pcmu, dtmf}, Direction: SendRecv})
+	e.key(3, true, 800, 18000)
+	if len(before) != 1 || len(after) != 2 || heard != 1 {
+		t.Errorf("told before: %v, after: %v, heard %d times", before, after, heard)
 	}
 }

@@ -66,8 +66,8 @@ func (s *Stream) tellKey(t *path) {
 		return
 	}
 	k.told = true
-	if s.onKey != nil && t.missed(k.codec) {
-		s.onKey(Key{k.code, duration(int64(k.past+k.ticks), k.rate)}, int(k.rate))
+	if to := s.told.Load(); to.key != nil && t.missed(k.codec) {
+		to.key(Key{k.code, duration(int64(k.past+k.ticks), k.rate)}, int(k.rate))
 	}
 }
 

@@ -146,8 +146,8 @@ func (s *Stream) heard(t *path, c *heard, p *packet) {
 	if e.latch.told != t.terms {
 		e.latch.told = t.terms
 		e.source.first.Store(int64(p.now))
-		if s.onHeard != nil {
-			s.onHeard(s.engine.wall(p.now))
+		if to := s.told.Load(); to.heard != nil {
+			to.heard(s.engine.wall(p.now))
 		}
 	}
 }

@@ -21,12 +21,11 @@ type StreamOptions struct {
 type Stream struct {
 	// set once
 	engine    *Engine
-	onHeard   func(time.Time)
-	onKey     func(Key, int)
 	rtp, rtcp conn
 	endpoint  netip.AddrPort
 
 	path atomic.Pointer[path] // all that receive needs to know; replaced whole, nil until Apply
+	told atomic.Pointer[told] // who is told what was heard; replaced whole
 
 	ear  ear           // what is heard: owned by the reader of the RTP socket, its figures by anybody
 	line line          // what is sent
@@ -42,12 +41,23 @@ type Stream struct {
 	closed  bool
 }
 
+// told is who is told of what the packet path hears.
+type told struct {
+	heard func(time.Time)
+	key   func(Key, int)
+}
+
 func newStream(e *Engine, o StreamOptions) *Stream {
-	s := &Stream{engine: e, onHeard: o.OnHeard, onKey: o.OnKey, peer: o.Peer.Unmap().WithZone(""), done: make(chan struct{})}
+	s := &Stream{engine: e, peer: o.Peer.Unmap().WithZone(""), done: make(chan struct{})}
+	s.Tell(o.OnHeard, o.OnKey)
 	s.line.init(s)
 	s.ctrl.init(e.clock())
 	return s
 }
+
+// Tell has others told from now on, in place of StreamOptions' OnHeard and OnKey. The packet that is on its way may still be told of to those
+// before.
+func (s *Stream) Tell(heard func(at time.Time), key func(k Key, rate int)) { s.told.Store(&told{heard, key}) }
 
 // Endpoint returns the address to announce in SDP.
 func (s *Stream) Endpoint() netip.AddrPort { return s.endpoint }
