@@ -47,8 +47,12 @@ func (r Replaces) String() string {
 	return s
 }
 
+// ErrReferMethod says that a REFER asks for another request than INVITE.
+var ErrReferMethod = errors.New("Refer-To asks for another request than INVITE")
+
 // ReferTarget reads the Refer-To of a REFER (RFC 3515 §2.1). A Replaces in the URI is taken off and returned
-// (RFC 3891 §4); the URI's other headers are dropped: they must not become headers of a request of ours.
+// (RFC 3891 §4); the URI's other headers are dropped: they must not become headers of a request of ours. The error is
+// ErrReferMethod where the URI names a method, and not INVITE.
 func ReferTarget(r *Request) (URI, *Replaces, error) {
 	v := r.Header("Refer-To")
 	if v == "" {
@@ -62,6 +66,10 @@ func ReferTarget(r *Request) (URI, *Replaces, error) {
 		return URI{}, nil, errors.New("Refer-To is a wildcard")
 	}
 	u := n.URI
+	if method, ok := u.Params.Get("method"); ok && method != "INVITE" {
+		return URI{}, nil, fmt.Errorf("%w: %q", ErrReferMethod, method)
+	}
+	u.Params = u.Params.without("method")
 	value, ok := u.Headers.Get("Replaces")
 	u.Headers = nil
 	if !ok {
@@ -72,4 +80,39 @@ func ReferTarget(r *Request) (URI, *Replaces, error) {
 		return URI{}, nil, fmt.Errorf("Refer-To: %w", err)
 	}
 	return u, &replaces, nil
+}
+
+// ReferredBy reads who a REFER or INVITE says has referred it (RFC 3892 §3); false: it does not say. The sender says so
+// of himself: it proves nothing.
+func ReferredBy(r *Request) (NameAddr, bool, error) {
+	all := r.Headers("Referred-By")
+	if len(all) == 0 {
+		return NameAddr{}, false, nil
+	}
+	n, err := ParseNameAddr(all[0])
+	if err == nil && n.URI.Scheme == "" {
+		err = errors.New("it is a wildcard")
+	}
+	if err != nil {
+		return NameAddr{}, true, fmt.Errorf("Referred-By: %w", err)
+	}
+	return n, true, nil
+}
+
+// optionNoSub has a REFER make no subscription (RFC 7614 §4).
+const optionNoSub = "nosub"
+
+// ReferSilent says whether who sends a REFER wants no NOTIFY of it: by Refer-Sub (RFC 4488 §4) or by requiring nosub
+// (RFC 7614 §4). answer is what the 2xx says of it.
+func ReferSilent(r *Request) (silent bool, answer []Header, err error) {
+	sub, _, _ := strings.Cut(strings.ToLower(r.Header("Refer-Sub")), ";")
+	switch sub = trim(sub); {
+	case r.Requires(optionNoSub):
+		return true, nil, nil
+	case sub == "false":
+		return true, []Header{{"Refer-Sub", "false"}}, nil
+	case sub != "" && sub != "true":
+		return false, nil, fmt.Errorf("Refer-Sub is %q: it is true or false", r.Header("Refer-Sub"))
+	}
+	return false, nil, nil
 }

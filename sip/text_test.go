@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -86,6 +87,68 @@ func TestParamsWithLeavesTheOriginal(t *testing.T) {
 	q := p.With("b", "9").With("c", "")
 	if fmt.Sprint(p) != "[{a 1} {B 2} {b 3}]" || fmt.Sprint(q) != "[{a 1} {B 9} {c }]" {
 		t.Errorf("%v, %v", p, q)
+	}
+}
+
+// TestReferMethod: a transfer is an INVITE; what asks for something else is told apart from what cannot be read.
+func TestReferMethod(t *testing.T) {
+	for uri, other := range map[string]bool{"sip:b@h;method=INVITE": false, "sip:b@h": false, "sip:b@h;method=BYE": true, "sip:b@h;METHOD=invite": true} {
+		r, err := ParseRequest([]byte(msg{method: "REFER", headers: []string{"Refer-To: <" + uri + ">"}}.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, _, err := ReferTarget(r)
+		if errors.Is(err, ErrReferMethod) != other || !other && u.String() != "sip:b@h" {
+			t.Errorf("%s: %s, %v", uri, u, err)
+		}
+	}
+}
+
+func TestReferredBy(t *testing.T) {
+	for _, c := range []struct {
+		header    string
+		there, ok bool
+	}{
+		{"X: y", false, true},
+		{"Referred-By: <sip:a@h>;cid=\"1@h\"", true, true},
+		{"b: \"A\" <sip:a@h>", true, true},
+		{"Referred-By: ", true, false},
+		{"Referred-By: *", true, false},
+		{"Referred-By: alice", true, false},
+		{"Referred-By: <sip:a@h", true, false},
+	} {
+		r, err := ParseRequest([]byte(msg{method: "REFER", headers: []string{c.header}}.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, there, err := ReferredBy(r)
+		if there != c.there || (err == nil) != c.ok {
+			t.Errorf("%q: %v, %v", c.header, there, err)
+		}
+	}
+}
+
+// TestReferSilent has every way to ask for no NOTIFY, and what is none.
+func TestReferSilent(t *testing.T) {
+	for header, want := range map[string]string{
+		"X: y": "false ", "Refer-Sub: true": "false ", "Refer-Sub: false": "true Refer-Sub", "refer-sub:  FALSE ;x": "true Refer-Sub",
+		"Require: nosub": "true ", "Refer-Sub: perhaps": "error",
+	} {
+		r, err := ParseRequest([]byte(msg{method: "REFER", headers: []string{header}}.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent, answer, err := ReferSilent(r)
+		got := fmt.Sprintf("%t ", silent)
+		if len(answer) > 0 {
+			got += answer[0].Name
+		}
+		if err != nil {
+			got = "error"
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", header, got, want)
+		}
 	}
 }
 

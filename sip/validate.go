@@ -12,9 +12,9 @@ import (
 )
 
 // supported lists the extensions a request may require (RFC 3261 §8.2.2.3); extensions are those of them that are told.
-var supported = []string{"replaces", option100rel, "timer", "norefersub", "path"}
+var supported = []string{"replaces", option100rel, "timer", "norefersub", optionNoSub, "path"}
 
-var extensions = strings.Join(supported[:4], ", ")
+var extensions = strings.Join(supported[:5], ", ")
 
 // check validates a request in the order of RFC 3261 §8.2: first that it is one, then that it can be served. It
 // gives the refusal, nil when there is none. headErr is what went wrong reading the header fields.
