@@ -60,9 +60,13 @@ type Call struct {
 	over      bool   // nobody comes back: who waits hears so
 	quiet     bool   // an announcement: not shown, not logged
 	abandoned bool
-	crashed   bool   // what is under way may never post
-	why       string // why it ended
-	ended     func() // told when it has ended
+	crashed   bool      // what is under way may never post
+	why       string    // why it ended
+	ended     func()    // told when it has ended
+	lending   *handover // an attended transfer waits for its far side
+	gave      bool      // its far side has gone to another call
+	pushing   *move     // what this call waits for, as the second of a phone that dialled the push code
+	pledged   int       // legs on their way to another call or from one: it does not end before they have arrived
 }
 
 func (b *B2BUA) newCall(ctx context.Context) *Call {
@@ -133,7 +137,7 @@ func (c *Call) release() {
 		}
 		l.stream.Close()
 	}
-	c.legs, c.store.acts, c.state = nil, nil, StateEnding
+	c.legs, c.store.acts, c.state, c.pledged = nil, nil, StateEnding, 0
 	c.finishIfEmpty()
 }
 
@@ -218,6 +222,7 @@ func (c *Call) endWithout(gone *Leg, why string) {
 		return
 	}
 	c.why = why
+	c.keepOwn(481, "the call that Replaces names has ended: "+why)
 	c.changeState(StateEnding)
 	if c.dial != nil {
 		c.dial.stop(nil)
@@ -240,7 +245,7 @@ func (c *Call) endWithout(gone *Leg, why string) {
 
 // finishIfEmpty deletes the record of an ending call once its last leg is closed.
 func (c *Call) finishIfEmpty() {
-	if c.state != StateEnding || len(c.legs) > 0 {
+	if c.state != StateEnding || len(c.legs) > 0 || c.pledged > 0 {
 		return
 	}
 	c.b.running.Add(1) // the node must not stop before the record is gone

@@ -147,6 +147,12 @@ func (c *Call) abandon() {
 	c.log.Warn("call is owned by another node now")
 	c.abandoned = true
 	c.store.acts = nil
+	c.keepOwn(481, "the call that Replaces names is another node's")
+	for _, m := range slices.Concat(c.moves, c.reports) {
+		if m.handover != nil {
+			c.leave(m.handover, 487)
+		}
+	}
 	for _, l := range slices.Clone(c.legs) {
 		c.closeLeg(l)
 	}

@@ -24,6 +24,8 @@ type dial struct {
 	only    *registrar.Device // the one device to ring, nil = all of the user's
 	auto    bool              // ask for a ring-less answer
 	hops    []hop             // who has forwarded the call
+	by      *Seat             // who has transferred it, nil = nobody
+	back    string            // what the display says of it beside who is shown
 
 	ringing  func(*Leg, *sip.Response)  // each provisional response
 	answered func(*Leg, *sip.Response)  // the first 2xx
@@ -113,9 +115,15 @@ func (d *dial) invite(l *Leg, headers []sip.Header) {
 func (d *dial) compose(l *Leg, way registrar.Binding) []sip.Header {
 	c, flow := d.c, way.Flow
 	us, them := c.identity(d.show, flow), c.identity(d.seat, flow)
+	if d.back != "" {
+		us.Name += " (" + d.back + ")"
+	}
 	l.dialog = sip.NewDialog(us, them, way.Target(), way.Path, flow, c.epoch)
 	l.local = media.NewOffer(l.origin, d.codecs, l.stream.Endpoint(), media.SendRecv)
 	headers := append(identityHeaders(us), c.diverted(d.hops, d.seat, flow)...)
+	if d.by != nil { // RFC 3892: our own word, whatever the phone said
+		headers = append(headers, sip.Header{Name: "Referred-By", Value: c.identity(d.by, flow).String()})
+	}
 	if d.auto && wantsRingless(l.device) {
 		headers = append(headers, ringless(us.URI)...)
 	}

@@ -78,7 +78,7 @@ func (c *Call) prack(l *Leg, f *fork, r *sip.Response) {
 func (c *Call) inFork(l *Leg, f *fork, x *sip.Exchange) {
 	switch {
 	case l.answered == f:
-		c.inDialog(l, x)
+		c.serveLeg(l, x)
 		return
 	case l.state != legDialing && l.state != legRinging:
 		_ = x.Respond(sip.Reply{Code: 481})

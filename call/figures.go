@@ -52,9 +52,13 @@ func (m *move) figures(call string) MoveReport {
 			both = t
 		}
 	}
+	answer := m.to.answer
+	if m.handover != nil { // it had answered before, in another call
+		answer = m.overlap
+	}
 	r := MoveReport{
 		Call: call, User: m.into.user.Name, From: m.from.device.Name, To: m.to.device.Name,
-		RingMS: ms(m.rang), SwitchMS: ms(both.Sub(m.began) - m.rang), AnswerToMedia: ms(both.Sub(m.to.answer)),
+		RingMS: ms(m.rang), SwitchMS: ms(both.Sub(m.began) - m.rang), AnswerToMedia: ms(both.Sub(answer)),
 		HeldMS: ms(m.heldFor), OverlapMS: ms(m.switched.Sub(m.overlap)),
 		Far: Gap{GapMS: ms(far.Gap), Lost: far.Lost},
 	}

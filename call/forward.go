@@ -131,7 +131,7 @@ func (b *B2BUA) talking(user string) bool {
 
 // reach rings the target for the caller's leg, or goes on to where its user has the call forwarded.
 func (c *Call) reach(l *Leg, t Target) {
-	if l.state != legIncoming {
+	if !c.awaited(l) {
 		return
 	}
 	if t.User.Name == l.seat.user.Name { // one's own device N: nobody keeps himself out

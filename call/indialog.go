@@ -34,6 +34,8 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 		c.onPrack(l, x)
 	case "REFER":
 		c.onRefer(l, x)
+	case "SUBSCRIBE":
+		c.onSubscribe(l, x)
 	case "INFO":
 		c.onInfo(l, x)
 	case "MESSAGE":
@@ -54,6 +56,9 @@ func (c *Call) onBye(l *Leg, x *sip.Exchange) {
 		_ = l.exchange.Respond(sip.Reply{Code: 487})
 	}
 	switch {
+	case c.lending != nil && c.state == StateSetup: // whom he called is promised to another
+		c.closeLeg(l)
+		c.commit(func() {})
 	case m != nil && m.to == l:
 		c.closeLeg(l)
 		c.failMove(m, l.device.Name+" hung up at once", 480)
@@ -84,8 +89,8 @@ func (c *Call) onReinvite(l *Leg, x *sip.Exchange) {
 		body, l.owes = sdpBody(l.local), true
 	}
 	x.Watch(sip.Watch{
-		Acked:   func(b sip.Body) { c.do(func() { c.onAck(l, b) }) },
-		Unacked: func() { c.do(func() { c.onNoAck(l) }) },
+		Acked:   func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, b) }) }) },
+		Unacked: func() { c.do(func() { c.withLeg(l, (*Call).onNoAck) }) },
 	})
 	_ = x.Respond(sip.Reply{Code: 200, Headers: headers, Body: body})
 	c.wire()

@@ -112,11 +112,11 @@ func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, e
 
 // listen has what becomes of the INVITE told to the agent.
 func (c *Call) listen(l *Leg, cancelled func()) {
-	c.serve(l)
+	c.attach(l)
 	l.exchange.Watch(sip.Watch{
 		Cancelled: func() { c.do(cancelled) },
-		Acked:     func(b sip.Body) { c.do(func() { c.onAck(l, b) }) },
-		Unacked:   func() { c.do(func() { c.onNoAck(l) }) },
+		Acked:     func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, b) }) }) },
+		Unacked:   func() { c.do(func() { c.withLeg(l, (*Call).onNoAck) }) },
 	})
 }
 
@@ -139,7 +139,7 @@ func (b *B2BUA) place(x *sip.Exchange, caller registrar.User, offer *media.Descr
 
 // ring starts to dial the target's devices for the caller's leg.
 func (c *Call) ring(l *Leg, target Target) {
-	if l.state != legIncoming {
+	if !c.awaited(l) {
 		return
 	}
 	codecs := media.Known()
@@ -160,8 +160,14 @@ func (c *Call) ring(l *Leg, target Target) {
 	d.begin()
 }
 
+// awaited says that somebody waits for the called user: the caller, or whom he transfers to him.
+func (c *Call) awaited(l *Leg) bool { return l.state == legIncoming || c.lending != nil }
+
 // onRinging passes a provisional answer on: early media while one device rings, else 180.
 func (c *Call) onRinging(caller, callee *Leg, r *sip.Response) {
+	if caller.state != legIncoming {
+		return
+	}
 	if c.early == nil && len(caller.local.Lines) == 0 && len(c.dial.legs) == 1 && len(r.Body().Data) > 0 && len(caller.remote.Lines) > 0 {
 		if c.earlyMedia(caller, callee, r) == nil {
 			return
@@ -206,6 +212,10 @@ func (c *Call) earlyMedia(caller, callee *Leg, r *sip.Response) error {
 // onAnswer joins caller and callee: both answers leave after the record is written.
 func (c *Call) onAnswer(caller, callee *Leg, r *sip.Response) {
 	c.dial = nil
+	if c.lending != nil {
+		c.handOver(c.lending, callee, r)
+		return
+	}
 	c.seats[1].holder = callee
 	if err := c.settleBoth(caller, callee, r); err != nil {
 		c.log.Info("answer cannot be used", "leg", callee.id, "device", callee.device.Name, "err", err)
@@ -287,6 +297,10 @@ func (c *Call) accept(l *Leg) error {
 // cancelled ends a call whose caller has hung up before the answer; the agent has answered the INVITE with 487.
 func (c *Call) cancelled(l *Leg) {
 	c.closeLeg(l)
+	if c.lending != nil && c.state == StateSetup { // whom he called is promised to another
+		c.commit(func() {})
+		return
+	}
 	c.end("cancelled by " + l.seat.user.Name)
 }
 
@@ -295,6 +309,7 @@ func (c *Call) refuse(l *Leg, code int, why string) {
 	if code == 408 || code < 400 || code == 401 || code == 407 || code == 487 {
 		code = 480
 	}
+	c.keepOwn(code, why)
 	if l.state == legIncoming {
 		_ = l.exchange.Respond(refused(code, why))
 		c.closeLeg(l)

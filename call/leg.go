@@ -84,16 +84,15 @@ type Leg struct {
 	asked    time.Time   // last proof that its signalling is alive
 	twins    media.Twins // keys that its phone told
 	began    time.Time
+	open     int   // requests of ours that are not answered, and what waits to be asked again
+	heir     *heir // who has it since another call adopted it, nil = it is this call's
 }
 
 func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {
 	l := &Leg{id: newID(), seat: s, device: d, began: time.Now()}
 	l.origin = media.Origin{User: "baton", ID: uint64(time.Now().UnixMilli()), Version: 1}
-	stream, err := c.b.Engine.Open(media.StreamOptions{
-		Peer:    flow.Remote.Addr(),
-		OnHeard: func(time.Time) { c.post(func() { c.onHeard(l) }) },
-		OnKey:   func(k media.Key, rate int) { c.post(func() { c.keyOf(l, key{k, rate}) }) },
-	})
+	heard, pressed := c.heed(l)
+	stream, err := c.b.Engine.Open(media.StreamOptions{Peer: flow.Remote.Addr(), OnHeard: heard, OnKey: pressed})
 	if err != nil {
 		return nil, fmt.Errorf("open media for %s: %w", d.Name, err)
 	}
@@ -120,7 +119,7 @@ func (c *Call) attach(l *Leg) {
 // serve has the dialog's requests come to this leg: also those of one that is still early.
 func (c *Call) serve(l *Leg) {
 	c.b.Agent.Attach(l.dialog, l.seat.user.Name, func(x *sip.Exchange) {
-		if !c.do(func() { c.inDialog(l, x) }) {
+		if !c.do(func() { c.serveLeg(l, x) }) {
 			_ = x.Respond(sip.Reply{Code: 481})
 		}
 	})
@@ -236,6 +235,7 @@ func waitFor(before <-chan struct{}) {
 func (c *Call) requestUnder(ctx context.Context, l *Leg, out sip.Outgoing, patience time.Duration, then func(*sip.Response, error)) {
 	before, done := l.sent, make(chan struct{})
 	l.sent = done
+	l.open++
 	c.exchange(func() func() {
 		waitFor(before)
 		ctx, cancel := context.WithTimeout(ctx, patience)
@@ -243,6 +243,7 @@ func (c *Call) requestUnder(ctx context.Context, l *Leg, out sip.Outgoing, patie
 		resp, err := c.b.Agent.Do(ctx, out)
 		close(done)
 		return func() {
+			l.open--
 			if err == nil && l.alive() && l.dialog.Follow(resp) {
 				c.attach(l)
 			}
@@ -267,15 +268,15 @@ func (c *Call) closeLeg(l *Leg) {
 		l.seat.holder = nil
 	}
 	c.reportsOf(l)
-	for i, k := range c.legs {
-		if k == l {
-			c.legs = append(c.legs[:i], c.legs[i+1:]...)
-			break
-		}
-	}
+	c.forgetLeg(l)
 	c.wire()
 	l.stream.Close()
 	c.finishIfEmpty()
+}
+
+// forgetLeg takes a leg out of the list of those that are not closed.
+func (c *Call) forgetLeg(l *Leg) {
+	c.legs = slices.DeleteFunc(slices.Clone(c.legs), func(k *Leg) bool { return k == l })
 }
 
 // repoint sends a leg's next requests over the flow that its device has now, when the old one is gone.
@@ -381,6 +382,31 @@ func only(far *Leg) []media.Codec {
 		}
 	}
 	return far.playable(one)
+}
+
+// agree has two phones that came together from two calls talk so that each is understood: by a re-INVITE of one that talks what
+// the other does not know.
+func (c *Call) agree(a, b *Leg) {
+	for _, k := range [][2]*Leg{{a, b}, {b, a}} {
+		if understands(k[0], k[1]) == nil {
+			continue
+		}
+		if err := c.narrow(k[1], k[0].playable(k[0].agreed.Send)); err != nil {
+			c.log.Warn("no codec in common", "leg", k[0].id, "with", k[1].id, "err", err)
+		}
+	}
+}
+
+// speaks checks that the new leg can talk with the far side.
+func (m *move) speaks(l *Leg) error {
+	far := m.farSide()
+	if m.handover == nil {
+		return understands(l, far)
+	}
+	if !common(l.tongue(), far.tongue()) {
+		return fmt.Errorf("%w with %s", errCodec, far.device.Name)
+	}
+	return nil
 }
 
 // understands checks that a leg that has just agreed can play what far sends. What it sends itself is no question: it was

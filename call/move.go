@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"baton/journal"
+	"baton/media"
 	"baton/registrar"
 	"baton/sip"
 )
@@ -34,11 +35,17 @@ type move struct {
 	into  *Seat             // = seat, or another user's new seat: a transfer
 	from  *Leg              // the old leg
 	only  *registrar.Device // the one device wanted, nil = all
-	how   string            // refer, pull, replaces, cli, recall
+	how   string            // refer, attended, pull, replaces, code, cli, recall
 	who   string
 	began time.Time
-	hops  []hop // of a transfer: who has forwarded it
+	hops  []hop  // of a transfer: who has forwarded it
+	back  string // of a recall: what the display says beside who waits
 
+	handover *handover // of an attended transfer
+	waiting  *Call     // of a push by code: the second call of the phone
+	referred bool      // a REFER asks for it: its phone is given time for its own BYE
+
+	rings    func()                        // told once, when the first device rings
 	finished func(code int, why string)    // told once, at the switch or the failure
 	reported func(r MoveReport, err error) // told once, with the figures
 
@@ -66,6 +73,9 @@ const unacked = 8 * time.Second
 // spliced is when the far side has the new leg's packets for certain: until then the old phone must go on talking.
 const spliced = 60 * time.Millisecond
 
+// silent is how long a phone that talks does not say nothing.
+const silent = 300 * time.Millisecond
+
 // settled is when the figures of a switch are complete: 500 ms after it, and a little.
 const settled = 650 * time.Millisecond
 
@@ -82,7 +92,11 @@ func (m *move) pending() bool {
 
 // farSide is the leg that holds the other side now, or the last one that did.
 func (m *move) farSide() *Leg {
-	if o := m.c.other(m.seat); o != nil && o.holder != nil && o.holder != m.far {
+	seat := m.seat
+	if m.state == moveSwitched || m.state == moveReported { // m.seat may be no seat of the call any more
+		seat = m.into
+	}
+	if o := m.c.other(seat); o != nil && o.holder != nil && o.holder != m.far {
 		m.far, m.lost = o.holder, o.holder.stream.Lost()
 	}
 	return m.far
@@ -102,7 +116,7 @@ func (c *Call) addMove(m *move) error {
 	switch {
 	case c.state != StateUp:
 		return refusal(480, "the call is not up")
-	case c.moveOf(m.seat) != nil:
+	case c.moveOf(m.seat) != nil || c.lending != nil:
 		return refusal(491, "a move of this seat is in progress")
 	case m.from == nil || m.from.state == legClosing || m.from.state == legClosed:
 		return refusal(481, "the seat is not held by a device")
@@ -123,14 +137,25 @@ func (c *Call) addMove(m *move) error {
 // beginMove rings the new device or devices.
 func (c *Call) beginMove(m *move) {
 	m.dial = &dial{
-		c: c, seat: m.into, show: c.other(m.seat), codecs: offered(m.farSide()), exclude: m.exclude(), only: m.only, hops: m.hops,
+		c: c, seat: m.into, show: c.other(m.seat), codecs: offered(m.farSide()), exclude: m.exclude(), only: m.only, hops: m.hops, back: m.back,
 		auto:     m.only != nil && m.into == m.seat && m.how != "recall", // nobody may be at a phone that is rung back
-		ringing:  func(*Leg, *sip.Response) {},
+		ringing:  func(*Leg, *sip.Response) { m.tellRinging() },
 		answered: func(l *Leg, r *sip.Response) { c.moveAnswered(m, l, r) },
 		failed:   func(code int, why string) { c.failMove(m, why, code) },
 	}
+	if m.into != m.seat {
+		m.dial.by = m.seat
+	}
 	c.wire()
 	m.dial.begin()
+}
+
+// tellRinging says once that a new device rings.
+func (m *move) tellRinging() {
+	if m.rings != nil {
+		m.rings()
+		m.rings = nil
+	}
 }
 
 // moveAnswered takes the new device's 2xx.
@@ -141,7 +166,7 @@ func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 		err = l.settle(l.local, answer)
 	}
 	if err == nil {
-		err = understands(l, m.farSide())
+		err = m.speaks(l)
 	}
 	m.to = l
 	if err != nil {
@@ -172,11 +197,16 @@ func (c *Call) joinNew(m *move, l *Leg, act func() error) {
 			c.failMove(m, fmt.Sprintf("%s is gone: %v", l.device.Name, err), 480)
 			return
 		}
-		m.set(moveListening)
-		c.wire()
-		m.silence = c.after(unheard, func() { c.onSilence(m) })
-		c.trySwitch(m)
+		c.listenFor(m)
 	})
+}
+
+// listenFor waits for the first packet of the new leg.
+func (c *Call) listenFor(m *move) {
+	m.set(moveListening)
+	c.wire()
+	m.silence = c.after(unheard, func() { c.onSilence(m) })
+	c.trySwitch(m)
 }
 
 // onHeard takes the news that a leg's phone was heard for the first time since its offer and answer.
@@ -235,10 +265,20 @@ func (c *Call) switchOver(m *move) {
 	if old.alive() {
 		c.setState(old, legClosing)
 	}
+	c.hush(m)
 	c.wire()
 	c.commit(func() { c.releaseOld(m, old) })
 	c.reports = append(c.reports, m)
 	c.after(settled, func() { c.report(m) })
+}
+
+// hush ends the tone that the far side hears when the new leg's phone is muted: no packet of its would.
+func (c *Call) hush(m *move) {
+	far, tone := m.farSide(), m.from.held || m.left
+	if far != nil && tone && time.Since(m.to.stream.LastHeard()) > silent {
+		far.hears = source{}
+		far.stream.Play(media.ToneNone)
+	}
 }
 
 // releaseOld ends the old leg. A phone that has transferred sends its own BYE as a rule, and is given a second for it.
@@ -246,17 +286,30 @@ func (c *Call) releaseOld(m *move, old *Leg) {
 	if m.finished != nil {
 		m.finished(200, "")
 	}
-	if far := m.farSide(); far != nil && m.into != m.seat {
-		c.showOther(far)
-	}
+	c.introduce(m)
 	if old.state != legClosing {
 		return
 	}
 	patience := spliced
-	if m.how == "refer" {
+	if m.referred {
 		patience = byeOfReferrer
 	}
 	c.after(patience, func() { c.bye(old) })
+}
+
+// introduce shows people who talk with others now whom they talk with, and has their phones agree on a codec if they came
+// together from two calls.
+func (c *Call) introduce(m *move) {
+	far, adopted := m.farSide(), m.handover != nil && m.to.alive()
+	if far != nil && m.into != m.seat {
+		c.showOther(far)
+	}
+	if adopted {
+		c.showOther(m.to)
+	}
+	if adopted && far != nil {
+		c.agree(m.to, far)
+	}
 }
 
 // failMove rolls back: the old leg goes on as if nothing had been. If its phone has hung up meanwhile it is rung back.
@@ -303,7 +356,13 @@ func (c *Call) recall(m *move, why string) {
 		return
 	}
 	back := m.from.device
-	r := &move{c: c, seat: m.seat, into: m.seat, from: m.from, only: &back, how: "recall", who: "baton", began: time.Now(), left: true}
+	r := &move{
+		c: c, seat: m.seat, into: m.seat, from: m.from, only: &back, how: "recall", who: "baton", began: time.Now(), left: true,
+		back: "back",
+	}
+	if m.into != m.seat {
+		r.back = "back from " + m.into.shown()
+	}
 	r.far, r.device = m.farSide(), back.Name
 	r.set(moveDialing)
 	c.moves = append(c.moves, r)

@@ -29,7 +29,8 @@ func (b *B2BUA) push(x *sip.Exchange, caller registrar.User, offer *media.Descri
 		return b.announce(x, caller, offer, notice{tone: media.ToneUnknown, code: 404, why: err.Error()})
 	}
 	waiting := b.newCall(b.ctx)
-	m := &move{c: c, only: only, how: "code", who: caller.Name, began: time.Now()}
+	m := &move{c: c, only: only, how: "code", who: caller.Name, began: time.Now(), waiting: waiting}
+	waiting.pushing = m
 	m.finished = func(code int, why string) { waiting.post(func() { waiting.pushed(code, why) }) }
 	waiting.ended = func() { c.post(func() { c.takeBack(m) }) }
 	err = b.play(waiting, x, caller, offer, notice{
@@ -105,6 +106,9 @@ func (c *Call) beginPush(m *move, position int, key string) error {
 
 // takeBack ends the move of a phone that has hung up its second call, perhaps before the move has begun.
 func (c *Call) takeBack(m *move) {
+	if m.referred {
+		return // the transfer key ends the second call of some phones: that is no change of mind
+	}
 	m.takenBack = true
 	c.failMove(m, "taken back", 487)
 }
@@ -112,6 +116,13 @@ func (c *Call) takeBack(m *move) {
 // pushed ends the phone's second call, which waited for the outcome.
 func (c *Call) pushed(code int, why string) {
 	c.ended = nil
+	if l := c.seats[0].holder; l != nil && l.refer != nil {
+		c.notifyRefer(l, l.refer, code, true)
+		if code < 300 {
+			c.after(byeOfReferrer, func() { c.end("the call has moved") })
+			return
+		}
+	}
 	if code < 300 {
 		c.end("the call has moved")
 		return

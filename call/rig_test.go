@@ -65,10 +65,10 @@ func newRig(t *testing.T, tune func(*config.Config)) *rig {
 	r := &rig{t: t, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}}
 	agent, err := sip.NewAgent(sip.Options{
 		Listen: config.Listen{UDP: "127.0.0.1:0", TCP: "127.0.0.1:0", TLS: "off"}, Realm: db.Realm(), Secret: db.Secret(),
-		InDialog: []string{"REFER", "UPDATE", "INFO", "MESSAGE"}, Accept: call.Types, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
+		InDialog: []string{"REFER", "SUBSCRIBE", "UPDATE", "INFO", "MESSAGE"}, Accept: call.Types, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
 		Handlers: map[string]func(*sip.Exchange){
 			"REGISTER": func(x *sip.Exchange) { r.reg.Register(x) }, "INVITE": func(x *sip.Exchange) { r.b.Invite(x) },
-			"MESSAGE": func(x *sip.Exchange) { r.b.Message(x) },
+			"MESSAGE": func(x *sip.Exchange) { r.b.Message(x) }, "REFER": func(x *sip.Exchange) { r.b.Refer(x) },
 		},
 	})
 	must(t, err)

@@ -29,16 +29,20 @@ func newSeat(u registrar.User) *Seat {
 func (c *Call) identity(s *Seat, flow sip.Flow) sip.NameAddr { return c.b.identity(s, flow) }
 
 func (b *B2BUA) identity(s *Seat, flow sip.Flow) sip.NameAddr {
-	name := s.name
-	if name == "" {
-		name = s.user.Name
-	}
 	uri := b.Agent.ContactURI(flow, s.number)
 	uri.Params = nil
 	if b.Domain != "" {
 		uri.Host, uri.Port = b.Domain, 0
 	}
-	return sip.NameAddr{Name: name, URI: uri}
+	return sip.NameAddr{Name: s.shown(), URI: uri}
+}
+
+// shown is the name that the others are shown.
+func (s *Seat) shown() string {
+	if s.name == "" {
+		return s.user.Name
+	}
+	return s.name
 }
 
 // other is the seat on the other side of s, which may be one that a transfer is about to fill. (Two today; more when
@@ -135,6 +139,8 @@ func (c *Call) source(s *Seat) source {
 		return source{tone: media.ToneRing}
 	case l == nil:
 		return source{tone: media.ToneAway}
+	case l.held && l == s.holder && c.ringingElsewhere(s):
+		return source{tone: media.ToneRing}
 	case l.held:
 		return source{tone: media.ToneHold}
 	}

@@ -11,6 +11,7 @@ import (
 // a display needs. Of busy and refused the phone makes a tone of its own.
 func (c *Call) turnAway(l *Leg, code int, words string, why reason) {
 	c.missedFor = words
+	c.keepOwn(code, words)
 	if why == unavailable && c.b.Config.Announce && l.state == legIncoming && len(l.remote.Lines) > 0 && len(l.local.Lines) == 0 {
 		offer := l.remote
 		if c.tell(l, &offer, notice{tone: media.ToneAway, code: 480, why: words}) == nil {
@@ -33,7 +34,7 @@ func (c *Call) farewell(why string) {
 
 // noteMissed writes into the log for whom a call was that nobody took: who was called, and all who had it forwarded.
 func (c *Call) noteMissed() {
-	if !c.up.IsZero() || len(c.seats) < 2 {
+	if !c.up.IsZero() || len(c.seats) < 2 || c.gave {
 		return
 	}
 	why := c.missedFor

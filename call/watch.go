@@ -133,6 +133,7 @@ func (c *Call) reinvite(l *Leg, offer media.Description) {
 		return
 	}
 	l.offers = true
+	l.open++
 	out := l.dialog.NewRequest("INVITE", sdpBody(offer), c.askSession(l)...)
 	c.exchange(func() func() {
 		resp, err := c.b.Agent.Invite(c.ctx, out, func(*sip.Response) {})
@@ -159,6 +160,7 @@ func (c *Call) narrow(l *Leg, to []media.Codec) error {
 
 func (c *Call) reinvited(l *Leg, offer media.Description, out sip.Outgoing, resp *sip.Response, err error) {
 	l.offers = false
+	l.open--
 	var status *sip.StatusError
 	switch {
 	case err == nil:
@@ -174,7 +176,11 @@ func (c *Call) reinvited(l *Leg, offer media.Description, out sip.Outgoing, resp
 		c.wire()
 	case l.tooShort(err): // the next look asks again, for longer
 	case errors.As(err, &status) && status.Code == 491 && l.state == legUp:
-		c.after(c.glareDelay(l), func() { c.reinvite(l, offer) })
+		l.open++
+		c.after(c.glareDelay(l), func() {
+			l.open--
+			c.reinvite(l, offer)
+		})
 	case l.alive() && (deadly(err) != nil || !sameCodecs(offer, l.local)):
 		c.lost(l, err)
 	}

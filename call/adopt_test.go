@@ -1,0 +1,142 @@
+package call_test
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"baton/call"
+	"baton/test/phone"
+)
+
+// TestAdoptedLegIsServedAllTheTime: the phones of both far sides ask for something all the time while their call is handed
+// over. Each of their requests is answered as ever, and ours to them count on.
+func TestAdoptedLegIsServedAllTheTime(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.consult()
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	for _, c := range []*phone.Call{tr.carols, tr.bobs} {
+		busy.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				method := []string{"OPTIONS", "INFO", "UPDATE"}[n%3]
+				if _, err := c.Request(method, nil); err != nil {
+					t.Errorf("%s of %s: %v", method, c.Phone().Config().User, err)
+					return
+				}
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	ref, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.done(200, ref)
+	time.Sleep(100 * time.Millisecond)
+	close(stop)
+	busy.Wait()
+	tr.together(tr.bobs, tr.carols)
+	for _, c := range []*phone.Call{tr.carols, tr.bobs} {
+		var seqs []uint32
+		for _, m := range c.Phone().Received(c.Times().Answered) {
+			if m.Get("Call-ID") == c.ID() && m.Method != "" && m.Method != "ACK" {
+				n, _ := m.CSeq()
+				seqs = append(seqs, n)
+			}
+		}
+		if len(seqs) == 0 || !slices.IsSorted(seqs) {
+			t.Errorf("CSeqs to %s: %v", c.Phone().Config().User, seqs)
+		}
+	}
+	must(t, tr.carols.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAdoptedKeys: a key that carol's phone presses after the hand-over is told to bob's, once, as it was before.
+func TestAdoptedKeys(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.consult()
+	ref, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.done(200, ref)
+	tr.together(tr.bobs, tr.carols)
+	if _, err := tr.carols.Request("INFO", []byte("Signal=5\r\nDuration=100\r\n"), header("Content-Type", "application/dtmf-relay")); err != nil {
+		t.Fatal(err)
+	}
+	tr.eventually("bob has heard the key", 3*time.Second, func() bool {
+		return slices.ContainsFunc(tr.bobs.Media().Heard(), func(p phone.Packet) bool { return p.Event != nil })
+	})
+	must(t, tr.carols.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAdoptedRecord reads the store when the phone that transferred has its answer: each dialog is in one call's record, carol's
+// in that with bob's.
+func TestAdoptedRecord(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.consult()
+	tr.faults.fault(20*time.Millisecond, nil)
+	_, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	stored, err := tr.store.Calls()
+	must(t, err)
+	in := map[string][]string{}
+	for _, s := range stored {
+		var r call.Record
+		must(t, json.Unmarshal(s.Blob, &r))
+		for _, seat := range r.Seats {
+			for _, l := range seat.Legs {
+				in[l.Dialog.CallID] = append(in[l.Dialog.CallID], r.ID)
+			}
+		}
+	}
+	carols, bobs := in[tr.carols.ID()], in[tr.bobs.ID()]
+	if len(carols) != 1 || len(bobs) != 1 || carols[0] != bobs[0] {
+		t.Errorf("carol's dialog is in %v, bob's in %v", carols, bobs)
+	}
+	tr.faults.fault(0, nil)
+	tr.together(tr.bobs, tr.carols)
+	must(t, tr.carols.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAdoptedWithoutStore: the store fails just then. The transfer is done all the same.
+func TestAdoptedWithoutStore(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.consult()
+	tr.faults.fault(0, errors.New("the disk is full"))
+	ref, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.done(200, ref)
+	tr.together(tr.bobs, tr.carols)
+	tr.faults.fault(0, nil)
+	must(t, tr.carols.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAdoptedByNodeThatStops: the node stops while a transferred call still rings. Everybody is hung up.
+func TestAdoptedByNodeThatStops(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.ringCarol()
+	_, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.drain()
+	for _, c := range []*phone.Call{tr.first, tr.second, tr.bobs, tr.carols} {
+		if err := c.AwaitEnd(6 * time.Second); err != nil {
+			t.Error(err)
+		}
+	}
+	tr.nothingLeft()
+}
