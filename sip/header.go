@@ -17,7 +17,7 @@ var compact = map[string]string{
 
 // known holds the spelling of the headers this package reads itself, by lower-case name.
 var known = spellings("Accept", "Allow", "Authorization", "CSeq", "Content-Disposition", "Max-Forwards", "Path",
-	"Proxy-Authorization", "Proxy-Require", "RAck", "RSeq", "Reason", "Record-Route", "Replaces", "Require", "Route", "Timestamp", "Unsupported",
+	"Proxy-Authorization", "Proxy-Require", "RAck", "RSeq", "Join", "Reason", "Record-Route", "Replaces", "Require", "Route", "Timestamp", "Unsupported",
 	"Server", "User-Agent", "WWW-Authenticate", "Expires", "Min-Expires", "Min-SE", "Service-Route", "Accept-Encoding",
 	"P-Asserted-Identity", "P-Preferred-Identity")
 
@@ -35,7 +35,7 @@ func spellings(names ...string) map[string]string {
 // single names the headers of which a message may have one at most: what they say decides who is meant.
 var single = []string{
 	"Call-ID", "CSeq", "From", "To", "Max-Forwards", "Content-Length", "Content-Type", "Content-Encoding",
-	"Event", "RAck", "RSeq", "Refer-To", "Referred-By", "Replaces", "Session-Expires", "Expires", "Min-Expires", "Min-SE",
+	"Event", "RAck", "RSeq", "Refer-To", "Referred-By", "Replaces", "Join", "Session-Expires", "Expires", "Min-Expires", "Min-SE",
 }
 
 // lists names the headers whose value is a comma-separated list.

@@ -12,6 +12,19 @@ type Replaces struct {
 	EarlyOnly              bool
 }
 
+// Names says whether this means a dialog of ours. The tags may be missing or "0", and they may be the other way round:
+// dialog-info tells them from the view of the phone that it is about, and phones differ in which one they take over.
+func (r Replaces) Names(d DialogID) bool {
+	return r.CallID == d.CallID &&
+		(fits(r.ToTag, d.LocalTag) && fits(r.FromTag, d.RemoteTag) || fits(r.ToTag, d.RemoteTag) && fits(r.FromTag, d.LocalTag))
+}
+
+// fits says whether a tag is meant: "" and "0" mean any (RFC 3891 §3 has "0" for one that is not there).
+func fits(said, tag string) bool { return said == "" || said == "0" || said == tag }
+
+// ID is the dialog that is named to the letter, with the receiver's tag as the local one.
+func (r Replaces) ID() DialogID { return DialogID{r.CallID, r.ToTag, r.FromTag} }
+
 // ParseReplaces reads a Replaces value. The tags may be missing: Snom's call pick-up sends the Call-ID alone.
 func ParseReplaces(v string) (Replaces, error) {
 	id, rest := trim(v), ""

@@ -69,6 +69,9 @@ func (r *Request) checkFields(rest []byte) error {
 	if err := r.checkContacts(); err != nil {
 		return err
 	}
+	if err := r.checkReplaces(); err != nil {
+		return err
+	}
 	return r.readBody(rest)
 }
 
@@ -89,6 +92,18 @@ func (r *Request) checkContacts() error {
 	}
 	if r.method == "INVITE" && len(contacts) != 1 {
 		return fmt.Errorf("%d Contacts", len(contacts))
+	}
+	return nil
+}
+
+// checkReplaces keeps Replaces to INVITEs, which name one dialog at most (RFC 3891 §3, RFC 3911 §4).
+func (r *Request) checkReplaces() error {
+	there := r.Header("Replaces") != ""
+	switch {
+	case there && r.method != "INVITE" && r.method != "ACK":
+		return errors.New("Replaces is for INVITE alone")
+	case there && r.Header("Join") != "":
+		return errors.New("Replaces and Join exclude each other")
 	}
 	return nil
 }
