@@ -84,6 +84,8 @@ type Codes struct {
 	Pull string `yaml:"pull"` // *40: bring my live call to this device
 	Push string `yaml:"push"` // *41: send it to my other devices, *41N to device N
 
+	Pickup string `yaml:"pickup"` // *8: take the call that rings longest in my groups, *8EXT the one that rings at EXT
+
 	// Each forwarding is set by its code and a number, *21*102# or *21102, and ended by #21#.
 	ForwardAlways   string `yaml:"forward_always"`    // *21
 	ForwardBusy     string `yaml:"forward_busy"`      // *67
@@ -133,7 +135,7 @@ func Default() Config {
 // defaultCodes are those of GSM and of European networks where they have one (ETSI TS 122 030, annex B).
 func defaultCodes() Codes {
 	return Codes{
-		Pull: "*40", Push: "*41",
+		Pull: "*40", Push: "*41", Pickup: "*8",
 		ForwardAlways: "*21", ForwardBusy: "*67", ForwardNoAnswer: "*61", ForwardAway: "*62", ForwardOff: "*22",
 		DoNotDisturb: "*26", DoNotDisturbOff: "*27",
 	}

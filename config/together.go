@@ -54,6 +54,7 @@ func (c Codes) byName() []namedCode {
 	all := []namedCode{
 		{"pull", c.Pull},
 		{"push", c.Push},
+		{"pickup", c.Pickup},
 		{"forward_off", c.ForwardOff},
 		{"dnd_off", c.DoNotDisturbOff},
 		{"forward_always", c.ForwardAlways},
@@ -62,7 +63,7 @@ func (c Codes) byName() []namedCode {
 		{"forward_away", c.ForwardAway},
 		{"dnd", c.DoNotDisturb},
 	}
-	for _, on := range all[4:] {
+	for _, on := range all[5:] {
 		if end := Ending(on.text); end != "" {
 			all = append(all, namedCode{on.name, end})
 		}
