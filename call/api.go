@@ -15,6 +15,8 @@ type summary struct {
 	state State
 	quiet bool
 	seats []seatSummary
+	rings []ringSummary
+	signs []sign // of life, of each seat; not looked at for changes
 
 	// What else can be seen of it, so that a change is noticed.
 	legs   []legSummary
@@ -33,15 +35,28 @@ type seatSummary struct {
 	held         bool // its phone has the call on hold
 }
 
+// ringSummary is what rings for a user: a call to him, or one that is transferred to him.
+type ringSummary struct {
+	dial  *dial // for the call's agent alone
+	user  string
+	from  string // who is on the other side
+	since time.Time
+}
+
 // publish renews the summary.
 func (c *Call) publish() {
 	s := &summary{state: c.state, quiet: c.quiet, moves: len(c.history), unsafe: c.store.unsafe}
 	for _, seat := range c.seats {
-		t := seatSummary{user: seat.user.Name}
-		if seat.holder != nil {
-			t.device, t.held = seat.holder.device.Key, seat.holder.held
+		t, life := seatSummary{user: seat.user.Name}, sign{}
+		if l := seat.holder; l != nil {
+			t.device, t.held, life = l.device.Key, l.held, l.sign()
 		}
-		s.seats = append(s.seats, t)
+		s.seats, s.signs = append(s.seats, t), append(s.signs, life)
+	}
+	for _, d := range c.dials() {
+		if other := c.other(d.seat); other != nil && d.rings() {
+			s.rings = append(s.rings, ringSummary{d, d.seat.user.Name, other.user.Name, d.began})
+		}
 	}
 	for _, l := range c.legs {
 		s.legs = append(s.legs, legSummary{l.device.Key, l.state, l.held})
@@ -54,38 +69,34 @@ func (c *Call) publish() {
 // looksLike says whether nobody could see a difference.
 func (s *summary) looksLike(was *summary) bool {
 	return s.state == was.state && s.quiet == was.quiet && s.moves == was.moves && s.unsafe == was.unsafe &&
-		slices.Equal(s.seats, was.seats) && slices.Equal(s.legs, was.legs)
+		slices.Equal(s.seats, was.seats) && slices.Equal(s.rings, was.rings) && slices.Equal(s.legs, was.legs)
 }
 
-// seatOf finds the position of the user's seat, -1 = none.
-func (s *summary) seatOf(user string) (position int, held bool) {
-	for i, t := range s.seats {
-		if t.user == user {
-			return i, t.held
+// has says whether the user is in the call, or it rings for him.
+func (s *summary) has(user string) bool {
+	return slices.ContainsFunc(s.seats, func(t seatSummary) bool { return t.user == user }) ||
+		slices.ContainsFunc(s.rings, func(r ringSummary) bool { return r.user == user })
+}
+
+// otherThan is whom the user talks with; himself where nobody else is.
+func (s *summary) otherThan(user string) string {
+	for _, t := range s.seats {
+		if t.user != user {
+			return t.user
 		}
 	}
-	return -1, false
-}
-
-func (s *summary) has(user string) bool {
-	return slices.ContainsFunc(s.seats, func(t seatSummary) bool { return t.user == user })
+	return user
 }
 
 // describePatience bounds the wait for a call's agent, which never waits for the network itself.
 const describePatience = 2 * time.Second
 
-// Calls shows the live calls, oldest first; user "" is everybody's.
+// Calls shows the live calls, oldest first, then those that are ending; user "" is everybody's.
 func (b *B2BUA) Calls(user string) []Info {
 	ctx, cancel := context.WithTimeout(b.ctx, describePatience)
 	defer cancel()
-	b.mu.Lock()
-	calls := b.list()
-	b.mu.Unlock()
 	infos := []Info{}
-	for _, c := range calls {
-		if s := c.public.Load(); s == nil || s.quiet || (user != "" && !s.has(user)) {
-			continue
-		}
+	for _, c := range b.callsOf(user) {
 		if info, err := c.describe(ctx); err == nil {
 			infos = append(infos, info)
 		}
@@ -204,8 +215,8 @@ func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
 	}
 	told := make(chan outcome, 1)
 	tell := func(report MoveReport, err error) { told <- outcome{report, err} }
-	var m *move // owned by the agent
-	if !c.post(func() { m = c.requested(r, tell) }) {
+	var undo func() // owned by the agent
+	if !c.post(func() { undo = c.requested(r, tell) }) {
 		return MoveReport{}, ErrNoCall
 	}
 	select {
@@ -216,8 +227,8 @@ func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
 		return o.report, errors.Join(err, o.err)
 	case <-ctx.Done():
 		c.post(func() {
-			if m != nil {
-				c.failMove(m, "taken back", 487)
+			if undo != nil {
+				undo()
 			}
 		})
 		return MoveReport{}, ctx.Err()
@@ -232,19 +243,22 @@ func (b *B2BUA) moveCall(r MoveRequest) (*Call, error) {
 	if !ok {
 		return nil, fmt.Errorf("there is no user %q", r.User)
 	}
-	c, _ := b.choose(user.Name, 0)
-	if c == nil {
-		return nil, fmt.Errorf("%w: %s is in no call", ErrNoCall, user.Name)
-	}
-	return c, nil
+	k, err := b.choose(user.Name, "", 0)
+	return k.call, err
 }
 
-// requested starts a move that a person or program asked for.
-func (c *Call) requested(r MoveRequest, tell func(MoveReport, error)) *move {
+// requested starts a move that a person or program asked for. It gives the way to take it back.
+func (c *Call) requested(r MoveRequest, tell func(MoveReport, error)) (undo func()) {
 	seat, device, err := c.seatFor(r)
+	if err == nil && c.state == StateSetup && seat == c.seats[0] {
+		err = notYet(c.seats[1].user.Name)
+	}
 	if err != nil {
 		tell(MoveReport{}, err)
 		return nil
+	}
+	if d := c.ringsAt(seat); d != nil {
+		return c.moveRinging(d, r, device, tell)
 	}
 	if seat.holder != nil && seat.holder.device.Key == device.Key { // already there: nothing changes
 		tell(MoveReport{Call: c.id, User: seat.user.Name, From: device.Name, To: device.Name}, nil)
@@ -262,7 +276,7 @@ func (c *Call) requested(r MoveRequest, tell func(MoveReport, error)) *move {
 		return nil
 	}
 	c.beginMove(m)
-	return m
+	return func() { c.failMove(m, "taken back", 487) }
 }
 
 // seatFor finds the seat whose user has the device.
@@ -283,7 +297,7 @@ func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
 		device registrar.Device
 		unfit  error
 	)
-	for _, s := range c.seats {
+	for _, s := range c.allSeats() {
 		if want != "" && s.user.Name != want {
 			continue
 		}

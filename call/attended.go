@@ -67,23 +67,13 @@ func common(a, b tongue) bool {
 // phones differ; they may be missing where the Call-ID alone names one. A dialog of somebody else's is none.
 func (b *B2BUA) ownDialog(r sip.Replaces, user string) (dialogOwner, bool) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	fits := func(local, remote, to, from string) bool {
-		return (to == "" || to == local) && (from == "" || from == remote)
-	}
-	var found []dialogOwner
-	for id, owner := range b.dialogs {
-		if id.CallID != r.CallID || owner.user != user {
-			continue
-		}
-		if fits(id.LocalTag, id.RemoteTag, r.ToTag, r.FromTag) || fits(id.LocalTag, id.RemoteTag, r.FromTag, r.ToTag) {
-			found = append(found, owner)
-		}
-	}
-	if len(found) != 1 {
+	own := slices.Clone(b.dialogs.live[r.CallID])
+	b.mu.Unlock()
+	own = slices.DeleteFunc(own, func(o dialogOwner) bool { return !r.Names(o.id) || o.user != user })
+	if len(own) == 0 || slices.ContainsFunc(own, func(o dialogOwner) bool { return o.leg != own[0].leg }) {
 		return dialogOwner{}, false
 	}
-	return found[0], true
+	return own[0], true
 }
 
 // attend takes a REFER that names another dialog.

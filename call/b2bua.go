@@ -49,21 +49,15 @@ type B2BUA struct {
 
 	mu       sync.Mutex // guards what follows
 	calls    map[string]*Call
-	dialogs  map[sip.DialogID]dialogOwner
+	dialogs  dialogIndex
 	begun    map[string]int // calls by the user who began them
 	draining bool
 	running  sync.WaitGroup
 }
 
-type dialogOwner struct {
-	call *Call
-	leg  *Leg
-	user string
-}
-
 // New makes a B2BUA; Run must be called for calls to be ended with the node.
 func New(o Options) *B2BUA {
-	b := &B2BUA{Options: o, calls: map[string]*Call{}, dialogs: map[sip.DialogID]dialogOwner{}, begun: map[string]int{}}
+	b := &B2BUA{Options: o, calls: map[string]*Call{}, dialogs: dialogIndex{live: map[string][]dialogOwner{}}, begun: map[string]int{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	return b
 }
@@ -205,19 +199,6 @@ func (b *B2BUA) forget(c *Call) {
 	}
 }
 
-// index lets an INVITE with Replaces find the leg.
-func (b *B2BUA) index(c *Call, l *Leg) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.dialogs[l.dialog.ID()] = dialogOwner{c, l, l.seat.user.Name}
-}
-
-func (b *B2BUA) unindex(l *Leg) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.dialogs, l.dialog.ID())
-}
-
 // list returns the calls, oldest first. mu is held.
 func (b *B2BUA) list() []*Call {
 	calls := make([]*Call, 0, len(b.calls))
@@ -264,5 +245,5 @@ func newID() string {
 func (b *B2BUA) Debug() (calls, dialogs int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.calls), len(b.dialogs)
+	return len(b.calls), b.dialogs.size()
 }

@@ -49,6 +49,7 @@ type Call struct {
 	legs      []*Leg // every leg that is not closed, also ringing and closing ones
 	dial      *dial  // of the callee, in setup
 	early     *Leg   // whose early media the caller hears
+	picker    *Leg   // the last that picked the call up: see picking
 	moves     []*move
 	history   []MoveInfo
 	store     committer
@@ -130,8 +131,9 @@ func (c *Call) crash() {
 // release lets go of what the call holds, and nothing else: what more could be done has panicked.
 func (c *Call) release() {
 	for _, l := range c.legs {
+		c.dropForks(l)
 		c.b.Agent.Detach(l.dialog.ID())
-		c.b.unindex(l)
+		c.b.unindex(l.dialog.ID())
 		if l.cancel != nil {
 			l.cancel(nil)
 		}

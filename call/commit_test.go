@@ -69,6 +69,18 @@ func (f *faultyStore) PutLater(s call.Stored, done func(error)) {
 	f.Bolt.PutLater(s, done)
 }
 
+// End keeps its place behind the writes that are held up.
+func (f *faultyStore) End(id string, epoch uint64, done func(error)) {
+	f.mu.Lock()
+	delay := f.delay
+	f.mu.Unlock()
+	if delay > 0 {
+		time.AfterFunc(2*delay, func() { f.Bolt.End(id, epoch, done) })
+		return
+	}
+	f.Bolt.End(id, epoch, done)
+}
+
 func newPair(t *testing.T) (*rig, *phone.Phone, *phone.Phone) {
 	r := newRig(t, nil)
 	r.user("alice", "101")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ type dial struct {
 	codecs  []media.Codec
 	exclude string            // key of the device that asked
 	only    *registrar.Device // the one device to ring, nil = all of the user's
-	auto    bool              // ask for a ring-less answer
+	auto    bool              // ask each for a ring-less answer
 	hops    []hop             // who has forwarded the call
 	by      *Seat             // who has transferred it, nil = nobody
 	back    string            // what the display says of it beside who is shown
@@ -31,7 +32,9 @@ type dial struct {
 	answered func(*Leg, *sip.Response)  // the first 2xx
 	failed   func(code int, why string) // nobody is left to ring
 
+	began   time.Time
 	legs    []*Leg
+	asked   []*asking       // devices that the user wants the call on
 	rung    map[string]bool // device keys that were tried
 	best    failure
 	over    bool
@@ -47,7 +50,7 @@ type failure struct {
 
 // begin rings who is there. It reports through failed when nobody can be rung.
 func (d *dial) begin() {
-	d.rung = map[string]bool{}
+	d.rung, d.began = map[string]bool{}, time.Now()
 	d.best = failure{480, fmt.Sprintf("no device of %s is here", d.seat.user.Name)}
 	d.unwatch = d.c.b.Registrar.Watch(d.seat.user.Name, func(dev registrar.Device) {
 		d.c.post(func() { d.join(dev) })
@@ -64,16 +67,24 @@ func (d *dial) join(dev registrar.Device) {
 	if d.over || !dev.Here() || dev.Key == d.exclude || d.rung[dev.Key] || (d.only != nil && d.only.Key != dev.Key) {
 		return
 	}
+	if _, err := d.ring(dev, d.auto); err != nil {
+		d.best = failure{503, err.Error()}
+	}
+}
+
+// ring calls a device, with auto so that it answers by itself if it is not set to do otherwise.
+func (d *dial) ring(dev registrar.Device, auto bool) (*Leg, error) {
 	d.rung[dev.Key] = true
 	l, err := d.c.newLeg(d.seat, dev, dev.Binding.Flow)
 	if err != nil {
 		d.c.log.Error("ring", "device", dev.Name, "err", err)
-		d.best = failure{503, err.Error()}
-		return
+		return nil, err
 	}
+	l.auto = auto && wantsRingless(dev)
 	d.legs = append(d.legs, l)
 	d.c.setState(l, legDialing)
 	d.send(l)
+	return l, nil
 }
 
 // send starts the INVITE to the leg's device.
@@ -124,7 +135,7 @@ func (d *dial) compose(l *Leg, way registrar.Binding) []sip.Header {
 	if d.by != nil { // RFC 3892: our own word, whatever the phone said
 		headers = append(headers, sip.Header{Name: "Referred-By", Value: c.identity(d.by, flow).String()})
 	}
-	if d.auto && wantsRingless(l.device) {
+	if l.auto {
 		headers = append(headers, ringless(us.URI)...)
 	}
 	return headers
@@ -146,8 +157,11 @@ func (d *dial) provisional(l *Leg, r *sip.Response) {
 	if d.over {
 		return
 	}
-	if d.auto && !l.nudged && f != nil && wantsRingless(l.device) && strings.Contains(strings.ToLower(r.Header("Allow-Events")), "talk") {
-		d.talk(l, f)
+	if f != nil && strings.Contains(strings.ToLower(r.Header("Allow-Events")), "talk") {
+		l.talks = f
+	}
+	if l.auto && !l.nudged && l.talks != nil {
+		d.talk(l, l.talks)
 	}
 	d.ringing(l, r)
 }
@@ -172,7 +186,7 @@ func (d *dial) final(l *Leg, resp *sip.Response, err error) {
 		l.learn(resp)
 		l.tookSession(resp)
 		l.answer = time.Now()
-		if d.over || l.state == legCancelled { // it crossed our CANCEL
+		if d.over || l.state == legCancelled && l.gone == nil { // it crossed our CANCEL
 			c.setState(l, legAnswered)
 			c.drop(l)
 			return
@@ -182,16 +196,24 @@ func (d *dial) final(l *Leg, resp *sip.Response, err error) {
 	}
 	wasCancelled := l.state == legCancelled
 	c.closeLeg(l)
-	if d.over || wasCancelled {
-		return
+	switch {
+	case l.gone != nil && !d.over:
+		l.gone()
+		d.check()
+	case !d.over && !wasCancelled:
+		d.lose(l, err)
 	}
-	d.lose(l, err)
 }
 
 // win stops the others and hands the leg over.
 func (d *dial) win(l *Leg, resp *sip.Response) {
 	d.c.setState(l, legAnswered)
 	d.c.attach(l)
+	for _, a := range slices.Clone(d.asked) {
+		if a.device.Key == l.device.Key {
+			d.settle(a, l, 200, "")
+		}
+	}
 	d.stop(elsewhere)
 	d.answered(l, resp)
 }
@@ -199,12 +221,16 @@ func (d *dial) win(l *Leg, resp *sip.Response) {
 // lose weighs one device's refusal: 600 and 603 stop all, the others only that device (docs/protocol.md).
 func (d *dial) lose(l *Leg, err error) {
 	f := failureOf(err)
+	a := d.askedAt(l)
+	if a != nil {
+		d.settle(a, nil, max(f.code, 400), f.why)
+	}
 	d.c.log.Info("device did not take the call", "leg", l.id, "user", d.seat.user.Name, "device", l.device.Name, "err", err)
 	switch {
 	case errors.Is(err, sip.ErrFlowGone):
 		d.c.b.Registrar.Unreachable(d.seat.user.Name, l.device.Key, "its connection is gone")
 		delete(d.rung, l.device.Key) // it may come back over a new flow
-	case f.code == 600 || f.code == 603:
+	case (f.code == 600 || f.code == 603) && a == nil: // of one that was chosen it means: not here
 		d.giveUp(f)
 		return
 	case f.code/100 == 3 && d.redirected(err):
@@ -219,15 +245,16 @@ func (d *dial) lose(l *Leg, err error) {
 
 // check gives up when nobody rings any more.
 func (d *dial) check() {
-	if d.over {
-		return
+	if !d.over && !d.rings() {
+		d.giveUp(d.best)
 	}
-	for _, l := range d.legs {
-		if l.state == legDialing || l.state == legRinging {
-			return
-		}
-	}
-	d.giveUp(d.best)
+}
+
+// rings says that somebody may still answer.
+func (d *dial) rings() bool {
+	return !d.over && slices.ContainsFunc(d.legs, func(l *Leg) bool {
+		return l.state == legDialing || l.state == legRinging || l.state == legCancelled && l.gone != nil
+	})
 }
 
 func (d *dial) giveUp(f failure) {
@@ -246,6 +273,13 @@ func (d *dial) stop(why *sip.CancelReason) {
 	d.over = true
 	d.unwatch()
 	d.c.stop(d.timer)
+	for _, a := range slices.Clone(d.asked) {
+		if why != nil {
+			d.settle(a, nil, 480, "another device has taken the call")
+		} else {
+			d.settle(a, nil, 487, "the call rings no more")
+		}
+	}
 	for _, l := range d.legs {
 		if l.state == legDialing || l.state == legRinging {
 			d.c.setState(l, legCancelled)

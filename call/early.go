@@ -33,6 +33,7 @@ func (c *Call) fork(l *Leg, r *sip.Response) *fork {
 		f = &fork{dialog: l.dialog}
 		f.dialog.Confirm(r)
 		l.forks = append(l.forks, f)
+		c.b.index(c, l, f.dialog.ID(), dialogRinging)
 		c.b.Agent.Attach(f.dialog, l.seat.user.Name, func(x *sip.Exchange) {
 			if !c.do(func() { c.inFork(l, f, x) }) {
 				_ = x.Respond(sip.Reply{Code: 481})
@@ -149,6 +150,7 @@ func (c *Call) dropForks(l *Leg) {
 	for _, f := range l.forks {
 		if f != l.answered {
 			c.b.Agent.Detach(f.dialog.ID())
+			c.b.unindex(f.dialog.ID())
 		}
 	}
 	l.forks = nil

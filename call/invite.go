@@ -32,6 +32,9 @@ func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 	if err != nil {
 		return err
 	}
+	if x.Header("Join") != "" {
+		return refusal(488, "joining a call (RFC 3911) is not served: take it over by Replaces, or dial the pull code")
+	}
 	if v := x.Header("Replaces"); v != "" {
 		return b.inviteReplaces(x, caller, offer, v)
 	}
@@ -45,8 +48,13 @@ func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 	if target.Code == codePull || (target.User.Name == caller.Name && target.Device == nil && target.Code == codeNone) {
 		return b.pull(x, caller, offer, target.N)
 	}
-	if target.Code == codePush {
+	switch {
+	case target.Code == codePush:
 		return b.push(x, caller, offer, target.N)
+	case target.Code == codePickup:
+		return b.pickUp(x, caller, offer, target.At)
+	case target.Device == nil:
+		return b.pickUpOrCall(x, caller, offer, target)
 	}
 	return b.place(x, caller, offer, target)
 }
@@ -112,7 +120,8 @@ func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, e
 
 // listen has what becomes of the INVITE told to the agent.
 func (c *Call) listen(l *Leg, cancelled func()) {
-	c.attach(l)
+	c.serve(l)
+	c.b.index(c, l, l.dialog.ID(), dialogCalling)
 	l.exchange.Watch(sip.Watch{
 		Cancelled: func() { c.do(cancelled) },
 		Acked:     func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, b) }) }) },
@@ -237,17 +246,31 @@ func (c *Call) settleBoth(caller, callee *Leg, r *sip.Response) error {
 	if err := callee.settle(callee.local, answer); err != nil {
 		return err
 	}
+	return c.settleCaller(caller, callee)
+}
+
+// settleCaller makes the caller's answer, or our offer to one that made none, by what the other can play: as agreed, or as
+// it was offered in an answer of ours that it has not answered yet.
+func (c *Call) settleCaller(caller, callee *Leg) error {
+	agreed := len(callee.remote.Lines) > 0
+	codecs := codecsOf(callee.local)
+	if agreed {
+		codecs = callee.playable(callee.agreed.Send)
+	}
 	if caller.offered { // ours went out before; its answer comes by PRACK, or has come
 		return nil
 	}
 	if len(caller.remote.Lines) == 0 { // no offer: ours goes out in the 200
-		caller.local = media.NewOffer(caller.origin, callee.playable(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
+		caller.local = media.NewOffer(caller.origin, codecs, caller.stream.Endpoint(), media.SendRecv)
 		return nil
 	}
 	if len(caller.local.Lines) > 0 { // the 200 repeats the 183's SDP
+		if !agreed {
+			return nil
+		}
 		return understands(callee, caller)
 	}
-	local, err := media.NewAnswer(caller.origin, caller.remote, callee.playable(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
+	local, err := media.NewAnswer(caller.origin, caller.remote, codecs, caller.stream.Endpoint(), media.SendRecv)
 	if err != nil {
 		return err
 	}
@@ -351,12 +374,22 @@ func (c *Call) answerInACK(l *Leg, body sip.Body) error {
 	}
 	far := c.other(l.seat)
 	if far == nil || far.holder == nil || understands(l, far.holder) == nil {
-		return nil
+		return c.understood(l)
 	}
 	if l.seat.holder != l { // the far side of a move is left alone
 		return understands(l, far.holder)
 	}
 	return c.narrow(far.holder, l.playable(l.agreed.Send))
+}
+
+// understood narrows a leg that has agreed to more than the other can play: both were asked for an answer to an offer of
+// ours, and the other's came first.
+func (c *Call) understood(l *Leg) error {
+	far := c.other(l.seat)
+	if far == nil || far.holder == nil || l.seat.holder != l || len(far.holder.agreed.Send) == 0 || understands(far.holder, l) == nil {
+		return nil
+	}
+	return c.narrow(l, far.holder.playable(far.holder.agreed.Send))
 }
 
 // onNoAck hangs up a phone that never acknowledged our 2xx (RFC 3261 §13.3.1.4).

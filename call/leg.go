@@ -60,7 +60,10 @@ type Leg struct {
 
 	acked bool // the 2xx to its INVITE is acknowledged, by us or by it
 
-	nudged bool // it was sent NOTIFY talk
+	auto   bool   // it is asked to answer by itself
+	talks  *fork  // where it has said that it knows NOTIFY talk
+	nudged bool   // it was sent NOTIFY talk
+	gone   func() // done when its INVITE, which was cancelled for a new one, is over
 
 	// it called us
 	exchange *sip.Exchange
@@ -79,6 +82,7 @@ type Leg struct {
 	offered  bool        // our offer went out in a provisional answer, and none belongs into the 2xx
 	refers   int         // REFERs taken in this dialog
 	asking   bool        // an OPTIONS of ours is under way
+	askedAt  time.Time   // since then
 	offers   bool        // a re-INVITE of ours is under way
 	updating bool        // an UPDATE of ours is under way
 	asked    time.Time   // last proof that its signalling is alive
@@ -112,7 +116,7 @@ func (l *Leg) alive() bool { return l.state == legUp || l.state == legAnswered }
 
 // attach has the dialog's requests come to this leg, and lets an INVITE with Replaces find it.
 func (c *Call) attach(l *Leg) {
-	c.b.index(c, l)
+	c.b.index(c, l, l.dialog.ID(), dialogConfirmed)
 	c.serve(l)
 }
 
@@ -260,7 +264,7 @@ func (c *Call) closeLeg(l *Leg) {
 	c.setState(l, legClosed)
 	c.b.Agent.Detach(l.dialog.ID())
 	c.dropForks(l)
-	c.b.unindex(l)
+	c.b.unindex(l.dialog.ID())
 	if l.cancel != nil {
 		l.cancel(nil)
 	}
@@ -294,10 +298,15 @@ func (c *Call) rebound(l *Leg) bool {
 	if l.asked.After(heard) {
 		heard = l.asked
 	}
-	for _, d := range c.b.Registrar.Lookup(l.seat.user.Name) {
-		if d.Key == l.device.Key {
-			here := func(b registrar.Binding) bool { return b.Flow == l.dialog.Flow }
-			return d.Binding.Flow.Transport == l.dialog.Flow.Transport && d.Binding.Registered.After(heard) &&
+	return c.b.rebound(l.seat.user.Name, l.device.Key, l.dialog.Flow, heard)
+}
+
+// rebound says that a device has registered since then, and not from the end of this flow.
+func (b *B2BUA) rebound(user, device string, flow sip.Flow, since time.Time) bool {
+	for _, d := range b.Registrar.Lookup(user) {
+		if d.Key == device {
+			here := func(b registrar.Binding) bool { return b.Flow == flow }
+			return d.Binding.Flow.Transport == flow.Transport && d.Binding.Registered.After(since) &&
 				!here(*d.Binding) && !slices.ContainsFunc(d.Spare, here)
 		}
 	}

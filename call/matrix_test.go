@@ -71,7 +71,7 @@ var triggersOfMatrix = []trigger{
 	{name: "one's own number dialled", pull: dialled("101")},
 	{name: "`*40`", pull: dialled("*40")},
 	{name: "`*401`", pull: dialled("*401")},
-	{name: "INVITE with Replaces", pull: replacing},
+	{name: "INVITE with Replaces", pull: byReplaces},
 }
 
 // expected is what the matrix says of a trigger: the same for a call that is talking and one that is held.
@@ -138,7 +138,7 @@ func dialled(number string) func(*occasion, phone.DialOptions) (*phone.Call, err
 	return func(o *occasion, d phone.DialOptions) (*phone.Call, error) { return o.desk.Dial(number, d) }
 }
 
-func replacing(o *occasion, d phone.DialOptions) (*phone.Call, error) {
+func byReplaces(o *occasion, d phone.DialOptions) (*phone.Call, error) {
 	d.Headers = append(d.Headers, phone.Header{Name: "Replaces", Value: o.out.Replaces()})
 	return o.desk.Dial("102", d)
 }

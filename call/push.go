@@ -18,12 +18,13 @@ const toneAfterFailure = 2 * time.Second
 // so it does take the move back when the phone hangs it up.
 func (b *B2BUA) push(x *sip.Exchange, caller registrar.User, offer *media.Description, n int) error {
 	here := b.device(x, caller.Name)
-	c, seat := b.heldBy(caller.Name, here.Key)
-	if c == nil {
+	held, err := b.choose(caller.Name, here.Key, 0)
+	if err != nil {
 		return b.announce(x, caller, offer, notice{
 			tone: media.ToneUnknown, code: 404, why: "this device is in no call that could go to another",
 		})
 	}
+	c := held.call
 	only, err := b.ownDevice(caller.Name, n)
 	if err != nil {
 		return b.announce(x, caller, offer, notice{tone: media.ToneUnknown, code: 404, why: err.Error()})
@@ -40,7 +41,7 @@ func (b *B2BUA) push(x *sip.Exchange, caller registrar.User, offer *media.Descri
 		return err
 	}
 	began := c.post(func() {
-		if err := c.beginPush(m, seat, here.Key); err != nil {
+		if err := c.beginPush(m, held.seat, here.Key); err != nil {
 			m.finished(480, err.Error())
 		}
 	})
@@ -131,23 +132,4 @@ func (c *Call) pushed(code int, why string) {
 		l.hear(source{tone: media.ToneUnknown})
 	}
 	c.after(toneAfterFailure, func() { c.end(why) })
-}
-
-// heldBy finds the newest live call of a user that one of his devices holds, and the position of its seat.
-func (b *B2BUA) heldBy(user, device string) (*Call, int) {
-	b.mu.Lock()
-	calls := b.list()
-	b.mu.Unlock()
-	for i := len(calls) - 1; i >= 0; i-- {
-		s := calls[i].public.Load()
-		if s == nil || s.state != StateUp || s.quiet {
-			continue
-		}
-		for position, t := range s.seats {
-			if t.user == user && t.device == device {
-				return calls[i], position
-			}
-		}
-	}
-	return nil, 0
 }

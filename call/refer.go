@@ -117,6 +117,8 @@ func (c *Call) referMove(l *Leg, uri sip.URI) (*move, error) {
 		c: c, seat: l.seat, into: l.seat, from: l, how: "refer", who: l.seat.user.Name, began: time.Now(), referred: true,
 	}
 	switch {
+	case t.Code == codePickup:
+		return nil, refusal(404, "a pick-up code is dialled, not transferred to")
 	case t.Code == codePull:
 		return nil, refusal(404, "the pull code is dialled on the new device, not transferred to")
 	case t.Code == codePush && t.N > 0:

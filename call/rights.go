@@ -26,6 +26,16 @@ func (b *B2BUA) mayPickUp(user, other string) bool {
 	return false
 }
 
+// grouped says whether a user is in any pick-up group.
+func (b *B2BUA) grouped(user string) bool {
+	for _, members := range b.Rights.Groups {
+		if b.among(user, members) {
+			return true
+		}
+	}
+	return false
+}
+
 // mayWatch says whether a user may see another's phones ring and talk. Who may pick a call up has to see it.
 func (b *B2BUA) mayWatch(user, other string) bool {
 	if b.mayPickUp(user, other) {

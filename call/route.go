@@ -14,15 +14,17 @@ import (
 type code uint8
 
 const (
-	codeNone code = iota
-	codePull      // bring my live call here
-	codePush      // send it to my other devices
+	codeNone   code = iota
+	codePull        // bring my live call here
+	codePush        // send it to my other devices
+	codePickup      // take a call that rings in my groups, or at one extension
 )
 
 // Target is what a request URI means.
 type Target struct {
 	Code   code
 	N      int               // of *40N and *41N, 0 = none
+	At     string            // of *8EXT and **EXT: a user's name or number, "" = none
 	User   registrar.User    // for Code none
 	Device *registrar.Device // one device of User, nil = all
 }
@@ -34,6 +36,9 @@ func (b *B2BUA) route(u sip.URI, caller registrar.User) (Target, error) {
 	}
 	dialled := u.User
 	if t, ok := b.routeCode(dialled); ok {
+		return t, nil
+	}
+	if t, ok := b.routePickup(dialled, caller); ok {
 		return t, nil
 	}
 	if user, ok := b.Registrar.User(dialled); ok {
@@ -63,6 +68,21 @@ func (b *B2BUA) routeCode(dialled string) (Target, bool) {
 		}
 	}
 	return Target{}, false
+}
+
+// pickupAt is dialled before an extension by the keys of many phones; it is understood beside the code that is set.
+const pickupAt = "**"
+
+// routePickup reads *8, *8EXT and **EXT. ** and one's own extension is a pull: the key that watches one's own devices.
+func (b *B2BUA) routePickup(dialled string, caller registrar.User) (Target, bool) {
+	if at, ok := strings.CutPrefix(dialled, pickupAt); ok && at != "" {
+		if u, known := b.Registrar.User(at); known && u.Name == caller.Name {
+			return Target{Code: codePull}, true
+		}
+		return Target{Code: codePickup, At: at}, true
+	}
+	at, ok := strings.CutPrefix(dialled, b.Codes.Pickup)
+	return Target{Code: codePickup, At: at}, ok && b.Codes.Pickup != ""
 }
 
 // routeDevice reads 101*2: one device of a user.

@@ -89,7 +89,7 @@ func unanswered(err error) bool {
 
 // ask sends OPTIONS in the leg's dialog; any answer but 408 and 481 proves that its signalling is alive.
 func (c *Call) ask(l *Leg, then func(error)) {
-	l.asking = true
+	l.asking, l.askedAt = true, time.Now()
 	c.request(l, l.dialog.NewRequest("OPTIONS", sip.Body{}), askPatience, func(err error) {
 		l.asking = false
 		if err = deadly(err); err == nil {

@@ -39,6 +39,9 @@ func TestMatches(t *testing.T) {
 	if (Query{Call: "k"}).Matches(Entry{Time: at, Kind: DeviceAway, User: "alice"}) {
 		t.Error("a device's entry is of no call")
 	}
+	if !(Query{User: "bob"}).Matches(Entry{Kind: CallPickedUp, User: "carol", Peer: "alice", From: "bob"}) {
+		t.Error("the pick-up of one's own call is not found")
+	}
 	if !(Query{User: "carol"}).Matches(Entry{Kind: CallForwarded, User: "alice", Peer: "bob", From: "carol"}) {
 		t.Error("who has calls forwarded is not told")
 	}

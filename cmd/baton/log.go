@@ -231,11 +231,16 @@ func sentence(e web.Entry) string {
 	case journal.CallAnswered:
 		return fmt.Sprintf("%s answers%s%s%s", e.Peer, on(" on ", e.Device), with(" after ", ""), why)
 	case journal.CallMoved:
+		if e.From == "" {
+			return fmt.Sprintf("%s takes %s's call on %s", e.User, orDash(e.Peer), e.Device)
+		}
 		return fmt.Sprintf("%s moves from %s to %s%s", e.User, e.From, e.Device, figures(e.Data))
 	case journal.CallMoveFailed:
 		return fmt.Sprintf("%s could not move%s%s%s", e.User, on(" from ", e.From), on(" to ", e.Device), why)
 	case journal.CallForwarded:
 		return fmt.Sprintf("%s's call for %s is forwarded to %s%s", e.User, orDash(e.From), orDash(e.Peer), why)
+	case journal.CallPickedUp:
+		return fmt.Sprintf("%s picks up %s's call of %s%s", e.User, orDash(e.From), orDash(e.Peer), on(" on ", e.Device))
 	case journal.CallMissed:
 		return fmt.Sprintf("%s missed a call of %s%s", e.Peer, orDash(e.User), why)
 	case journal.CallEnded:

@@ -67,6 +67,10 @@ func printMove(out io.Writer, m call.MoveReport) error {
 		_, err := fmt.Fprintf(out, "call %s: %s is on %s already\n", clean(m.Call), clean(m.User), clean(m.To))
 		return err
 	}
+	if m.From == "" { // it rang
+		_, err := fmt.Fprintf(out, "call %s: %s has it on %s after %s\n", clean(m.Call), clean(m.User), clean(m.To), milliseconds(m.SwitchMS+m.RingMS))
+		return err
+	}
 	fmt.Fprintf(out, "call %s: %s went from %s to %s in %s", clean(m.Call), clean(m.User), clean(m.From), clean(m.To), milliseconds(m.SwitchMS))
 	if m.RingMS > 0 {
 		fmt.Fprintf(out, ", after %s of ringing", milliseconds(m.RingMS))

@@ -128,7 +128,7 @@ func ways(all []call.Way) [][]string {
 func moveRows(moves []call.MoveInfo, now time.Time) [][]string {
 	var rows [][]string
 	for _, m := range moves {
-		row := []string{clock(m.At, now), m.User, m.From + " to " + m.To, m.How + " by " + orDash(m.Who)}
+		row := []string{clock(m.At, now), m.User, strings.TrimSpace(m.From + " to " + m.To), m.How + " by " + orDash(m.Who)}
 		if r := m.Report; r != nil {
 			row = append(row, milliseconds(r.SwitchMS), whole(r.Far.GapMS)+" / "+milliseconds(r.Near.GapMS), fmt.Sprintf("%d / %d", r.Far.Lost, r.Near.Lost))
 		} else {

@@ -231,6 +231,8 @@ func TestSentences(t *testing.T) {
 		{journal.Entry{Kind: journal.DeviceUnregistered, User: "alice", Device: "desk", Duration: time.Hour}, "alice's desk has unregistered after 1h00m"},
 		{journal.Entry{Kind: journal.CallStarted, User: "alice", Peer: "bob", Device: "desk"}, "alice calls bob from desk"},
 		{journal.Entry{Kind: journal.CallAnswered, User: "alice", Peer: "bob", Device: "mobile", Duration: 5 * time.Second}, "bob answers on mobile after 5s"},
+		{journal.Entry{Kind: journal.CallMoved, User: "alice", Peer: "bob", Device: "mobile"}, "alice takes bob's call on mobile"},
+		{journal.Entry{Kind: journal.CallPickedUp, User: "carol", Device: "desk", From: "bob", Peer: "alice"}, "carol picks up bob's call of alice on desk"},
 		{journal.Entry{Kind: journal.CallMoved, User: "alice", From: "desk", Device: "mobile", Data: map[string]string{"lost": "0", "switch_ms": "43", "gap_ms": "21", "who": "root"}}, "alice moves from desk to mobile (in 43 ms, gap 21 ms, 0 lost)"},
 		{journal.Entry{Kind: journal.CallMoveFailed, User: "alice", Device: "mobile", Text: "486 Busy Here"}, "alice could not move to mobile: 486 Busy Here"},
 		{journal.Entry{Kind: journal.CallEnded, User: "alice", Peer: "bob", Duration: 90 * time.Second, Text: "bob hung up"}, "the call of alice and bob ended after 1m30s: bob hung up"},
