@@ -44,6 +44,8 @@ type Options struct {
 	// InDialog names the methods, beside INVITE, ACK, CANCEL, BYE and PRACK, that those who Attach to a dialog serve: for
 	// Allow, and refused with 405 when not named. nil = REFER, NOTIFY, INFO, UPDATE.
 	InDialog []string
+	// Events names the event packages that the handler of SUBSCRIBE serves (RFC 6665): for Allow-Events.
+	Events []string
 	// Accept names the media types, beside SDP, of the bodies that handlers and those who Attach understand: for OPTIONS.
 	Accept []string
 	// Registered says whether a device of a user, by name or number, is registered over a flow. It answers from memory;
@@ -76,6 +78,7 @@ type Agent struct {
 	auth      *authenticator
 	allow     string
 	accepts   string
+	events    string
 	inDialog  []string
 	edge      *edge
 	resolver  *Resolver
@@ -130,6 +133,7 @@ func NewAgent(o Options) (*Agent, error) {
 		lastStream: firstStream(),
 	}
 	a.allow, a.accepts = allowed(o), strings.Join(append([]string{typeSDP}, o.Accept...), ", ")
+	a.events = strings.Join(o.Events, ", ")
 	a.auth.guesses = a.limits.guesses
 	a.shards = newShards(a)
 	if err := a.listen(); err != nil {

@@ -142,13 +142,19 @@ func (w *writer) replyTo(r *Request, toTag string, code int) {
 // §12.1.1), what is served where that is asked for.
 func (a *Agent) replyHeaders(w *writer, r *Request, rep Reply) {
 	good := rep.Code/100 == 2
-	if r.method == "INVITE" && (good || rep.Code > 100 && rep.Code < 200) {
+	makes := good || rep.Code > 100 && rep.Code < 200
+	if makes && (r.method == "INVITE" || r.method == "SUBSCRIBE") {
 		for _, v := range r.Headers("Record-Route") {
 			w.line("Record-Route", v)
 		}
+	}
+	if makes && r.method == "INVITE" {
 		w.line("Allow", a.allow)
 	}
-	if keepsDialog(r.method) && (good || rep.Code > 100 && rep.Code < 200) && header(rep.Headers, "Contact") == "" {
+	if a.events != "" && (rep.Code == 489 || r.method == "OPTIONS" && good) { // RFC 6665 §8.3.2, §8.2.2
+		w.line("Allow-Events", a.events)
+	}
+	if makes && keepsDialog(r.method) && header(rep.Headers, "Contact") == "" {
 		w.line("Contact", "<"+a.ContactURI(r.flow, r.uri.User).String()+">")
 	}
 	if rep.Code == 405 || r.method == "OPTIONS" && good {

@@ -80,14 +80,14 @@ func (d *Dialog) Receive(r *Request) error {
 		return fmt.Errorf("%s with CSeq %d after %d: %w", r.method, r.cseq, d.RemoteCSeq, ErrCSeq)
 	}
 	d.RemoteCSeq = r.cseq
-	if t := r.target(); t != "" && (r.method == "INVITE" || r.method == "UPDATE") {
+	if t := r.target(); t != "" && (r.method == "INVITE" || r.method == "UPDATE" || r.method == "SUBSCRIBE") {
 		d.Target = t
 	}
 	d.Flow = r.flow
 	return nil
 }
 
-// Dialog is the dialog that a 2xx to this INVITE sets up, from the callee's side (RFC 3261 §12.1.1).
+// Dialog is the dialog that a 2xx to this INVITE or SUBSCRIBE sets up, from the callee's side (RFC 3261 §12.1.1).
 func (x *Exchange) Dialog(epoch uint64) Dialog {
 	local, remote := x.to, x.from
 	local.Params, remote.Params = nil, nil
