@@ -25,9 +25,10 @@ type summary struct {
 }
 
 type legSummary struct {
-	device string
-	state  legState
-	held   bool
+	user, device string
+	state        legState
+	held         bool
+	view         view
 }
 
 type seatSummary struct {
@@ -59,10 +60,11 @@ func (c *Call) publish() {
 		}
 	}
 	for _, l := range c.legs {
-		s.legs = append(s.legs, legSummary{l.device.Key, l.state, l.held})
+		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, c.view(l)})
 	}
 	if was := c.public.Swap(s); was == nil || !s.looksLike(was) {
 		c.b.changes.tell()
+		c.b.notifier.changed(c, was, s)
 	}
 }
 
@@ -86,6 +88,11 @@ func (s *summary) otherThan(user string) string {
 		}
 	}
 	return user
+}
+
+// involves says whether the user has a leg in the call, whatever its state.
+func (s *summary) involves(user string) bool {
+	return slices.ContainsFunc(s.legs, func(l legSummary) bool { return l.user == user })
 }
 
 // describePatience bounds the wait for a call's agent, which never waits for the network itself.

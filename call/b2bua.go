@@ -46,6 +46,7 @@ type B2BUA struct {
 
 	changes  changes
 	messages messages
+	notifier *notifier
 
 	mu       sync.Mutex // guards what follows
 	calls    map[string]*Call
@@ -59,21 +60,27 @@ type B2BUA struct {
 func New(o Options) *B2BUA {
 	b := &B2BUA{Options: o, calls: map[string]*Call{}, dialogs: dialogIndex{live: map[string][]dialogOwner{}}, begun: map[string]int{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.notifier = newNotifier(b)
 	return b
 }
 
 // drainPatience is how long a stopping node waits for its phones to answer their BYEs.
 const drainPatience = 5 * time.Second
 
-// Run closes the log of calls that an earlier run left, then blocks until ctx ends, refuses new calls with 503 and hangs
-// up the others, within five seconds. The agent and the engine must run longer than it.
+// Run closes the log of calls that an earlier run left and goes on with its subscriptions, then blocks until ctx ends, refuses
+// new calls with 503 and hangs up the others, within five seconds. The agent and the engine must run longer than it.
 func (b *B2BUA) Run(ctx context.Context) error {
+	defer b.notifier.close()
 	defer b.stop()
 	if err := b.closeLeftovers(); err != nil {
 		return err
 	}
+	if err := b.notifier.load(); err != nil {
+		return fmt.Errorf("read the subscriptions of an earlier run: %w", err)
+	}
 	<-ctx.Done()
 	b.drain()
+	b.notifier.finish()
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 // counting is a store that takes everything at once, and a log that keeps nothing.
 type counting struct {
 	journal.Journal
+	SubscriptionStore
 	puts, ends atomic.Int64
 }
 

@@ -328,8 +328,12 @@ func (c *Call) elsewhere(l *Leg) bool {
 // connection is another binding of the leg's device, at the same address, over a connection that is open: the way for what is
 // too long for UDP (RFC 3261 §18.1.1).
 func (l *Leg) connection(agent *sip.Agent) (registrar.Binding, bool) {
-	for _, b := range l.device.Spare {
-		if b.Flow.Transport != "udp" && b.Flow.Remote.Addr() == l.device.Binding.Flow.Remote.Addr() && agent.Alive(b.Flow) {
+	return connection(l.device, agent)
+}
+
+func connection(d registrar.Device, agent *sip.Agent) (registrar.Binding, bool) {
+	for _, b := range d.Spare {
+		if b.Flow.Transport != "udp" && b.Flow.Remote.Addr() == d.Binding.Flow.Remote.Addr() && agent.Alive(b.Flow) {
 			return b, true
 		}
 	}

@@ -26,6 +26,7 @@ type Store interface {
 	Hurry()
 	End(id string, epoch uint64, done func(error))
 	Calls() ([]Stored, error)
+	SubscriptionStore
 }
 
 // ErrStale says that a write carried an epoch lower than the stored one.

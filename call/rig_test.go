@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +40,8 @@ type rig struct {
 	tcp    netip.AddrPort
 	pass   map[string]string
 	drain  func() // ends the calls as SIGTERM does
+	dir    string // of the store
+	stops  []func()
 }
 
 // lateCredentials lets the agent be made before the registrar that it asks.
@@ -46,6 +50,12 @@ type lateCredentials struct{ *registrar.Registrar }
 func (l *lateCredentials) Secret(login string) (sip.Secret, bool) { return l.Registrar.Secret(login) }
 
 func newRig(t *testing.T, tune func(*config.Config)) *rig {
+	t.Helper()
+	return openRig(t, t.TempDir(), "127.0.0.1:0", tune)
+}
+
+// openRig opens a node on a store that may hold something, at an address.
+func openRig(t *testing.T, dir, udp string, tune func(*config.Config)) *rig {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Call.Ring = 5 * time.Second
@@ -58,17 +68,18 @@ func newRig(t *testing.T, tune func(*config.Config)) *rig {
 	}
 	var out io.Writer = os.Stderr
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
-	db, err := store.Open(t.TempDir(), log)
+	db, err := store.Open(dir, log)
 	must(t, err)
-	t.Cleanup(func() { db.Close() })
 	users := &lateCredentials{}
-	r := &rig{t: t, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}}
+	r := &rig{t: t, dir: dir, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}}
+	r.whenStopped(func() { db.Close() })
 	agent, err := sip.NewAgent(sip.Options{
-		Listen: config.Listen{UDP: "127.0.0.1:0", TCP: "127.0.0.1:0", TLS: "off"}, Realm: db.Realm(), Secret: db.Secret(),
-		InDialog: []string{"REFER", "SUBSCRIBE", "UPDATE", "INFO", "MESSAGE"}, Accept: call.Types, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
+		Listen: config.Listen{UDP: udp, TCP: "127.0.0.1:0", TLS: "off"}, Realm: db.Realm(), Secret: db.Secret(),
+		InDialog: []string{"REFER", "UPDATE", "INFO", "MESSAGE", "SUBSCRIBE"}, Accept: call.Types, Events: call.Events, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
 		Handlers: map[string]func(*sip.Exchange){
 			"REGISTER": func(x *sip.Exchange) { r.reg.Register(x) }, "INVITE": func(x *sip.Exchange) { r.b.Invite(x) },
-			"MESSAGE": func(x *sip.Exchange) { r.b.Message(x) }, "REFER": func(x *sip.Exchange) { r.b.Refer(x) },
+			"MESSAGE": func(x *sip.Exchange) { r.b.Message(x) }, "SUBSCRIBE": func(x *sip.Exchange) { r.b.Subscribe(x) },
+			"REFER": func(x *sip.Exchange) { r.b.Refer(x) },
 		},
 	})
 	must(t, err)
@@ -102,9 +113,23 @@ func (r *rig) run(parts ...func(context.Context) error) (stop func()) {
 			cancel()
 			<-done
 		}
-		r.t.Cleanup(stop)
+		r.whenStopped(stop)
 	}
 	return stop
+}
+
+// whenStopped has f run when the node stops, which is at the test's end at the latest; what came last comes first.
+func (r *rig) whenStopped(f func()) {
+	f = sync.OnceFunc(f)
+	r.stops = append(r.stops, f)
+	r.t.Cleanup(f)
+}
+
+// stop stops the node as SIGTERM does.
+func (r *rig) stop() {
+	for _, f := range slices.Backward(r.stops) {
+		f()
+	}
 }
 
 func must(t *testing.T, err error) {
@@ -171,6 +196,8 @@ func (r *rig) nothingLeft() {
 	r.eventually("calls, dialogs, streams and records are gone", 12*time.Second, func() bool {
 		calls, dialogs := r.b.Debug()
 		records, err := r.store.Calls()
-		return err == nil && calls == 0 && dialogs == 0 && r.engine.OpenStreams() == 0 && len(records) == 0
+		stored, storedErr := r.store.Subscriptions()
+		return err == nil && storedErr == nil && calls == 0 && dialogs == 0 && r.engine.OpenStreams() == 0 && len(records) == 0 &&
+			len(stored) == r.b.Subscriptions() // of phones that are still there
 	})
 }

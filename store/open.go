@@ -22,6 +22,7 @@ var (
 	devicesBucket = []byte("devices") // user NUL key -> device
 	callsBucket   = []byte("calls")   // id -> epoch, version, blob
 	logBucket     = []byte("log")     // time, number -> entry
+	watchesBucket = []byte("watches") // id -> subscription
 
 	realmKey  = []byte("realm")
 	secretKey = []byte("secret")
@@ -124,7 +125,7 @@ func openSound(path string) (*bbolt.DB, error) {
 		}
 		if err = extend(db); err == nil {
 			err = db.Update(func(tx *bbolt.Tx) error {
-				return errors.Join(ensure(tx, devicesBucket), ensure(tx, callsBucket), ensure(tx, logBucket), ensure(tx, metaBucket))
+				return errors.Join(ensure(tx, devicesBucket), ensure(tx, callsBucket), ensure(tx, logBucket), ensure(tx, metaBucket), ensure(tx, watchesBucket))
 			})
 		}
 		if err == nil {

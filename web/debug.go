@@ -18,6 +18,8 @@ type Held struct {
 	Transactions int    `json:"transactions"` // SIP exchanges, also those kept for repeats
 	Records      int    `json:"records"`      // of calls in the store
 
+	Subscriptions int `json:"subscriptions"` // of phones to what others' phones do
+
 	Connections sip.Connections `json:"connections"` // over TCP and TLS
 	Traffic     sip.Traffic     `json:"traffic"`     // SIP that was not served
 	Load        load.Load       `json:"load"`

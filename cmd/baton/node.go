@@ -97,12 +97,14 @@ func (n *node) openSIP() (err error) {
 		Realm: n.store.Realm(), Secret: n.store.Secret(), Credentials: users, Log: n.log,
 		Limits: c.Limits, Busy: n.load.Busy,
 		Handlers: map[string]func(*sip.Exchange){
-			"REGISTER": func(x *sip.Exchange) { n.registrar.Register(x) },
-			"INVITE":   func(x *sip.Exchange) { n.calls.Invite(x) },
-			"MESSAGE":  func(x *sip.Exchange) { n.calls.Message(x) },
-			"REFER":    func(x *sip.Exchange) { n.calls.Refer(x) },
+			"REGISTER":  func(x *sip.Exchange) { n.registrar.Register(x) },
+			"INVITE":    func(x *sip.Exchange) { n.calls.Invite(x) },
+			"MESSAGE":   func(x *sip.Exchange) { n.calls.Message(x) },
+			"SUBSCRIBE": func(x *sip.Exchange) { n.calls.Subscribe(x) },
+			"REFER":     func(x *sip.Exchange) { n.calls.Refer(x) },
 		},
-		InDialog:   []string{"REFER", "SUBSCRIBE", "UPDATE", "INFO", "MESSAGE"},
+		InDialog:   []string{"REFER", "UPDATE", "INFO", "MESSAGE", "SUBSCRIBE"},
+		Events:     call.Events,
 		Accept:     call.Types,
 		Registered: func(login string, f sip.Flow) bool { return n.registrar.Registered(login, f) },
 		FlowClosed: func(f sip.Flow) { n.registrar.FlowClosed(f) },
@@ -174,7 +176,8 @@ func (n *node) held() (web.Held, error) {
 	calls, dialogs := n.calls.Debug()
 	return web.Held{
 		Calls: calls, Dialogs: dialogs, Streams: n.engine.OpenStreams(), Transactions: n.agent.Transactions(), Records: len(records),
-		Connections: n.agent.Connections(), Traffic: n.agent.Traffic(), Load: n.load.Load(),
+		Subscriptions: n.calls.Subscriptions(),
+		Connections:   n.agent.Connections(), Traffic: n.agent.Traffic(), Load: n.load.Load(),
 	}, nil
 }
 

@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) *Opened) {
 		"epochs":               testEpochs,
 		"order":                testOrder,
 		"log":                  testLog,
+		"subscriptions":        testSubscriptions,
 		"random operations":    testModel,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -238,6 +239,45 @@ func wantCalls(t *testing.T, s *Opened, want ...call.Stored) {
 	slices.SortFunc(want, byID)
 	if !slices.EqualFunc(got, want, func(a, b call.Stored) bool { return reflect.DeepEqual(a, b) }) {
 		t.Fatalf("calls are %.300v, want %.300v", got, want)
+	}
+}
+
+func testSubscriptions(t *testing.T, s *Opened) {
+	put := func(v call.StoredSubscription) {
+		t.Helper()
+		must(t, Wait(t, func(done func(error)) { s.PutSubscription(v, done) }))
+	}
+	drop := func(id string) {
+		t.Helper()
+		must(t, Wait(t, func(done func(error)) { s.DropSubscription(id, done) }))
+	}
+	one := call.StoredSubscription{ID: "s1", Blob: []byte(`{"id":"s1"}`)}
+	two := call.StoredSubscription{ID: "s2", Blob: []byte(strings.Repeat("x", 10_000))}
+	put(one)
+	put(two)
+	one.Blob = []byte("shorter")
+	put(one)
+	s.Reopen(t)
+	wantSubscriptions(t, s, one, two)
+	s.DropSubscription("s2", func(error) {}) // it is read without waiting for it
+	wantSubscriptions(t, s, one)
+	drop("s2")
+	drop("never there")
+	s.Reopen(t)
+	wantSubscriptions(t, s, one)
+	put(two)
+	drop("s1")
+	wantSubscriptions(t, s, two)
+	wantCalls(t, s)
+}
+
+func wantSubscriptions(t *testing.T, s *Opened, want ...call.StoredSubscription) {
+	t.Helper()
+	got, err := s.Subscriptions()
+	must(t, err)
+	slices.SortFunc(got, func(a, b call.StoredSubscription) int { return strings.Compare(a.ID, b.ID) })
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("subscriptions are %.300v, want %.300v", got, want)
 	}
 }
 

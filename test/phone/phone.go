@@ -106,6 +106,7 @@ type Phone struct {
 	answered map[string]*Message      // last answers of server transactions
 	links    map[string]*link         // open connections by remote address
 	calls    map[string]*Call
+	subs     map[string]*Subscription // by Call-ID
 	incoming chan *Call
 	regSeq   uint32
 	closed   bool
@@ -135,7 +136,7 @@ func New(cfg Config) (*Phone, error) {
 	}
 	p := &Phone{
 		cfg: cfg, phase: cfg.Phase, regID: token(12), waiting: map[string]chan *Message{}, acks: map[string]*sentAck{},
-		answered: map[string]*Message{}, links: map[string]*link{}, calls: map[string]*Call{},
+		answered: map[string]*Message{}, links: map[string]*link{}, calls: map[string]*Call{}, subs: map[string]*Subscription{},
 		incoming: make(chan *Call, 256), stop: make(chan struct{}),
 	}
 	if err := p.open(); err != nil {

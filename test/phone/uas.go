@@ -11,6 +11,7 @@ import (
 func (p *Phone) request(m *Message, from *link) {
 	p.mu.Lock()
 	c, ask, realm := p.calls[m.Get("Call-ID")], p.behave.Ask, p.behave.Realm
+	s := p.subs[m.Get("Call-ID")]
 	p.mu.Unlock()
 	switch {
 	case ask != 0 && m.Method != "ACK" && m.Method != "CANCEL":
@@ -21,6 +22,8 @@ func (p *Phone) request(m *Message, from *link) {
 		p.respond(m, from, 200, "OK", token(6), nil, Header{"Allow", p.cfg.allowed()})
 	case m.Method == "MESSAGE":
 		p.onMessage(m, from)
+	case m.Method == "NOTIFY" && s != nil:
+		s.onNotify(m, from)
 	case m.Method == "ACK":
 		if c != nil {
 			c.onAck(m)
