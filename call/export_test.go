@@ -1,5 +1,7 @@
 package call
 
+import "time"
+
 // In has f run in the agent of a live call.
 func (b *B2BUA) In(id string, f func(*Call)) error {
 	c, err := b.find(id)
@@ -11,6 +13,15 @@ func (b *B2BUA) In(id string, f func(*Call)) error {
 
 // Exchange runs f outside the agent.
 func (c *Call) Exchange(f func() func()) { c.exchange(f) }
+
+// QuickSubscriptions lets subscriptions be short, and has those looked for soon whose users are gone.
+func (b *B2BUA) QuickSubscriptions(shortest, tidy time.Duration) {
+	b.notifier.mail.Do(func() {
+		b.notifier.shortest, b.notifier.tidyEach = shortest, tidy
+		stopTimer(b.notifier.tidying)
+		b.notifier.tidy()
+	})
+}
 
 // CrashPatience is how long a call that has panicked waits.
 const CrashPatience = crashPatience

@@ -71,10 +71,6 @@ func (b *B2BUA) subscribe(x *sip.Exchange, watcher registrar.User) error {
 	if err != nil {
 		return err
 	}
-	expires, err := granted(ask)
-	if err != nil {
-		return err
-	}
 	if _, ok := x.Contact(); !ok {
 		return refusal(400, "a SUBSCRIBE needs a Contact")
 	}
@@ -91,14 +87,14 @@ func (b *B2BUA) subscribe(x *sip.Exchange, watcher registrar.User) error {
 	if err := pack.may(b, watcher.Name, target.User.Name); err != nil {
 		return err
 	}
-	s := &watch{pack: pack, poll: expires == 0, Subscription: Subscription{
+	s := &watch{pack: pack, Subscription: Subscription{
 		ID: newID() + newID(), User: watcher.Name, Device: b.device(x, watcher.Name).Key, Event: ask.Event,
 		Entity: entity(x.RequestURI()), Watched: target.User.Name, Dialog: x.Dialog(0), Heard: time.Now(),
 	}}
 	if target.Device != nil {
 		s.Only = target.Device.Key
 	}
-	if !b.notifier.mail.Do(func() { b.notifier.begin(s, x, expires) }) {
+	if !b.notifier.mail.Do(func() { b.notifier.begin(s, x, ask) }) {
 		return refusal(503, "baton is stopping")
 	}
 	return nil
@@ -123,20 +119,20 @@ func (b *B2BUA) wanted(x *sip.Exchange) (sip.Subscribe, eventPackage, error) {
 	return ask, pack, nil
 }
 
-// granted is how long a subscription lasts, 0 = it is to end, or was a question only. From 90 to 100 percent of what was asked
+// lasts is how long a subscription lasts, 0 = it is to end, or was a question only. From 90 to 100 percent of what was asked
 // for are granted, so that phones that have all begun at once do not all come again at once.
-func granted(ask sip.Subscribe) (time.Duration, error) {
+func (n *notifier) lasts(ask sip.Subscribe) (time.Duration, error) {
 	asked := usualExpires
 	if ask.Given {
 		asked = min(ask.Expires, longestExpires)
 	}
-	if asked > 0 && asked < shortestExpires {
+	if asked > 0 && asked < n.shortest {
 		return 0, &Refusal{Code: 423, Why: "a subscription lasts a minute at least", Headers: []sip.Header{
-			{Name: "Min-Expires", Value: seconds(shortestExpires)},
+			{Name: "Min-Expires", Value: seconds(n.shortest)},
 		}}
 	}
-	if asked > shortestExpires {
-		asked = max(asked-rand.N(asked/10+1), shortestExpires)
+	if asked > n.shortest {
+		asked = max(asked-rand.N(asked/10+1), n.shortest)
 	}
 	return asked.Truncate(time.Second), nil
 }
@@ -164,8 +160,13 @@ func (b *B2BUA) mayWatchMessages(watcher, watched string) error {
 }
 
 // begin takes a new subscription in, in place of one that its device has left behind, and answers.
-func (n *notifier) begin(s *watch, x *sip.Exchange, expires time.Duration) {
-	old, err := n.place(s)
+func (n *notifier) begin(s *watch, x *sip.Exchange, ask sip.Subscribe) {
+	expires, err := n.lasts(ask)
+	s.poll = expires == 0
+	var old *watch
+	if err == nil {
+		old, err = n.place(s)
+	}
 	if err != nil {
 		n.b.refuseSubscribe(x, s.User, err)
 		return
@@ -271,7 +272,7 @@ func (n *notifier) refresh(s *watch, x *sip.Exchange) error {
 	if ask.Event != s.Event {
 		return refusal(489, fmt.Sprintf("this dialog is of the subscription to %q", s.Event))
 	}
-	expires, err := granted(ask)
+	expires, err := n.lasts(ask)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,10 @@ type notifier struct {
 	closing bool
 	over    bool          // told is closed
 	told    chan struct{} // closed when none is, and there will be none
+	tidying *time.Timer
+
+	shortest time.Duration // that a subscription may last
+	tidyEach time.Duration
 }
 
 // seen is a user whom somebody watches.
@@ -104,7 +108,7 @@ const numbersAhead = 1000
 func newNotifier(b *B2BUA) *notifier {
 	n := &notifier{
 		b: b, log: b.Log, all: map[string]*watch{}, of: map[string]map[*watch]struct{}{}, seen: map[string]*seen{},
-		told: make(chan struct{}),
+		told: make(chan struct{}), shortest: shortestExpires, tidyEach: tidyEach,
 	}
 	n.mail.Guard = func(f func()) { b.guard(func(sip.Reply) error { return nil }, f) }
 	return n
@@ -257,8 +261,24 @@ func (n *notifier) load() error {
 		for i, v := range stored {
 			n.restore(v, time.Duration(i)*restorePace)
 		}
+		n.tidyLater()
 	})
 	return nil
+}
+
+// tidyEach is how often the notifier looks for subscriptions whose users are there no more.
+const tidyEach = 30 * time.Second
+
+func (n *notifier) tidyLater() { n.tidying = time.AfterFunc(n.tidyEach, func() { n.mail.Do(n.tidy) }) }
+
+// tidy ends the subscriptions of and to users who have been removed.
+func (n *notifier) tidy() {
+	for _, s := range n.all {
+		if why := n.b.forbidden(s); why != "" {
+			n.end(s, why)
+		}
+	}
+	n.tidyLater()
 }
 
 // restore takes a stored subscription in, and tells its phone after wait how things stand. What cannot be read, has expired or
@@ -288,6 +308,7 @@ func (n *notifier) restore(v StoredSubscription, wait time.Duration) {
 // close ends the notifier's work, not the subscriptions: they go on in the node's next run.
 func (n *notifier) close() {
 	n.mail.Do(func() {
+		stopTimer(n.tidying)
 		for _, s := range n.all {
 			stopTimer(s.pause)
 			stopTimer(s.expiry)

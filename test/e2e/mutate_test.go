@@ -129,7 +129,7 @@ func (b *barrage) asBefore() {
 			return err
 		}
 		fds, ports := b.FDs(), node.UDPPorts()
-		if d.Calls != b.base.Calls || d.Streams != b.base.Streams || d.Dialogs != b.base.Dialogs || d.Records != b.base.Records ||
+		if d.Calls != b.base.Calls || d.Streams != b.base.Streams || d.Dialogs != b.base.Dialogs || d.Records != b.base.Records || d.Subscriptions != b.base.Subscriptions ||
 			d.Transactions > b.base.Transactions+4 || d.Goroutines > b.base.Goroutines+4 || d.Connections.Open > b.base.Connections.Open ||
 			fds > b.fds || ports != b.ports || d.HeapBytes > b.base.HeapBytes+16<<20 {
 			return fmt.Errorf("%+v, %d descriptors, %d ports; it was %+v, %d, %d", d, fds, ports, b.base, b.fds, b.ports)

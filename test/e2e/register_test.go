@@ -144,7 +144,7 @@ func TestOptionsAndRefusedMethods(t *testing.T) {
 		want   int
 	}{
 		{"OPTIONS", phone.Header{}, 200},
-		{"SUBSCRIBE", phone.Header{Name: "Event", Value: "message-summary"}, 489},
+		{"SUBSCRIBE", phone.Header{Name: "Event", Value: "presence"}, 489},
 		{"PUBLISH", phone.Header{Name: "Event", Value: "presence"}, 405},
 		{"MESSAGE", phone.Header{}, 400}, // it says nothing
 		{"FROBNICATE", phone.Header{}, 405},

@@ -62,6 +62,7 @@ func methodSeeds(server string) [][]byte {
 		sipRequest("INVITE", "sip:*21*102%23@"+server, from, to, "m-code", sdp, contact, "Content-Type: application/sdp"),
 		sipRequest("REFER", uri, from, to, "m-refer", nil, contact, "Refer-To: <sip:carol@x?Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2>", "Referred-By: <sip:erin@x>"),
 		sipRequest("SUBSCRIBE", uri, from, to, "m-subscribe", nil, contact, "Event: message-summary", "Expires: 3600", "Accept: application/simple-message-summary"),
+		sipRequest("SUBSCRIBE", "sip:erin@"+server, from, "<sip:erin@"+server+">", "m-watch", nil, contact, "o: dialog;id=1", "Expires: 600", "Accept: application/dialog-info+xml, */*", "Record-Route: <sip:10.77.0.17;lr>"),
 		sipRequest("NOTIFY", uri, from, to, "m-notify", []byte("SIP/2.0 200 OK\r\n"), contact, "Event: refer;id=1", "Subscription-State: active;expires=60", "Content-Type: message/sipfrag"),
 		sipRequest("MESSAGE", uri, from, to, "m-message", []byte("hello"), "Content-Type: text/plain;charset=utf-8"),
 		sipRequest("INFO", uri, from, to+";tag=x", "m-info", []byte("Signal=5\r\nDuration=160\r\n"), "Content-Type: application/dtmf-relay"),

@@ -23,7 +23,8 @@ type Subscription struct {
 	told      []Notice
 	woken     chan struct{} // closed at the next notice
 	remoteSeq uint32
-	answer    int // to NOTIFYs; 0 = 200, negative = none
+	branch    string // of the newest NOTIFY
+	answer    int    // to NOTIFYs; 0 = 200, negative = none
 	late      time.Duration
 }
 
@@ -102,6 +103,11 @@ func (p *Phone) Subscribe(to string, expires time.Duration, headers ...Header) (
 		phone: p, callID: token(12), local: p.fromHeader() + ";tag=" + token(6), remote: "<" + to + ">", uri: to, target: to,
 		headers: headers, over: over, woken: make(chan struct{}),
 	}
+	for _, h := range headers {
+		if h.Name == "Call-ID" {
+			s.callID = h.Value
+		}
+	}
 	p.mu.Lock()
 	p.subs[s.callID] = s
 	p.mu.Unlock()
@@ -167,10 +173,14 @@ func (s *Subscription) onNotify(m *Message, from *link) {
 	}
 	p := s.phone
 	p.mu.Lock()
-	if seq, _ := m.CSeq(); seq <= s.remoteSeq {
+	switch seq, _ := m.CSeq(); {
+	case m.branch() == s.branch: // repeated, for it was not answered
+		p.mu.Unlock()
+		return
+	case seq <= s.remoteSeq:
 		n.Bad = fmt.Errorf("CSeq %d after %d", seq, s.remoteSeq)
-	} else {
-		s.remoteSeq = seq
+	default:
+		s.remoteSeq, s.branch = seq, m.branch()
 	}
 	s.told = append(s.told, n)
 	close(s.woken)

@@ -26,6 +26,8 @@ type Debug struct {
 	Transactions int    `json:"transactions"`
 	Records      int    `json:"records"`
 
+	Subscriptions int `json:"subscriptions"`
+
 	Connections Connections `json:"connections"`
 	Traffic     Traffic     `json:"traffic"`
 	Load        Load        `json:"load"`
