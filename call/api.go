@@ -28,7 +28,7 @@ type legSummary struct {
 	user, device string
 	state        legState
 	held         bool
-	view         view
+	view         *view // the same one as long as it is
 }
 
 type seatSummary struct {
@@ -60,7 +60,7 @@ func (c *Call) publish() {
 		}
 	}
 	for _, l := range c.legs {
-		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, c.view(l)})
+		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, c.shows(l)})
 	}
 	if was := c.public.Swap(s); was == nil || !s.looksLike(was) {
 		c.b.changes.tell()

@@ -49,6 +49,16 @@ func (s *Seat) party() party {
 	return party{s.number, cmp.Or(s.name, s.user.Name)}
 }
 
+// shows is the leg as others can see it: the value that they have, unless something has changed.
+func (c *Call) shows(l *Leg) *view {
+	now := c.view(l)
+	if l.shown == nil || *l.shown != now {
+		changed := now // now itself stays on the stack: this runs after each event of a call
+		l.shown = &changed
+	}
+	return l.shown
+}
+
 // view is the leg as others can see it. A device that was sent an INVITE and does not ring yet is not seen.
 func (c *Call) view(l *Leg) view {
 	v := view{
@@ -84,7 +94,7 @@ func (n *notifier) views(s *watch) []view {
 		}
 		for _, l := range p.legs {
 			if l.user == s.Watched && l.view.state != unseen && (s.Only == "" || s.Only == l.device) {
-				all = append(all, l.view)
+				all = append(all, *l.view)
 			}
 		}
 	}

@@ -23,6 +23,9 @@ func (b *B2BUA) QuickSubscriptions(shortest, tidy time.Duration) {
 	})
 }
 
+// RoomForSubscriptions sets how many subscriptions there may be in all.
+func (b *B2BUA) RoomForSubscriptions(n int) { b.notifier.mail.Do(func() { b.notifier.room = n }) }
+
 // CrashPatience is how long a call that has panicked waits.
 const CrashPatience = crashPatience
 

@@ -90,6 +90,7 @@ type Leg struct {
 	began    time.Time
 	open     int   // requests of ours that are not answered, and what waits to be asked again
 	heir     *heir // who has it since another call adopted it, nil = it is this call's
+	shown    *view // what others see of it
 }
 
 func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {

@@ -347,6 +347,11 @@ func TestSubscriptionLimits(t *testing.T) {
 	if code := refusedWith(alice.Subscribe("101", time.Hour)); code != 200 {
 		t.Errorf("another user's first: %d, want 200", code)
 	}
+	r.b.RoomForSubscriptions(201)
+	_, res, err := alice.Subscribe("alice", time.Hour)
+	if code := refusedWith(nil, res, err); code != 503 || res.Get("Retry-After") == "" || res.Get("Warning") == "" {
+		t.Errorf("one more than the node has room for: %d", code)
+	}
 	r.nothingLeft()
 }
 

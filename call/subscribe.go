@@ -198,7 +198,7 @@ func (n *notifier) place(s *watch) (old *watch, err error) {
 		return old, nil
 	case len(n.of[s.User]) >= subscriptionsOfUser:
 		return nil, refusal(403, fmt.Sprintf("%s has %d subscriptions and may have no more", s.User, subscriptionsOfUser))
-	case len(n.all) >= subscriptionsOfAll:
+	case len(n.all) >= n.room:
 		return nil, refusal(503, "the node has no room for more subscriptions")
 	}
 	return nil, nil

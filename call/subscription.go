@@ -64,6 +64,7 @@ type notifier struct {
 	told    chan struct{} // closed when none is, and there will be none
 	tidying *time.Timer
 
+	room     int           // for subscriptions
 	shortest time.Duration // that a subscription may last
 	tidyEach time.Duration
 }
@@ -108,7 +109,7 @@ const numbersAhead = 1000
 func newNotifier(b *B2BUA) *notifier {
 	n := &notifier{
 		b: b, log: b.Log, all: map[string]*watch{}, of: map[string]map[*watch]struct{}{}, seen: map[string]*seen{},
-		told: make(chan struct{}), shortest: shortestExpires, tidyEach: tidyEach,
+		told: make(chan struct{}), room: subscriptionsOfAll, shortest: shortestExpires, tidyEach: tidyEach,
 	}
 	n.mail.Guard = func(f func()) { b.guard(func(sip.Reply) error { return nil }, f) }
 	return n
