@@ -51,7 +51,7 @@ type failure struct {
 // begin rings who is there. It reports through failed when nobody can be rung.
 func (d *dial) begin() {
 	d.rung, d.began = map[string]bool{}, time.Now()
-	d.best = failure{480, fmt.Sprintf("no device of %s is here", d.seat.user.Name)}
+	d.best = failure{480, d.nobody()}
 	d.unwatch = d.c.b.Registrar.Watch(d.seat.user.Name, func(dev registrar.Device) {
 		d.c.post(func() { d.join(dev) })
 	})
@@ -60,6 +60,14 @@ func (d *dial) begin() {
 		d.join(dev)
 	}
 	d.check()
+}
+
+// nobody says why nothing rings.
+func (d *dial) nobody() string {
+	if d.only != nil && !d.only.Here() {
+		return away(*d.only)
+	}
+	return fmt.Sprintf("no device of %s is here", d.seat.user.Name)
 }
 
 // join rings one more device.

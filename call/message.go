@@ -123,6 +123,9 @@ func (b *B2BUA) message(x *sip.Exchange, sender registrar.User) error {
 		return refusal(404, "a star code is dialled, not written to")
 	}
 	devices := b.readers(target, b.device(x, sender.Name))
+	if len(devices) == 0 && target.Device != nil && !target.Device.Here() {
+		return refusal(480, away(*target.Device))
+	}
 	if len(devices) == 0 {
 		return refusal(480, fmt.Sprintf("no device of %s is here", target.User.Name))
 	}

@@ -34,6 +34,9 @@ func (b *B2BUA) route(u sip.URI, caller registrar.User) (Target, error) {
 	if u.Scheme != "tel" && !b.Agent.Own(u.Host) {
 		return Target{}, refusal(404, "this server does not know the host "+strconv.Quote(u.Host))
 	}
+	if gr, there := u.Params.Get("gr"); there {
+		return b.routeGRUU(u.User, gr)
+	}
 	dialled := u.User
 	if t, ok := b.routeCode(dialled); ok {
 		return t, nil
@@ -92,6 +95,23 @@ func (b *B2BUA) routeDevice(name, ref string) (Target, error) {
 		return Target{}, refusal(404, "there is no user "+strconv.Quote(name))
 	}
 	d, err := b.Registrar.Find(user.Name, ref)
+	if err != nil {
+		return Target{}, refusal(404, err.Error())
+	}
+	return Target{User: user, Device: &d}, nil
+}
+
+// routeGRUU reads a public GRUU (RFC 5627 §4.1): the one device of a user that has the instance. A gr without value is a
+// temporary one, and of those none was given.
+func (b *B2BUA) routeGRUU(name, instance string) (Target, error) {
+	user, ok := b.Registrar.User(name)
+	switch {
+	case !ok:
+		return Target{}, refusal(404, "there is no user "+strconv.Quote(name))
+	case instance == "":
+		return Target{}, refusal(404, "temporary GRUUs are not served")
+	}
+	d, err := b.Registrar.Instance(user.Name, instance)
 	if err != nil {
 		return Target{}, refusal(404, err.Error())
 	}

@@ -170,25 +170,36 @@ func (o order) answer(devices []Device, own []string, now time.Time) sip.Reply {
 		}
 		for _, b := range d.bindings() {
 			if left := b.Expires.Sub(now); left > 0 && !b.Silent {
-				reply.Headers = append(reply.Headers, sip.Header{Name: "Contact", Value: b.header(left)})
+				reply.Headers = append(reply.Headers, sip.Header{Name: "Contact", Value: b.header(left, o.tells(d)...)})
 			}
 		}
 	}
 	for _, p := range o.path {
 		reply.Headers = append(reply.Headers, sip.Header{Name: "Path", Value: p}) // RFC 3327 §5.3
 	}
+	if o.gruus {
+		reply.Headers = append(reply.Headers, sip.Header{Name: "Supported", Value: "path, " + optionGRUU})
+	}
 	const rfc1123GMT = "Mon, 02 Jan 2006 15:04:05 GMT" // RFC 3261 §20.17
 	return sip.Reply{Code: 200, Headers: append(reply.Headers, sip.Header{Name: "Date", Value: now.UTC().Format(rfc1123GMT)})}
 }
 
-// header writes the binding as a Contact value, with all that the device gave and the seconds left.
-func (b Binding) header(left time.Duration) string {
+// tells is what the answer adds to the Contacts of a device: its public GRUU (RFC 5627 §5.3).
+func (o order) tells(d Device) sip.Params {
+	if !o.gruus || d.Instance == "" {
+		return nil
+	}
+	return sip.Params{{Name: "pub-gruu", Value: gruu(o.aor, d.Instance)}}
+}
+
+// header writes the binding as a Contact value, with all that the device gave, the seconds left, and more.
+func (b Binding) header(left time.Duration, more ...sip.Param) string {
 	uri, err := sip.ParseURI(b.Contact)
 	if err != nil {
 		return "<" + b.Contact + ">"
 	}
 	seconds := strconv.Itoa(int(math.Ceil(left.Seconds())))
-	return sip.NameAddr{URI: uri, Params: b.Params.With("expires", seconds)}.String()
+	return sip.NameAddr{URI: uri, Params: append(b.Params.With("expires", seconds), more...)}.String()
 }
 
 // The changes below are pure like apply: each returns the devices after an event, given those before it.

@@ -56,7 +56,7 @@ func (r *Registrar) Registered(login string, f sip.Flow) bool {
 	})
 }
 
-// Find is the device of user that ref means: its index, name, +sip.instance URN, contact URI or the user part of it.
+// Find is the device of user that ref means: its index, name, +sip.instance URN, GRUU, contact URI or the user part of it.
 func (r *Registrar) Find(user, ref string) (Device, error) {
 	if _, ok := r.directory.Load().accounts[user]; !ok {
 		return Device{}, fmt.Errorf("user %q: %w", user, ErrNotFound)
@@ -76,6 +76,11 @@ var references = []func(d Device, ref string) bool{
 	func(d Device, ref string) bool { return strings.EqualFold(d.Name, ref) },
 	func(d Device, ref string) bool {
 		return d.Key == ref || d.Instance != "" && strings.EqualFold(d.Instance, strings.Trim(ref, "<>"))
+	},
+	func(d Device, ref string) bool {
+		u, err := sip.ParseURI(strings.Trim(ref, "<>"))
+		gr, _ := u.Params.Get("gr")
+		return err == nil && gr != "" && strings.EqualFold(d.Instance, gr)
 	},
 	func(d Device, ref string) bool {
 		u, err := sip.ParseURI(strings.Trim(ref, "<>"))
@@ -118,6 +123,9 @@ func (r *Registrar) DeviceOf(user string, f sip.Flow, contact sip.NameAddr) (Dev
 func sender(devices []Device, f sip.Flow, contact sip.NameAddr) (Device, bool) {
 	byInstance := func(d Device) bool {
 		urn := instanceOf(contact.Params)
+		if gr, there := contact.URI.Params.Get("gr"); urn == "" && there { // its Contact is its GRUU (RFC 5627 §4.4)
+			urn = strings.ToLower(gr)
+		}
 		return urn != "" && d.Instance == urn
 	}
 	byFlow := func(d Device) bool {

@@ -39,7 +39,9 @@ type order struct {
 	cseq   uint32
 	flow   sip.Flow
 	path   []string
-	star   bool   // Contact: *
+	star   bool // Contact: *
+	gruus  bool // it wants to know the public GRUUs (RFC 5627)
+	aor    sip.URI
 	wishes []wish // those to bind first, best q first; none and no star = a question
 }
 
@@ -109,7 +111,9 @@ func readWish(req *sip.Request, flow sip.Flow, c sip.NameAddr) (wish, error) {
 	w := wish{uri: c.URI, q: 1}
 	w.uri.Headers = nil // RFC 3261 §19.1.5: a contact sets no header of later requests
 	for _, p := range c.Params {
-		if !strings.EqualFold(p.Name, "expires") {
+		switch strings.ToLower(p.Name) {
+		case "expires", "pub-gruu", "temp-gruu": // ours to give (RFC 5627 §5.1)
+		default:
 			w.params = append(w.params, p)
 		}
 	}
@@ -197,6 +201,9 @@ var errContact = refuse(403, "Contact Not Acceptable")
 // relays). Requests to a device only ever go over its flow, so a private address behind NAT does no harm; loopback
 // and link-local are taken when the REGISTER itself came from such an address or from this machine.
 func checkContact(u sip.URI, flow sip.Flow, agent Agent) error {
+	if isGRUU(u, agent) { // it would lead to itself, RFC 5627 §5.1
+		return errContact
+	}
 	source := flow.Remote.Addr().Unmap()
 	ip, err := netip.ParseAddr(u.Host)
 	ip = ip.Unmap()

@@ -49,6 +49,7 @@ func (r *Registrar) register(req *sip.Request, user string, flow sip.Flow, respo
 		return
 	}
 	o.user = user
+	o.aor, o.gruus = r.grantGRUU(req)
 	for i := range o.wishes {
 		o.wishes[i].expires = r.o.Grant(o.wishes[i].expires)
 	}

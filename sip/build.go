@@ -163,7 +163,10 @@ func (a *Agent) replyHeaders(w *writer, r *Request, rep Reply) {
 	if r.method == "OPTIONS" && good {
 		w.line("Accept", a.accepts)
 	}
-	if good && (keepsDialog(r.method) || r.method == "OPTIONS") {
+	switch {
+	case good && r.method == "OPTIONS" && r.ToTag() == "": // to the registrar too
+		w.line("Supported", allExtensions)
+	case good && (keepsDialog(r.method) || r.method == "OPTIONS"):
 		w.line("Supported", extensions)
 	}
 	w.line("Server", product)

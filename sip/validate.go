@@ -11,10 +11,14 @@ import (
 	"strings"
 )
 
-// supported lists the extensions a request may require (RFC 3261 §8.2.2.3); extensions are those of them that are told.
-var supported = []string{"replaces", option100rel, "timer", "norefersub", optionNoSub, "path"}
+// supported lists the extensions a request may require (RFC 3261 §8.2.2.3); extensions are those of them that are told in
+// calls, allExtensions also has what a registrar knows (RFC 3327, RFC 5627).
+var supported = []string{"replaces", option100rel, "timer", "norefersub", optionNoSub, "path", "gruu"}
 
-var extensions = strings.Join(supported[:5], ", ")
+var (
+	extensions    = strings.Join(supported[:5], ", ")
+	allExtensions = strings.Join(supported, ", ")
+)
 
 // check validates a request in the order of RFC 3261 §8.2: first that it is one, then that it can be served. It
 // gives the refusal, nil when there is none. headErr is what went wrong reading the header fields.

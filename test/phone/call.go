@@ -125,7 +125,7 @@ func (p *Phone) Dial(to string, o ...DialOptions) (*Call, error) {
 	}
 	c.callID, c.local, c.remote, c.target, c.localSeq = token(12), p.fromHeader(), "<"+to+">", to, 1
 	req := p.request0("INVITE", to, to, c.callID, c.localTag, 1, over)
-	req.Add("Contact", p.contactHeader())
+	req.Add("Contact", p.dialogContact())
 	req.Add("Allow", p.cfg.allowed())
 	req.Add("Supported", "replaces")
 	c.fillBody(req, opt)
@@ -340,7 +340,7 @@ func (c *Call) build(method string, seq uint32) (*Message, *link, error) {
 	req.Add("CSeq", fmt.Sprintf("%d %s", seq, method))
 	req.Add("User-Agent", p.cfg.UserAgent)
 	if method == "INVITE" || method == "REFER" || method == "UPDATE" {
-		req.Add("Contact", p.contactHeader())
+		req.Add("Contact", p.dialogContact())
 	}
 	return req, to, nil
 }

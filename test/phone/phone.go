@@ -26,6 +26,7 @@ type Config struct {
 	UserAgent   string
 	Instance    string // +sip.instance URN without brackets, "" = none
 	ContactUser string // User if empty
+	GRUU        bool   // asks for GRUUs when it registers, and uses the one it gets as the Contact of its dialogs
 	Codecs      []Codec
 	Phase       time.Duration // when in the 20 ms its frames are sent
 	Quiet       bool          // remember no packets: for runs with very many calls
@@ -99,6 +100,7 @@ type Phone struct {
 
 	mu       sync.Mutex
 	behave   Behaviour
+	gruu     string // that it was told
 	phase    time.Duration
 	log      []Logged
 	waiting  map[string]chan *Message // client transactions

@@ -2,6 +2,7 @@ package phone
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -32,6 +33,9 @@ func (p *Phone) register(contact string, expires time.Duration) (*Message, error
 	req := p.request0("REGISTER", "sip:"+p.cfg.host(), p.URI(), p.regID, token(6), p.nextReg(), to)
 	req.Add("Contact", contact)
 	req.Add("Expires", fmt.Sprint(int(expires/time.Second)))
+	if p.cfg.GRUU {
+		req.Add("Supported", "path, gruu")
+	}
 	res, err := p.exchange(req, to, p.nextReg, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("register %s: %w", p.cfg.User, err)
@@ -39,7 +43,18 @@ func (p *Phone) register(contact string, expires time.Duration) (*Message, error
 	if res.Code != 200 {
 		return res, fmt.Errorf("register %s: %w", p.cfg.User, &Status{res})
 	}
+	p.mu.Lock()
+	_, rest, _ := strings.Cut(res.Get("Contact"), `pub-gruu="`)
+	p.gruu, _, _ = strings.Cut(rest, `"`)
+	p.mu.Unlock()
 	return res, nil
+}
+
+// GRUU is the public GRUU that the phone was told when it registered, "" = none.
+func (p *Phone) GRUU() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gruu
 }
 
 func (p *Phone) nextReg() uint32 {

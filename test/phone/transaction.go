@@ -222,7 +222,7 @@ func (p *Phone) respond(req *Message, from *link, code int, reason, toTag string
 	}
 	m.Add("User-Agent", p.cfg.UserAgent)
 	if req.Method == "INVITE" && code > 100 && code < 300 {
-		m.Add("Contact", p.contactHeader())
+		m.Add("Contact", p.dialogContact())
 		if p.cfg.Allow != "" {
 			m.Add("Allow", p.cfg.Allow)
 		}
@@ -245,6 +245,14 @@ func (p *Phone) respond(req *Message, from *link, code int, reason, toTag string
 		})
 	}
 	p.send(m, from)
+}
+
+// dialogContact is the Contact of its dialogs: its GRUU, if it was told one and uses it (RFC 5627 §4.4).
+func (p *Phone) dialogContact() string {
+	if u := p.GRUU(); u != "" {
+		return "<" + u + ">"
+	}
+	return p.contactHeader()
 }
 
 func (p *Phone) contactHeader() string {
