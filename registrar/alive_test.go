@@ -234,7 +234,7 @@ func TestRestart(t *testing.T) {
 		if err := o.Rename("alice", "1", "Desk"); err != nil {
 			t.Fatal(err)
 		}
-		o.Learn("alice", o.Devices("alice")[0].Key, "ringless", "off")
+		o.Learn(o.Devices("alice")[0], map[string]string{Ringless: "off"})
 		synctest.Wait()
 		o.stop()
 		o.store.set(func() { delete(o.store.users, "bob") }) // removed while no node ran

@@ -1,7 +1,6 @@
 package registrar
 
 import (
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -97,8 +96,8 @@ func (o order) bind(devices []Device, w wish, claimed map[place]bool, lives func
 		d.Index = freeIndex(devices)
 	}
 	d.Trace, d.Kind = w.Trace, w.kind
-	if w.agent != "" {
-		d.UserAgent = w.agent
+	if w.agent != "" && w.agent != d.UserAgent {
+		d.UserAgent, d.Profile = w.agent, unlearnt(d.Profile)
 	}
 	kept := slices.DeleteFunc(d.bindings(), func(b Binding) bool {
 		return w.regID == 0 || b.RegID == 0 || b.RegID == w.regID
@@ -251,23 +250,4 @@ func marked(devices []Device, key string, which func(Binding) bool, silent bool,
 		}
 		return all
 	})
-}
-
-// learnt sets or ("") clears one value of a device's profile.
-func learnt(devices []Device, key, name, value string) []Device {
-	after := slices.Clone(devices)
-	for i, d := range after {
-		if d.Key != key || d.Profile[name] == value {
-			continue
-		}
-		profile := maps.Clone(d.Profile)
-		if profile == nil {
-			profile = make(map[string]string)
-		}
-		if profile[name] = value; value == "" {
-			delete(profile, name)
-		}
-		after[i].Profile = profile
-	}
-	return after
 }

@@ -21,9 +21,6 @@ const (
 	Browser   Kind = "browser"
 )
 
-// Ringless is the name in a device's profile under which its user says whether it may be asked to answer by itself.
-const Ringless = "ringless"
-
 // Device is one endpoint of a user. It is a plain value; what it points to is never changed, only replaced.
 type Device struct {
 	User      string            `json:"user"`
@@ -33,7 +30,7 @@ type Device struct {
 	Instance  string            `json:"instance,omitempty"` // the +sip.instance URN, without < >
 	Kind      Kind              `json:"kind"`
 	UserAgent string            `json:"user_agent,omitempty"`
-	Profile   map[string]string `json:"profile,omitempty"` // what was learnt of it
+	Profile   map[string]string `json:"profile,omitempty"` // what was said and learnt of it
 	Binding   *Binding          `json:"binding,omitempty"` // where it is reachable; nil = away
 	Spare     []Binding         `json:"spare,omitempty"`   // other flows of it, and such as stopped answering
 	Since     time.Time         `json:"since"`             // here or away since

@@ -183,7 +183,7 @@ func (r *Registrar) Rename(user, ref, name string) error {
 // Set keeps something that its user says of a device, "" takes it back; it waits for the store. It needs Run.
 func (r *Registrar) Set(user, ref, name, value string) error {
 	return r.edit(user, ref, func(all []Device, i int) ([]Device, error) {
-		return learnt(all, all[i].Key, name, value), nil
+		return learnt(all, all[i].Key, map[string]string{name: value}), nil
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"baton/sip"
 )
@@ -131,30 +130,6 @@ func TestRenameAndForget(t *testing.T) {
 			t.Error("a name that is not stored is given")
 		}
 		o.want("alice", "1 yealink-t46s here, 2 snom-320 here")
-	})
-}
-
-func TestLearn(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		o := newOffice(t, "alice")
-		p := desk("alice", "Yealink SIP-T46S 1", "198.51.100.7:5060")
-		o.expect(200, p, "")
-		before := o.Devices("alice")[0]
-		o.Learn("alice", before.Key, "hold", "inactive")
-		o.Learn("alice", before.Key, "srtp", "sdes")
-		o.Learn("alice", "nothing", "srtp", "sdes")
-		o.Learn("nobody", before.Key, "srtp", "sdes")
-		synctest.Wait()
-		o.expect(200, p, "")
-		d := o.Devices("alice")[0]
-		if d.Profile["hold"] != "inactive" || d.Profile["srtp"] != "sdes" || before.Profile != nil {
-			t.Errorf("profile %v, before %v", d.Profile, before.Profile)
-		}
-		o.Learn("alice", d.Key, "hold", "")
-		synctest.Wait()
-		if _, there := o.Devices("alice")[0].Profile["hold"]; there || d.Profile["hold"] != "inactive" {
-			t.Error("a value is not forgotten, or an old snapshot has changed")
-		}
 	})
 }
 

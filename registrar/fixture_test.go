@@ -300,6 +300,14 @@ type memory struct {
 	fail    error
 	hold    []func() func() // writes that wait, while slow
 	slow    bool
+	bound   int // writes of devices
+}
+
+// writes counts those of devices.
+func (m *memory) writes() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bound
 }
 
 func newMemory() *memory {
@@ -340,6 +348,7 @@ func (m *memory) Devices() ([]Device, error) {
 
 func (m *memory) Bind(user string, put []Device, drop []string, done func(error)) {
 	m.mu.Lock()
+	m.bound++
 	err := m.fail
 	write := func() func() {
 		if err == nil {

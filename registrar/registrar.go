@@ -310,11 +310,6 @@ func (r *Registrar) Unreachable(user, key, why string) {
 	})
 }
 
-// Learn keeps something that was learnt of a device ("" = forget it).
-func (r *Registrar) Learn(user, key, name, value string) {
-	r.change(user, func(before []Device) []Device { return learnt(before, key, name, value) })
-}
-
 func (r *Registrar) change(user string, change func([]Device) []Device) {
 	if a, ok := r.directory.Load().accounts[user]; ok {
 		r.event(a, change)
