@@ -28,10 +28,10 @@ func (d *dial) ask(dev registrar.Device, told func(l *Leg, code int, why string)
 	case l == nil:
 		a.added = true
 		a.ring()
-	case !wantsRingless(dev):
+	case !d.c.mayAnswerItself(l):
 		a.leg = l
 	case l.talks != nil:
-		a.leg, l.auto = l, true
+		a.leg, l.ringless, l.coaxed = l, true, true
 		d.talk(l, l.talks)
 	default:
 		l.gone = func() { a.ring() }

@@ -7,13 +7,16 @@ type ability struct {
 	Info       bool `json:"info,omitempty"`        // RFC 6086: it can be told keys
 }
 
-// learn reads what a message says that its sender can; one that says nothing of it changes nothing.
-func (l *Leg) learn(m interface {
+// saying is a message that may say what its sender can.
+type saying interface {
 	Headers(name string) []string
 	Allows(method string) bool
 	Supports(option string) bool
-},
-) {
+}
+
+// learn reads what a message says that its sender can; one that says nothing of it changes nothing.
+func (l *Leg) learn(m saying) {
+	l.traits.listen(m)
 	if len(m.Headers("Allow")) > 0 {
 		l.can.Update, l.can.Info = m.Allows("UPDATE"), m.Allows("INFO")
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"baton/media"
@@ -88,7 +87,7 @@ func (d *dial) ring(dev registrar.Device, auto bool) (*Leg, error) {
 		d.c.log.Error("ring", "device", dev.Name, "err", err)
 		return nil, err
 	}
-	l.auto = auto && wantsRingless(dev)
+	l.ringless = auto && d.c.mayAnswerItself(l)
 	d.legs = append(d.legs, l)
 	d.c.setState(l, legDialing)
 	d.send(l)
@@ -98,8 +97,10 @@ func (d *dial) ring(dev registrar.Device, auto bool) (*Leg, error) {
 // send starts the INVITE to the leg's device.
 func (d *dial) send(l *Leg) {
 	headers := d.compose(l, *l.device.Binding)
-	if way, ok := l.connection(d.c.b.Agent); ok && d.c.b.Agent.TooLong(d.request(l, headers)) {
-		headers = d.compose(l, way)
+	if l.traits.long = d.c.b.Agent.TooLong(d.request(l, headers)); l.traits.long {
+		if way, ok := l.connection(d.c.b.Agent); ok {
+			headers = d.compose(l, way)
+		}
 	}
 	d.invite(l, headers)
 }
@@ -143,7 +144,7 @@ func (d *dial) compose(l *Leg, way registrar.Binding) []sip.Header {
 	if d.by != nil { // RFC 3892: our own word, whatever the phone said
 		headers = append(headers, sip.Header{Name: "Referred-By", Value: c.identity(d.by, flow).String()})
 	}
-	if l.auto {
+	if l.ringless {
 		headers = append(headers, ringless(us.URI)...)
 	}
 	return headers
@@ -165,25 +166,13 @@ func (d *dial) provisional(l *Leg, r *sip.Response) {
 	if d.over {
 		return
 	}
-	if f != nil && strings.Contains(strings.ToLower(r.Header("Allow-Events")), "talk") {
+	if f != nil && allowsTalk(r) {
 		l.talks = f
 	}
-	if l.auto && !l.nudged && l.talks != nil {
-		d.talk(l, l.talks)
+	if l.ringless {
+		d.coax(l, f, r)
 	}
 	d.ringing(l, r)
-}
-
-// talk asks a ringing phone that knows BroadSoft's remote control to answer.
-func (d *dial) talk(l *Leg, f *fork) {
-	l.nudged = true
-	out := l.inEarly(f, "NOTIFY", sip.Body{},
-		sip.Header{Name: "Event", Value: "talk"}, sip.Header{Name: "Subscription-State", Value: "active"})
-	d.c.request(l, out, requestPatience, func(err error) {
-		if err != nil {
-			d.c.log.Debug("notify talk", "leg", l.id, "device", l.device.Name, "err", err)
-		}
-	})
 }
 
 // final takes the end of one device's INVITE.
@@ -194,6 +183,7 @@ func (d *dial) final(l *Leg, resp *sip.Response, err error) {
 		l.learn(resp)
 		l.tookSession(resp)
 		l.answer = time.Now()
+		c.learnAnswer(l)
 		if d.over || l.state == legCancelled && l.gone == nil { // it crossed our CANCEL
 			c.setState(l, legAnswered)
 			c.drop(l)

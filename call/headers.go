@@ -1,9 +1,6 @@
 package call
 
-import (
-	"baton/registrar"
-	"baton/sip"
-)
+import "baton/sip"
 
 const sdpType = "application/sdp"
 
@@ -25,6 +22,3 @@ func identityHeaders(id sip.NameAddr) []sip.Header {
 
 // elsewhere is why the other devices of a user stop ringing, so that they show no missed call (RFC 3326).
 var elsewhere = &sip.CancelReason{Cause: 200, Text: "Call completed elsewhere"}
-
-// wantsRingless says whether the user has opted this device out.
-func wantsRingless(d registrar.Device) bool { return d.Profile[registrar.Ringless] != "off" }

@@ -130,6 +130,7 @@ func (c *Call) change(l *Leg, x *sip.Exchange) (body sip.Body, headers []sip.Hea
 	if offer == nil {
 		return body, headers, nil
 	}
+	l.traits.reoffer(*offer)
 	local, err := c.relocal(l, offer)
 	if err == nil {
 		err = l.settle(local, *offer)

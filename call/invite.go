@@ -114,6 +114,7 @@ func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, e
 	}
 	if offer != nil {
 		l.remote = *offer
+		l.traits.offer(*offer)
 	}
 	return l, nil
 }

@@ -128,6 +128,7 @@ func keyInfo(k media.Key) sip.Body {
 
 // keyOf takes a key of the leg's phone. False: too many are waiting.
 func (c *Call) keyOf(l *Leg, k key) bool {
+	l.traits.key(k)
 	m := c.moveOf(l.seat)
 	switch {
 	case c.state != StateUp || l.state != legUp:

@@ -60,10 +60,12 @@ type Leg struct {
 
 	acked bool // the 2xx to its INVITE is acknowledged, by us or by it
 
-	auto   bool   // it is asked to answer by itself
-	talks  *fork  // where it has said that it knows NOTIFY talk
-	nudged bool   // it was sent NOTIFY talk
-	gone   func() // done when its INVITE, which was cancelled for a new one, is over
+	ringless bool      // it is asked to answer by itself
+	talks    *fork     // where it has said that it knows NOTIFY talk
+	coaxed   bool      // … and NOTIFY talk is on its mind
+	nudged   time.Time // it was sent NOTIFY talk; zero: no, or it does not know that
+	gone     func()    // done when its INVITE, which was cancelled for a new one, is over
+	traits   traits    // what its phone was seen to do
 
 	// it called us
 	exchange *sip.Exchange
@@ -263,6 +265,7 @@ func (c *Call) closeLeg(l *Leg) {
 		return
 	}
 	c.setState(l, legClosed)
+	c.keepTraits(l)
 	c.b.Agent.Detach(l.dialog.ID())
 	c.dropForks(l)
 	c.b.unindex(l.dialog.ID())

@@ -102,6 +102,7 @@ func readLine(m *sdp.MediaDescription, name []string, session netip.Addr, whole 
 	l.RTCP = next(l.Addr)
 	l.Direction, _ = directionOf(m.Attributes, whole)
 	_, l.RTCPMux = m.Attribute("rtcp-mux")
+	_, l.Keyed = m.Attribute("crypto")
 	if v, ok := m.Attribute("rtcp"); ok && l.Addr.Port() != 0 {
 		l.RTCP = rtcpAddress(v, at, l.RTCP)
 	}

@@ -16,6 +16,7 @@ type Line struct {
 	Direction Direction      `json:"direction"`
 	Ptime     int            `json:"ptime,omitempty"` // milliseconds, 0 = not said
 	RTCPMux   bool           `json:"rtcp_mux,omitempty"`
+	Keyed     bool           `json:"keyed,omitempty"`   // it has a=crypto (RFC 4568); never written
 	Formats   []string       `json:"formats,omitempty"` // raw, for refusing
 }
 
@@ -47,6 +48,31 @@ func (l Line) audio() bool { return l.Kind == "audio" && l.Addr.Port() != 0 }
 
 // secure says whether the line is SRTP by its profile (RFC 3711 §12, RFC 5764 §8). AVP with a=crypto is not: it can be answered in the clear.
 func (l Line) secure() bool { return strings.Contains(strings.ToUpper(l.Proto), "SAVP") }
+
+// Encryption is how an offer that can be answered in the clear offers SRTP: "none", "osrtp" (keys with AVP, RFC 8643), or
+// "savp+avp" (a line of each).
+func (d Description) Encryption() string {
+	line, _, _ := d.Audio()
+	switch {
+	case slices.ContainsFunc(d.Lines, func(l Line) bool { return l.audio() && l.secure() }):
+		return "savp+avp"
+	case line.Keyed:
+		return "osrtp"
+	}
+	return "none"
+}
+
+// HoldDialect is how a description that holds says so: its direction, or "0.0.0.0".
+func (d Description) HoldDialect() string {
+	line, _, ok := d.Audio()
+	switch {
+	case !ok || !d.Held():
+		return ""
+	case line.Addr.Addr().IsUnspecified():
+		return "0.0.0.0"
+	}
+	return line.Direction.String()
+}
 
 // noAudio says why d has no usable audio line.
 func (d Description) noAudio() error {
