@@ -122,6 +122,7 @@ func (t *traits) keys(before string) string {
 
 // keepTraits learns, at the leg's end, what was seen of its phone. Nothing is asked of the registrar where nothing is new.
 func (c *Call) keepTraits(l *Leg) {
+	l.traits.byRTP = l.traits.byRTP || l.stream.Keys() > 0
 	if l.ringless && l.answer.IsZero() && !l.rangAt.IsZero() && time.Since(l.rangAt) > rangInVain {
 		c.learnWay(l, registrar.ByHand)
 	}

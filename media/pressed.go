@@ -66,6 +66,7 @@ func (s *Stream) tellKey(t *path) {
 		return
 	}
 	k.told = true
+	s.ear.keys.inc()
 	if to := s.told.Load(); to.key != nil && t.missed(k.codec) {
 		to.key(Key{k.code, duration(int64(k.past+k.ticks), k.rate)}, int(k.rate))
 	}

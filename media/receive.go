@@ -54,6 +54,7 @@ type ear struct {
 	steady  steady
 	guard   guard
 	pressed pressed
+	keys    counter // telephone-events heard to their end
 
 	reception // RFC 3550 §6.4.1 figures
 	drops     drops

@@ -170,6 +170,9 @@ func (s *Stream) LastHeard() time.Time {
 // FirstSent returns when the first packet was sent to the peer; zero = never.
 func (s *Stream) FirstSent() time.Time { return s.engine.wall(time.Duration(s.line.first.Load())) }
 
+// Keys counts the keys that the peer has pressed as telephone-event, whoever was told of them.
+func (s *Stream) Keys() uint64 { return s.ear.keys.Load() }
+
 // Lost counts the packets heard from this peer that were for other streams (Feed) and reached none of them.
 func (s *Stream) Lost() uint64 { return s.ear.lost.Load() }
 

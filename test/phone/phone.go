@@ -67,6 +67,7 @@ type Behaviour struct {
 	HangUp   bool          // hangs up as soon as the ACK of its answer has come, without having said a word
 	Ringless bool          // answers at once where the caller's headers ask for it (RFC 5373, Call-Info, Alert-Info)
 	Talk     bool          // says Allow-Events: talk in its 180 and answers at NOTIFY talk
+	Notify   int           // status for NOTIFY, 0 = 200 and it is obeyed
 	Refuse   int           // status for re-INVITEs, 0 = accept
 	Reliable bool          // its 180 and 183 want a PRACK
 	MinSE    int           // refuses sessions of fewer seconds with 422

@@ -57,6 +57,13 @@ func (c *Call) inDialog(m *Message, from *link) {
 	case "INVITE", "UPDATE":
 		c.onReinvite(m, from)
 	case "NOTIFY":
+		c.phone.mu.Lock()
+		refuse := c.phone.behave.Notify
+		c.phone.mu.Unlock()
+		if refuse > 0 {
+			c.phone.respond(m, from, refuse, "Refused", c.localTag, nil)
+			return
+		}
 		c.phone.respond(m, from, 200, "OK", c.localTag, nil)
 		c.onNotify(m)
 	case "REFER":
