@@ -93,6 +93,15 @@ func (b *B2BUA) choose(user, device string, n int) (candidate, error) {
 	return chosen, nil
 }
 
+// callAt is the call that a user's device is in, nil = none.
+func (b *B2BUA) callAt(user, device string) *Call {
+	k, err := b.choose(user, device, 0)
+	if err != nil {
+		return nil
+	}
+	return k.call
+}
+
 // notYet refuses to move a call that the other side has not answered.
 func notYet(with string) error {
 	return refusal(480, "the call with "+with+" is not answered yet: it can be moved when it is")

@@ -74,25 +74,26 @@ type Leg struct {
 	accepted bool         // we have sent a 2xx to its INVITE
 	byeLater bool         // a BYE waits for the ACK (RFC 3261 §15)
 
-	held     bool // the phone does not want to hear us
-	heldAt   time.Time
-	heard    bool // a packet came since the last offer/answer
-	hears    source
-	feeds    []*Leg
-	refer    *referral
-	owes     bool        // its ACK or PRACK must bring the answer to our offer
-	offered  bool        // our offer went out in a provisional answer, and none belongs into the 2xx
-	refers   int         // REFERs taken in this dialog
-	asking   bool        // an OPTIONS of ours is under way
-	askedAt  time.Time   // since then
-	offers   bool        // a re-INVITE of ours is under way
-	updating bool        // an UPDATE of ours is under way
-	asked    time.Time   // last proof that its signalling is alive
-	twins    media.Twins // keys that its phone told
-	began    time.Time
-	open     int   // requests of ours that are not answered, and what waits to be asked again
-	heir     *heir // who has it since another call adopted it, nil = it is this call's
-	shown    *view // what others see of it
+	held      bool // the phone does not want to hear us
+	heldAt    time.Time
+	heard     bool // a packet came since the last offer/answer
+	hears     source
+	feeds     []*Leg
+	refer     *referral
+	owes      bool        // its ACK or PRACK must bring the answer to our offer
+	offered   bool        // our offer went out in a provisional answer, and none belongs into the 2xx
+	refers    int         // REFERs taken in this dialog
+	asking    bool        // an OPTIONS of ours is under way
+	askedAt   time.Time   // since then
+	offers    bool        // a re-INVITE of ours is under way
+	offerTold func(error) // … and somebody waits for its end; nil = nobody
+	updating  bool        // an UPDATE of ours is under way
+	asked     time.Time   // last proof that its signalling is alive
+	twins     media.Twins // keys that its phone told
+	began     time.Time
+	open      int   // requests of ours that are not answered, and what waits to be asked again
+	heir      *heir // who has it since another call adopted it, nil = it is this call's
+	shown     *view // what others see of it
 }
 
 func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {

@@ -23,18 +23,18 @@ type traits struct {
 
 // offer notes what an INVITE of the phone offers. An answer or a change tells less: it holds what the other side can.
 func (t *traits) offer(d media.Description) {
-	line, _, ok := d.Audio()
-	if !ok {
-		return
-	}
-	t.srtp = d.Encryption()
+	t.srtp, t.codecs = d.Encryption(), codecNames(d)
+}
+
+// codecNames are the codecs for speech of a description, in its order.
+func codecNames(d media.Description) string {
 	var names []string
-	for _, k := range line.Codecs {
+	for _, k := range codecsOf(d) {
 		if k.Name != "telephone-event" && k.Name != "CN" {
 			names = append(names, printable(k.Name))
 		}
 	}
-	t.codecs = strings.Join(names, " ")
+	return strings.Join(names, " ")
 }
 
 // reoffer notes how a change of the phone's says that it holds.

@@ -34,8 +34,8 @@ func (c *Call) mayAnswerItself(l *Leg) bool {
 	if l.device.Profile[registrar.Ringless] == "off" {
 		return false
 	}
-	busy, err := c.b.choose(l.seat.user.Name, l.device.Key, 0)
-	return err != nil || busy.call == c
+	busy := c.b.callAt(l.seat.user.Name, l.device.Key)
+	return busy == nil || busy == c
 }
 
 // coax has a ringing phone that allows it sent NOTIFY talk: at once, or when the headers have done nothing.

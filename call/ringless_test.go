@@ -260,8 +260,11 @@ func TestNobodyElseMayAsk(t *testing.T) {
 	r.user("carol", "103")
 	carol := r.phone("carol", 1)
 	asks := []phone.Header{
-		{Name: "Call-Info", Value: "<sip:x>;answer-after=0"}, {Name: "Alert-Info", Value: "<http://x>;info=alert-autoanswer"},
-		{Name: "Answer-Mode", Value: "Auto;require"}, {Name: "Priv-Answer-Mode", Value: "Auto"}, {Name: "P-Auto-Answer", Value: "normal"},
+		{Name: "Call-Info", Value: "<sip:x>;answer-after=0"},
+		{Name: "Alert-Info", Value: "<http://x>;info=alert-autoanswer"},
+		{Name: "Answer-Mode", Value: "Auto;require"},
+		{Name: "Priv-Answer-Mode", Value: "Auto"},
+		{Name: "P-Auto-Answer", Value: "normal"},
 		{Name: "Allow-Events", Value: "talk"},
 	}
 	clean := func(what string, p *phone.Phone) {

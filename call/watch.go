@@ -181,9 +181,11 @@ func (c *Call) reinvited(l *Leg, offer media.Description, out sip.Outgoing, resp
 			l.open--
 			c.reinvite(l, offer)
 		})
+		return
 	case l.alive() && (deadly(err) != nil || !sameCodecs(offer, l.local)):
 		c.lost(l, err)
 	}
+	l.offerDone(err)
 }
 
 // sameCodecs says that an offer asked for nothing new, so that its refusal changes nothing.
