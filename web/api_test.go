@@ -95,6 +95,13 @@ func (u *users) Find(user, ref string) (registrar.Device, error) {
 	return registrar.Device{}, fmt.Errorf("%s has no device %q: %w", user, ref, registrar.ErrNotFound)
 }
 
+func (u *users) GRUU(d registrar.Device) string {
+	if d.Instance == "" {
+		return ""
+	}
+	return "sip:" + d.User + "@y;gr=" + d.Instance
+}
+
 func (u *users) Rename(user, ref, name string) error {
 	for i, d := range u.devices {
 		if d.User == user && d.Name == ref {
@@ -154,6 +161,23 @@ func (c *calls) Move(ctx context.Context, r call.MoveRequest) (call.MoveReport, 
 	return call.MoveReport{Call: "k3f9aaaa", To: r.Device, SwitchMS: 23}, nil
 }
 
+// Trial finds two things out about a desk; an old one is away, and attic hangs up in between.
+func (c *calls) Trial(_ context.Context, r call.TrialRequest, tell func(call.Finding)) (call.TrialReport, error) {
+	if r.Device == "old" {
+		return call.TrialReport{}, errors.New("old is away since 10:00")
+	}
+	report := call.TrialReport{User: r.User, Device: r.Device, Verdict: call.Note}
+	for i, what := range []string{"answer", "hold"} {
+		if i > 0 && r.Keys {
+			return report, errors.New("the test was cut short")
+		}
+		f := call.Finding{What: what, Verdict: call.Note, Text: "as " + r.Who}
+		tell(f)
+		report.Findings = append(report.Findings, f)
+	}
+	return report, nil
+}
+
 func (c *calls) End(_ context.Context, id, who string) error {
 	if _, err := c.Call(id); err != nil {
 		return err
@@ -204,7 +228,9 @@ func newRig(t *testing.T) *rig {
 	r.users = &users{
 		users: []registrar.User{{Name: "alice", Numbers: []string{"101"}}, {Name: "bob"}},
 		devices: []registrar.Device{
-			{User: "alice", Name: "desk", Index: 1, Instance: "urn:uuid:1/2", Kind: registrar.DeskPhone, Binding: &registrar.Binding{Contact: "sip:x@y"}},
+			{User: "alice", Name: "desk", Index: 1, Instance: "urn:uuid:1/2", Kind: registrar.DeskPhone, Binding: &registrar.Binding{Contact: "sip:x@y"}, Profile: map[string]string{
+				registrar.Ringless: "", registrar.LearntAnswer: "headers 3 1790000000 1", registrar.LearntHold: "inactive",
+			}},
 			{User: "alice", Name: "old", Index: 2, Reason: "expired"},
 		},
 	}
@@ -259,6 +285,14 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/api/v1/devices?user=bob", "", 200, `[]`},
 		{"GET", "/api/v1/devices?user=carol", "", 404, `there is no user`},
 		{"GET", "/api/v1/users/alice/devices/urn:uuid:1%2F2", "", 200, `"name":"desk"`},
+		{"GET", "/api/v1/users/alice/devices/desk", "", 200, `"gruu":"sip:alice@y;gr=urn:uuid:1/2","ringless":true,"answering":{"way":"headers","times":3,"last":`},
+		{"GET", "/api/v1/users/alice/devices/desk", "", 200, `"misses":1},"learnt":{"hold":"inactive"}`},
+		{"POST", "/api/v1/users/101/devices/desk/test", "", 200, `{"finding":{"what":"answer","verdict":"note","text":"as `},
+		{"POST", "/api/v1/users/101/devices/desk/test", "{}", 200, `{"report":{"user":"alice","device":"desk","verdict":"note","findings":[{"what":"answer"`},
+		{"POST", "/api/v1/users/101/devices/desk/test", `{"keys":true}`, 200, `{"error":"the test was cut short"}`},
+		{"POST", "/api/v1/users/101/devices/desk/test", `{"key":true}`, 400, `unknown field`},
+		{"POST", "/api/v1/users/101/devices/old/test", "", 409, `{"error":"old is away since 10:00"}`},
+		{"POST", "/api/v1/users/101/devices/none/test", "", 404, `has no device`},
 		{"PATCH", "/api/v1/users/alice/devices/old", `{"name":"attic"}`, 204, ""},
 		{"PATCH", "/api/v1/users/alice/devices/none", `{"name":"attic"}`, 404, "has no device"},
 		{"DELETE", "/api/v1/users/alice/devices/old", "", 204, ""},
@@ -325,6 +359,21 @@ func TestClient(t *testing.T) {
 	devices, err := r.client.Devices(ctx, "alice")
 	if err != nil || len(devices) != 2 || devices[0].Name != "hall" {
 		t.Errorf("devices %+v, error %v", devices, err)
+	}
+	var found []string
+	each := func(f call.Finding) error {
+		found = append(found, f.What)
+		return nil
+	}
+	if report, err := r.client.TryDevice(ctx, "alice", "hall", Trial{}, each); err != nil || report.Device != "hall" || len(report.Findings) != 2 || strings.Join(found, " ") != "answer hold" {
+		t.Errorf("try: %+v, %v, found %q", report, err, found)
+	}
+	var wrong *Error
+	if _, err := r.client.TryDevice(ctx, "alice", "hall", Trial{Keys: true}, each); !errors.As(err, &wrong) || wrong.Status != 409 || err.Error() != "the test was cut short" {
+		t.Errorf("try one that hangs up: %v", err)
+	}
+	if d, err := r.client.Device(ctx, "101", "hall"); err != nil || d.Learnt["hold"] != "inactive" || d.Answering == nil || d.Answering.Times != 3 {
+		t.Errorf("device %+v, %v", d, err)
 	}
 	if err := r.client.ForgetDevice(ctx, "alice", "hall"); err != nil || len(r.users.devices) != 1 {
 		t.Errorf("forget: %v, %d devices left", err, len(r.users.devices))

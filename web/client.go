@@ -125,6 +125,11 @@ func (c *Client) Devices(ctx context.Context, user string) ([]Device, error) {
 	return ask[[]Device](ctx, c, "GET", "devices?"+query("user", user), nil)
 }
 
+// Device is one device of a user.
+func (c *Client) Device(ctx context.Context, user, device string) (Device, error) {
+	return ask[Device](ctx, c, "GET", devicePath(user, device), nil)
+}
+
 // RenameDevice gives a device another name.
 func (c *Client) RenameDevice(ctx context.Context, user, device, name string) error {
 	return c.do(ctx, "PATCH", devicePath(user, device), DeviceChange{Name: &name}, nil)

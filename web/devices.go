@@ -17,7 +17,7 @@ func (s *Server) devices(r *http.Request) (any, error) {
 	}
 	shown := []Device{}
 	for _, d := range s.Registrar.Devices(name) {
-		shown = append(shown, showDevice(d))
+		shown = append(shown, s.showDevice(d))
 	}
 	return shown, nil
 }
@@ -36,7 +36,7 @@ func (s *Server) device(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return showDevice(d), nil
+	return s.showDevice(d), nil
 }
 
 func (s *Server) changeDevice(r *http.Request) (any, error) {
@@ -69,4 +69,28 @@ func (s *Server) forgetDevice(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return nil, s.Registrar.Forget(d.User, d.Name)
+}
+
+func (s *Server) showDevice(d registrar.Device) Device {
+	shown := Device{
+		User: d.User, Index: d.Index, Name: d.Name, Kind: string(d.Kind), Here: d.Here(), Since: d.Since,
+		Reason: d.Reason, Instance: d.Instance, UserAgent: d.UserAgent, GRUU: s.Registrar.GRUU(d),
+		Ringless: d.Profile[registrar.Ringless] != "off", Learnt: map[string]string{},
+	}
+	if b := d.Binding; b != nil {
+		shown.Address = b.Flow.Remote.String()
+		shown.Transport = b.Flow.Transport
+		shown.Contact = b.Contact
+		shown.Registered = &b.Registered
+		shown.Expires = &b.Expires
+	}
+	if a := d.Answering(); a.Way != "" {
+		shown.Answering = &a
+	}
+	for _, name := range registrar.Learnable {
+		if value := d.Profile[name]; value != "" && name != registrar.LearntAnswer {
+			shown.Learnt[name] = value
+		}
+	}
+	return shown
 }

@@ -32,6 +32,7 @@ type Registrar interface {
 	Rename(user, ref, name string) error
 	Set(user, ref, name, value string) error
 	Forget(user, ref string) error
+	GRUU(d registrar.Device) string
 }
 
 // Calls is what the API needs of the live calls. An id may be abbreviated.
@@ -41,6 +42,7 @@ type Calls interface {
 	Call(id string) (call.Info, error)
 	Move(ctx context.Context, r call.MoveRequest) (call.MoveReport, error)
 	End(ctx context.Context, id, who string) error
+	Trial(ctx context.Context, r call.TrialRequest, tell func(call.Finding)) (call.TrialReport, error)
 }
 
 // Entries reads the log: what is wanted of it, in order.
@@ -99,6 +101,7 @@ func NewServer(o Options) *Server {
 	if s.Metrics != nil {
 		s.mux.Handle("GET /metrics", s.Metrics)
 	}
+	s.mux.HandleFunc("POST /api/v1/users/{user}/devices/{device}/test", s.tryDevice)
 	s.profiles()
 	return s
 }

@@ -55,7 +55,11 @@ type Device struct {
 	Expires    *time.Time `json:"expires,omitempty"`
 	Instance   string     `json:"instance,omitempty"`
 	UserAgent  string     `json:"user_agent,omitempty"`
-	Ringless   bool       `json:"ringless"` // it may be asked to answer by itself when a call is moved to it by name
+	GRUU       string     `json:"gruu,omitempty"` // RFC 5627
+	Ringless   bool       `json:"ringless"`       // it may be asked to answer by itself when a call is moved to it by name
+
+	Answering *registrar.Answering `json:"answering,omitempty"` // what became of asking it; nil = it was never asked
+	Learnt    map[string]string    `json:"learnt,omitempty"`    // what else calls have taught of its phone
 }
 
 // DeviceChange is what PATCH of a device takes; what is not given stays.
@@ -106,22 +110,6 @@ func showUser(u registrar.User, devices []registrar.Device) User {
 		if d.Here() {
 			shown.Here++
 		}
-	}
-	return shown
-}
-
-func showDevice(d registrar.Device) Device {
-	shown := Device{
-		User: d.User, Index: d.Index, Name: d.Name, Kind: string(d.Kind), Here: d.Here(), Since: d.Since,
-		Reason: d.Reason, Instance: d.Instance, UserAgent: d.UserAgent,
-		Ringless: d.Profile[registrar.Ringless] != "off",
-	}
-	if b := d.Binding; b != nil {
-		shown.Address = b.Flow.Remote.String()
-		shown.Transport = b.Flow.Transport
-		shown.Contact = b.Contact
-		shown.Registered = &b.Registered
-		shown.Expires = &b.Expires
 	}
 	return shown
 }
