@@ -40,7 +40,8 @@ type Call struct {
 	routes    []string
 	localSeq  uint32
 	remoteSeq uint32
-	sdp       offer // what we said last
+	changing  uint32 // CSeq of the newest change that the peer has asked for
+	sdp       offer  // what we said last
 	peer      Description
 	invite    *Message // the INVITE that began it; the outgoing one with credentials
 	inviteOn  *link
@@ -269,13 +270,21 @@ func (c *Call) learn(body []byte, isOffer bool) bool {
 	}
 	c.phone.mu.Lock()
 	defer c.phone.mu.Unlock()
-	both := common(d.Codecs, c.phone.cfg.Codecs)
+	ours := c.phone.cfg.Codecs
+	if only := c.phone.behave.Only; only != nil && isOffer && c.state == Up {
+		ours = only
+	}
+	both := common(d.Codecs, ours)
 	if !talks(both) {
 		return false
 	}
 	c.peer = d
 	if isOffer {
 		c.sdp.codecs, c.sdp.direction = both, answerDirection(d)
+		if c.phone.cfg.OwnPT {
+			c.sdp.codecs = common(c.phone.cfg.Codecs, both)
+			slices.SortStableFunc(both, func(a, b Codec) int { return at(c.sdp.codecs, a) - at(c.sdp.codecs, b) })
+		}
 		c.sdp.version++
 	}
 	c.both = both
@@ -286,19 +295,31 @@ func (c *Call) learn(body []byte, isOffer bool) bool {
 // apply sets the sound to what both sides have said. A phone that rings says nothing yet.
 func (c *Call) apply() {
 	both := c.both
-	var voice Codec
-	var eventPT uint8 = 101
-	for i := len(both) - 1; i >= 0; i-- {
-		if both[i].event() {
-			eventPT = both[i].PT
-		} else {
-			voice = both[i]
-		}
-	}
+	voice, keys := voiceAndKeys(both)
 	theirs, ours := c.peer.Direction, c.sdp.direction
 	sending := (ours == "sendrecv" || ours == "sendonly") && (theirs == "sendrecv" || theirs == "recvonly")
 	may := c.state == Up || c.state == Calling || c.state == Alerting && c.early
-	c.media.agree(c.phone.cfg.zoned(c.peer.Addr), voice, slices.Concat(both, c.sdp.codecs), eventPT, sending && may && !c.holding)
+	c.media.agree(c.phone.cfg.zoned(c.peer.Addr), voice, slices.Concat(both, c.sdp.codecs), keys, sending && may && !c.holding)
+}
+
+// at is the position of a codec.
+func at(codecs []Codec, c Codec) int { return slices.IndexFunc(codecs, c.same) }
+
+// voiceAndKeys are what a phone sends of some codecs: the first, and telephone-event of its clock if there is one.
+func voiceAndKeys(both []Codec) (voice, keys Codec) {
+	keys = DTMF
+	found := false
+	for _, c := range both {
+		if !c.event() && voice.Name == "" {
+			voice = c
+		}
+	}
+	for _, c := range both {
+		if c.event() && (!found || c.Rate == voice.Rate && keys.Rate != voice.Rate) {
+			keys, found = c, true
+		}
+	}
+	return voice, keys
 }
 
 // answerDirection is what to answer to an offer's direction (RFC 3264 §6.1).

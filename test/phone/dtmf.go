@@ -22,6 +22,7 @@ type eventOut struct {
 	started  bool
 	duration uint16
 	until    uint16
+	step     uint16 // ticks of a frame
 	ends     int
 	done     chan struct{}
 }
@@ -29,8 +30,9 @@ type eventOut struct {
 // Press sends the digit as a telephone-event for about that long and returns when its last end packet has gone.
 func (m *Media) Press(digit byte, long time.Duration) {
 	i := strings.IndexByte(digits, digit)
-	e := &eventOut{code: byte(i), until: uint16(long / Frame * 160), done: make(chan struct{})}
 	m.mu.Lock()
+	step := m.keyStep()
+	e := &eventOut{code: byte(i), until: uint16(long / Frame * time.Duration(step)), step: step, done: make(chan struct{})}
 	m.event = e
 	m.mu.Unlock()
 	select {
@@ -38,6 +40,9 @@ func (m *Media) Press(digit byte, long time.Duration) {
 	case <-time.After(long + 5*time.Second):
 	}
 }
+
+// keyStep are the ticks of a frame by the clock of the keys.
+func (m *Media) keyStep() uint16 { return uint16(max(m.keys.Rate, 8000) / 50) }
 
 // sendEvent writes the next packet of the key being pressed; 0 if none is.
 func (m *Media) sendEvent(b []byte) int {
@@ -47,10 +52,10 @@ func (m *Media) sendEvent(b []byte) int {
 	}
 	marker := !e.started
 	if marker {
-		e.started, e.ts = true, m.tsNow(8000)
+		e.started, e.ts = true, m.tsNow(m.codec.Rate)
 	}
-	e.duration = min(e.duration+160, e.until)
-	m.header(b, m.eventPT, marker, e.ts)
+	e.duration = min(e.duration+e.step, e.until)
+	m.header(b, m.keys.PT, marker, e.ts)
 	b[12], b[13] = e.code, 10
 	binary.BigEndian.PutUint16(b[14:], e.duration)
 	if e.duration == e.until {

@@ -56,7 +56,7 @@ type Media struct {
 	remote  netip.AddrPort
 	codec   Codec // sent
 	recv    map[uint8]Codec
-	eventPT uint8
+	keys    Codec // telephone-event, as sent
 	sending bool
 	muted   bool
 	fresh   bool // the next packet begins a talk spurt
@@ -131,9 +131,9 @@ func (m *Media) Addr() netip.AddrPort { return m.conn.LocalAddr().(*net.UDPAddr)
 func (m *Media) Source() uint16 { return m.source }
 
 // agree sets where to, with which codec and whether the phone sends, and what it understands.
-func (m *Media) agree(remote netip.AddrPort, send Codec, recv []Codec, eventPT uint8, sending bool) {
+func (m *Media) agree(remote netip.AddrPort, send Codec, recv []Codec, keys Codec, sending bool) {
 	m.mu.Lock()
-	m.remote, m.codec, m.eventPT = remote, send, eventPT
+	m.remote, m.codec, m.keys = remote, send, keys
 	for _, c := range recv {
 		m.recv[c.PT] = c
 	}

@@ -28,6 +28,7 @@ type Config struct {
 	ContactUser string // User if empty
 	GRUU        bool   // asks for GRUUs when it registers, and uses the one it gets as the Contact of its dialogs
 	Codecs      []Codec
+	OwnPT       bool          // answers with its own payload types and in its own order (RFC 3264 §6.1), not in the offer's
 	Phase       time.Duration // when in the 20 ms its frames are sent
 	Quiet       bool          // remember no packets: for runs with very many calls
 	Allow       string        // what it says that it knows; "" = all that it does, and nothing in answers to INVITE
@@ -68,7 +69,9 @@ type Behaviour struct {
 	Ringless bool          // answers at once where the caller's headers ask for it (RFC 5373, Call-Info, Alert-Info)
 	Talk     bool          // says Allow-Events: talk in its 180 and answers at NOTIFY talk
 	Notify   int           // status for NOTIFY, 0 = 200 and it is obeyed
-	Refuse   int           // status for re-INVITEs, 0 = accept
+	Refuse   int           // status for re-INVITEs, 0 = accept, negative = none is answered
+	Only     []Codec       // re-INVITEs are answered with these of its codecs, nil = all
+	Late     time.Duration // re-INVITEs are answered after that
 	Reliable bool          // its 180 and 183 want a PRACK
 	MinSE    int           // refuses sessions of fewer seconds with 422
 	Info     int           // status for INFO, 0 = 200

@@ -24,6 +24,8 @@ var (
 	OPUS = Codec{Name: "opus", PT: 111, Rate: 48000, Channels: 2, Fmtp: "useinbandfec=1"}
 	GSM  = Codec{Name: "GSM", PT: 3, Rate: 8000}
 	DTMF = Codec{Name: "telephone-event", PT: 101, Rate: 8000, Fmtp: "0-16"}
+
+	WideDTMF = Codec{Name: "telephone-event", PT: 113, Rate: 48000, Fmtp: "0-16"} // beside opus
 )
 
 func (c Codec) same(o Codec) bool { return strings.EqualFold(c.Name, o.Name) && c.Rate == o.Rate }

@@ -297,9 +297,28 @@ func (c *Call) onAck(m *Message) {
 func (c *Call) onReinvite(m *Message, from *link) {
 	p := c.phone
 	p.mu.Lock()
-	refuse := p.behave.Refuse
+	refuse, late := p.behave.Refuse, p.behave.Late
+	n, _ := m.CSeq()
+	again := late > 0 && n == c.changing // a repeat of what waits to be answered
+	c.changing = n
 	c.confirmTarget(m)
 	p.mu.Unlock()
+	switch {
+	case refuse < 0, again:
+		return
+	case late > 0 && m.Method == "INVITE":
+		time.AfterFunc(late, func() { c.reanswer(m, from, refuse) })
+	default:
+		c.reanswer(m, from, refuse)
+	}
+}
+
+func (c *Call) reanswer(m *Message, from *link, refuse int) {
+	p := c.phone
+	if c.State() == Ended {
+		p.respond(m, from, 481, "Call/Transaction Does Not Exist", c.localTag, nil)
+		return
+	}
 	if refuse > 0 {
 		p.respond(m, from, refuse, "Refused", c.localTag, nil)
 		return
