@@ -96,6 +96,34 @@ func Carries(c []Codec, one Codec) bool {
 	return !one.nested() && slices.ContainsFunc(WithG711(c), one.Is)
 }
 
+// Sound returns the codecs of c that carry speech.
+func Sound(c []Codec) []Codec {
+	return slices.DeleteFunc(slices.Clone(c), func(one Codec) bool { return !one.sound() })
+}
+
+// Merge returns c and behind it what known has beyond it.
+func Merge(c, known []Codec) []Codec {
+	all := slices.Clone(c)
+	for _, k := range known {
+		if !slices.ContainsFunc(all, k.Is) {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+// Names lists the codecs that carry speech for people: "opus, PCMU".
+func Names(c []Codec) string {
+	var names []string
+	for _, k := range Sound(c) {
+		names = append(names, k.Name)
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
 // Select returns the codecs of offer that allowed carries, in allowed's order and with offer's payload types; a telephone-event or comfort
 // noise stays only for a clock rate that an audio codec of the result has. Parameters (fmtp) are those of allowed, which says what the
 // other side wants to receive.

@@ -127,6 +127,18 @@ func (l *line) offer(src *source, p *packet, o *outgoing) bool {
 	return l.take(src, p, o)
 }
 
+// miss takes a packet that the peer could not play: what src sends next is anchored anew, so that no number is missing.
+func (l *line) miss(src *source) {
+	if src != l.cur.Load() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if src == l.cur.Load() {
+		l.in.broken = true
+	}
+}
+
 // open says whether the peer may be sent to, and finds the address. While it may not the source runs on: it is anchored anew afterwards.
 func (l *line) open() bool {
 	if l.closed || l.terms == nil {

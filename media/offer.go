@@ -13,6 +13,34 @@ func NewOffer(o Origin, codecs []Codec, at netip.AddrPort, dir Direction) Descri
 	return Description{Origin: o, Addr: at.Addr(), Lines: []Line{l}}
 }
 
+// Reoffer returns d as a new offer of these codecs, in their order. What d has already keeps its payload type, which nothing else takes:
+// its meaning holds for the whole session (RFC 3264 §8.3.2). The error is ErrNoAudio or ErrNoCodec.
+func (d Description) Reoffer(codecs []Codec) (Description, error) {
+	l, i, ok := d.Audio()
+	if !ok {
+		return d, d.noAudio()
+	}
+	all := slices.Clone(l.Codecs)
+	for _, c := range codecs {
+		if !slices.ContainsFunc(all, c.Is) && !c.nested() {
+			all = append(all, c)
+		}
+	}
+	numbered(all)
+	var chosen []Codec
+	for _, c := range codecs {
+		if at := slices.IndexFunc(all, c.Is); at >= 0 && !slices.ContainsFunc(chosen, c.Is) {
+			chosen = append(chosen, all[at])
+		}
+	}
+	if l.Codecs = atSoundRates(chosen); !hasSound(l.Codecs) {
+		return d, ErrNoCodec
+	}
+	d.Lines = slices.Clone(d.Lines)
+	d.Lines[i] = l
+	return d.WithDirection(SendRecv), nil
+}
+
 // numbered gives every codec a payload type of its own.
 func numbered(codecs []Codec) []Codec {
 	var taken [128]bool

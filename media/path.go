@@ -70,7 +70,8 @@ func reachable(at netip.AddrPort, peer netip.Addr) netip.AddrPort {
 // path is all that receive needs to know: what was agreed with the peer, and where its packets go.
 type path struct {
 	*terms
-	sinks []sink
+	sinks  []sink
+	leaves bool // nothing that comes now is awaited to its end
 }
 
 // sink is a line that may follow the stream.

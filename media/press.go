@@ -75,7 +75,11 @@ func (l *line) play(p *press, due, now time.Duration) bool {
 
 func (l *line) playing(p *press, due, now time.Duration) bool {
 	if l.key == p {
-		return l.keeps(p) && l.sendKey(p, due, now)
+		if !l.keeps(p) {
+			l.cutKey(p, due, now)
+			return false
+		}
+		return l.sendKey(p, due, now)
 	}
 	switch {
 	case !p.taken && l.twins.Take(p.key.Code, false, p.since, now+p.key.Length):
@@ -108,8 +112,19 @@ func (l *line) keeps(p *press) bool {
 		return true
 	}
 	c, ok := l.eventCodec()
+	if !ok || uint32(c.Rate) != p.rate {
+		return false
+	}
 	p.terms, p.pt = l.terms, c.PT
-	return ok && uint32(c.Rate) == p.rate
+	return true
+}
+
+// cutKey ends a key whose clock is no longer agreed to, by the payload type that it has had: the peer still knows that (RFC 3264 §8.3).
+func (l *line) cutKey(p *press, due, now time.Duration) {
+	length := min(ticks(due-p.begun, p.rate), ticks(p.key.Length, p.rate)) - p.past
+	for range 3 - p.ends {
+		l.sendEvent(event{pt: p.pt, code: p.key.Code, volume: keyVolume, duration: uint16(max(0, min(length, 0xffff))), ts: p.ts}, false, now)
+	}
 }
 
 // eventCodec is the telephone-event that the peer takes: of the clock that the line has, if there is one (RFC 4733 §2.1).

@@ -96,6 +96,9 @@ func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
 	switch k := &s.ear.pressed; {
 	case p.event:
 		s.hearKey(t, i-1, &p)
+		if t.leaves {
+			s.tellKey(t)
+		}
 	case k.over(&p):
 		s.tellKey(t)
 	}
@@ -159,6 +162,7 @@ func (s *Stream) forward(t *path, codec int, p *packet) {
 	for i := range t.sinks {
 		k := &t.sinks[i]
 		if !k.out[codec].ok {
+			k.line.miss(&s.ear.source)
 			continue
 		}
 		can = true

@@ -39,6 +39,7 @@ type Stream struct {
 	feeders []*Stream // the streams that have this one among their sinks
 	player  *player   // of the last tone
 	closed  bool
+	leaves  bool // another stream has taken its place
 }
 
 // told is who is told of what the packet path hears.
@@ -77,6 +78,30 @@ func (s *Stream) Apply(a Agreement) {
 	}
 	s.line.apply(s.terms)
 	s.ctrl.apply(s.terms)
+}
+
+// Expect lets the peer send the codecs of an offer that it has not answered yet, with the payload types of that: it may do so as soon as it
+// has read it (RFC 3264 §8.3). The next Apply ends that.
+func (s *Stream) Expect(offered []Codec) {
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.terms == nil || s.closed {
+		return
+	}
+	t := *s.terms
+	t.codecs = slices.Clone(t.codecs)
+	t.learn(offered)
+	s.terms = &t
+	s.rebuild()
+}
+
+// Leave tells that another stream goes on in the place of this one: a key that its peer holds down is told (OnKey) as it is.
+func (s *Stream) Leave() {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	s.leaves = true
+	s.rebuild()
 }
 
 // SetPeer tells that the device's signalling now comes from ip, and opens the latch for it.
@@ -122,8 +147,10 @@ func (s *Stream) feed(sinks []*Stream) {
 
 // rebuild makes the path anew from what was agreed here and at the sinks; under engine.mu.
 func (s *Stream) rebuild() {
-	if s.terms != nil {
-		s.path.Store(newPath(s.terms, s.sinks))
+	if s.terms != nil && !s.closed {
+		p := newPath(s.terms, s.sinks)
+		p.leaves = s.leaves
+		s.path.Store(p)
 	}
 }
 
