@@ -23,12 +23,12 @@ import (
 //	   └─finished─────────────────post──▶ handedOver: the user's leg here ends too
 type handover struct {
 	// set once
-	m     *move // of the call of the REFER
-	to    *Call // the call of the REFER
-	from  *Call // the call of the dialog that is named
-	leg   *Leg  // the user's there; it is from's to look at
-	early bool  // only if that dialog is not answered (RFC 3891 §3)
-	far   tongue
+	m     *move         // of the call of the REFER
+	to    *Call         // the call of the REFER
+	from  *Call         // the call of the dialog that is named
+	leg   *Leg          // the user's there; it is from's to look at
+	early bool          // only if that dialog is not answered (RFC 3891 §3)
+	far   []media.Codec // what the far side of the REFER takes, or has said that it could
 	since time.Time
 
 	withdrawn atomic.Bool // to's agent has given it up
@@ -42,25 +42,6 @@ type handover struct {
 	response *sip.Response // that it has just given to its INVITE, nil = it was up before
 	taken    bool          // proceed has run
 	left     bool          // the other call has been told how it ended
-}
-
-// tongue is what a leg's phone takes and what it talks, as the agent of another call may know it.
-type tongue struct {
-	used  media.Codec
-	talks bool
-	takes []media.Codec
-}
-
-func (l *Leg) tongue() tongue {
-	used, ok := inUse(l)
-	return tongue{used, ok, slices.Clone(l.agreed.Send)}
-}
-
-// common says whether two phones have a codec in which both can talk.
-func common(a, b tongue) bool {
-	speech := func(k media.Codec) bool { return k.Name != "telephone-event" }
-	return slices.ContainsFunc(a.takes, func(k media.Codec) bool { return speech(k) && media.Carries(b.takes, k) }) &&
-		slices.ContainsFunc(b.takes, func(k media.Codec) bool { return speech(k) && media.Carries(a.takes, k) })
 }
 
 // ownDialog finds the dialog of a user's that a Replaces names. The tags stand as we see them or as the phone does, for
@@ -99,7 +80,7 @@ func (c *Call) attend(l *Leg, x *sip.Exchange, r sip.Replaces, t referTerms) err
 	}
 	m.device = "the other call of " + l.seat.user.Name
 	h := &handover{
-		m: m, to: c, from: owner.call, leg: owner.leg, early: r.EarlyOnly, far: m.farSide().tongue(), since: time.Now(),
+		m: m, to: c, from: owner.call, leg: owner.leg, early: r.EarlyOnly, far: media.Merge(m.farSide().agreed.Send, m.farSide().knows), since: time.Now(),
 		refer: x, terms: t,
 	}
 	m.handover, m.finished = h, func(code int, why string) { c.attended(h, code, why) }
@@ -206,7 +187,7 @@ func (c *Call) proceed(h *handover) {
 		return
 	}
 	h.arrived.heard = h.arrived.heard || h.arrived.held // a phone on hold says nothing
-	m.overlap = time.Now()
+	m.overlap, m.apart = time.Now(), !fits(h.arrived, m.farSide())
 	c.listenFor(m)
 }
 

@@ -59,7 +59,7 @@ func (m *move) figures(call string) MoveReport {
 	r := MoveReport{
 		Call: call, User: m.into.user.Name, From: m.from.device.Name, To: m.to.device.Name,
 		RingMS: ms(m.rang), SwitchMS: ms(both.Sub(m.began) - m.rang), AnswerToMedia: ms(both.Sub(answer)),
-		HeldMS: ms(m.heldFor), OverlapMS: ms(m.switched.Sub(m.overlap)),
+		HeldMS: ms(m.heldFor), OverlapMS: ms(m.switched.Sub(m.overlap)), AlignMS: ms(m.align.took),
 		Far: Gap{GapMS: ms(far.Gap), Lost: far.Lost},
 	}
 	near := m.to.stream.Splice() // of its line's beginning: the far side's media reaches both devices by then
@@ -74,7 +74,7 @@ func (r MoveReport) data() map[string]string {
 	f := func(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }
 	d := map[string]string{
 		"switch_ms": f(r.SwitchMS), "ring_ms": f(r.RingMS), "answer_to_media_ms": f(r.AnswerToMedia),
-		"held_ms": f(r.HeldMS), "overlap_ms": f(r.OverlapMS),
+		"held_ms": f(r.HeldMS), "overlap_ms": f(r.OverlapMS), "align_ms": f(r.AlignMS),
 	}
 	maps.Copy(d, map[string]string{
 		"gap_ms": f(r.Far.GapMS), "lost": strconv.Itoa(r.Far.Lost), "near_lost": strconv.Itoa(r.Near.Lost),

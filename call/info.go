@@ -74,6 +74,7 @@ type MoveReport struct {
 	AnswerToMedia float64 `json:"answer_to_media"` // 2xx → both directions on the new device
 	HeldMS        float64 `json:"held_ms"`         // how long the old phone had the call on hold before the move
 	OverlapMS     float64 `json:"overlap_ms"`      // both devices were connected
+	AlignMS       float64 `json:"align_ms"`        // of that, how long a phone was asked for another codec
 	Far           Gap     `json:"far"`
 	Near          Gap     `json:"near"`
 }

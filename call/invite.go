@@ -377,8 +377,8 @@ func (c *Call) answerInACK(l *Leg, body sip.Body) error {
 	if far == nil || far.holder == nil || understands(l, far.holder) == nil {
 		return c.understood(l)
 	}
-	if l.seat.holder != l { // the far side of a move is left alone
-		return understands(l, far.holder)
+	if l.seat.holder != l { // of a device that pulls: its move looks after the codecs
+		return mayFit(l, far.holder)
 	}
 	return c.narrow(far.holder, l.playable(l.agreed.Send))
 }

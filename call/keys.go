@@ -38,6 +38,7 @@ type key struct {
 // keys are those of a seat's user, in order. They outlive the leg they came from.
 type keys struct {
 	waiting []key
+	now     key // the one that is being told, while open
 	open    int // ways in which the present one is still being told, and the pause after it
 }
 
@@ -131,9 +132,9 @@ func (c *Call) keyOf(l *Leg, k key) bool {
 	l.traits.key(k)
 	m := c.moveOf(l.seat)
 	switch {
-	case c.state != StateUp || l.state != legUp:
+	case c.state != StateUp || l.state != legUp && !l.moved:
 		return true
-	case l.seat.holder != l && (m == nil || m.to != l):
+	case l.seat.holder != l && (m == nil || m.to != l) && !l.moved:
 		return true // on its way out
 	case l.twin(k):
 		return true
@@ -168,12 +169,8 @@ func (c *Call) nextKey(s *Seat) {
 	}
 	k := q.waiting[0]
 	q.waiting = q.waiting[1:]
-	over := func() {
-		if q.open--; q.open == 0 {
-			c.nextKey(s)
-		}
-	}
-	q.open = 1
+	over := func() { c.keyOver(s) }
+	q.now, q.open = k, 1
 	c.after(keyPause, over)
 	other := c.other(s)
 	if other == nil {
@@ -186,6 +183,24 @@ func (c *Call) nextKey(s *Seat) {
 	}
 }
 
+// keyOver is the end of one way in which a seat's key was told.
+func (c *Call) keyOver(s *Seat) {
+	if s.keys.open--; s.keys.open == 0 {
+		c.nextKey(s)
+	}
+}
+
+// keyGoesOn tells a leg that has taken its seat the key of the other side that is still being played to the leg before it.
+func (c *Call) keyGoesOn(old, l *Leg) {
+	o := c.other(l.seat)
+	if o == nil || !old.pressing || l.pressing {
+		return
+	}
+	if c.tellKey(l, o.keys.now, func() { c.keyOver(o) }) {
+		o.keys.open++
+	}
+}
+
 // tellKey tells a leg's phone a key, as it can be told: over is called when that is done. False: it has heard it by RTP, does
 // not want to hear anything, or knows no keys.
 func (c *Call) tellKey(l *Leg, k key, over func()) bool {
@@ -193,7 +208,8 @@ func (c *Call) tellKey(l *Leg, k key, over func()) bool {
 	switch {
 	case l.state != legUp || l.held || k.rate > 0 && l.takesEvents(k.rate):
 		return false
-	case l.stream.Press(k.Key, func() { c.post(pause) }):
+	case l.stream.Press(k.Key, func() { c.post(func() { l.pressing = false; pause() }) }):
+		l.pressing = true
 		return true
 	case l.can.Info:
 		c.request(l, l.dialog.NewRequest("INFO", keyInfo(k.Key)), requestPatience, func(err error) {

@@ -2,7 +2,6 @@ package call
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -43,6 +42,7 @@ type Leg struct {
 	local  media.Description // our last SDP
 	remote media.Description // the peer's last SDP
 	agreed media.Agreement
+	knows  []media.Codec // what the phone has said that it can play, in all its offers and answers
 	sent   chan struct{} // closed when our last request in the dialog is answered
 	byes   bool          // our BYE is on its way
 
@@ -74,26 +74,28 @@ type Leg struct {
 	accepted bool         // we have sent a 2xx to its INVITE
 	byeLater bool         // a BYE waits for the ACK (RFC 3261 §15)
 
-	held      bool // the phone does not want to hear us
-	heldAt    time.Time
-	heard     bool // a packet came since the last offer/answer
-	hears     source
-	feeds     []*Leg
-	refer     *referral
-	owes      bool        // its ACK or PRACK must bring the answer to our offer
-	offered   bool        // our offer went out in a provisional answer, and none belongs into the 2xx
-	refers    int         // REFERs taken in this dialog
-	asking    bool        // an OPTIONS of ours is under way
-	askedAt   time.Time   // since then
-	offers    bool        // a re-INVITE of ours is under way
-	offerTold func(error) // … and somebody waits for its end; nil = nobody
-	updating  bool        // an UPDATE of ours is under way
-	asked     time.Time   // last proof that its signalling is alive
-	twins     media.Twins // keys that its phone told
-	began     time.Time
-	open      int   // requests of ours that are not answered, and what waits to be asked again
-	heir      *heir // who has it since another call adopted it, nil = it is this call's
-	shown     *view // what others see of it
+	held     bool // the phone does not want to hear us
+	heldAt   time.Time
+	moved    bool // a move has taken its seat: what its phone began to say before is still told
+	pressing bool // a key is being played to it
+	heard    bool // a packet came since the last offer/answer
+	changed  bool // and that has another codec first
+	hears    source
+	feeds    []*Leg
+	refer    *referral
+	owes     bool        // its ACK or PRACK must bring the answer to our offer
+	offered  bool        // our offer went out in a provisional answer, and none belongs into the 2xx
+	refers   int         // REFERs taken in this dialog
+	asking   bool        // an OPTIONS of ours is under way
+	askedAt  time.Time   // since then
+	offers   bool        // a re-INVITE of ours is under way
+	updating bool        // an UPDATE of ours is under way
+	asked    time.Time   // last proof that its signalling is alive
+	twins    media.Twins // keys that its phone told
+	began    time.Time
+	open     int   // requests of ours that are not answered, and what waits to be asked again
+	heir     *heir // who has it since another call adopted it, nil = it is this call's
+	shown    *view // what others see of it
 }
 
 func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {
@@ -139,7 +141,11 @@ func (l *Leg) settle(local, remote media.Description) error {
 	if err != nil {
 		return err
 	}
-	l.local, l.remote, l.agreed = local, remote, agreed
+	was, _ := first(l.agreed.Send)
+	if now, _ := first(agreed.Send); !now.Is(was) {
+		l.changed = true
+	}
+	l.local, l.remote, l.agreed, l.knows = local, remote, agreed, media.Merge(codecsOf(remote), l.knows)
 	l.heard = false
 	l.setHeld(remote.Held())
 	l.stream.Apply(agreed)
@@ -343,96 +349,4 @@ func connection(d registrar.Device, agent *sip.Agent) (registrar.Binding, bool) 
 		}
 	}
 	return registrar.Binding{}, false
-}
-
-// inUse is the codec that the leg's phone sends, or sends first of those agreed.
-func inUse(l *Leg) (media.Codec, bool) {
-	if codec, ok := l.stream.InUse(); ok && codec.Name != "telephone-event" {
-		return codec, true
-	}
-	for _, codec := range l.agreed.Send {
-		if codec.Name != "telephone-event" {
-			return codec, true
-		}
-	}
-	return media.Codec{}, false
-}
-
-// playable are the codecs in which a phone that takes these can be sent something: converted, or a key by INFO.
-func (l *Leg) playable(codecs []media.Codec) []media.Codec {
-	all := media.WithG711(codecs)
-	if l.can.Info {
-		all = media.WithKeys(all)
-	}
-	return all
-}
-
-// offered lists the codecs to offer to a new device so that far understands it, the one in use first.
-func offered(far *Leg) []media.Codec {
-	codecs := far.agreed.Send
-	if used, ok := inUse(far); ok {
-		first := []media.Codec{}
-		rest := []media.Codec{}
-		for _, k := range codecs {
-			if k.Name == used.Name && k.Rate == used.Rate {
-				first = append(first, k)
-			} else {
-				rest = append(rest, k)
-			}
-		}
-		codecs = append(first, rest...)
-	}
-	return far.playable(codecs)
-}
-
-var errCodec = errors.New("no codec in common")
-
-// only is what to offer in a 2xx, so that any answer has the codec that far sends: that one, its G.711 twin, and keys.
-func only(far *Leg) []media.Codec {
-	used, ok := inUse(far)
-	if !ok {
-		return far.playable(far.agreed.Send)
-	}
-	one := []media.Codec{used}
-	for _, k := range far.agreed.Send {
-		if k.Name == "telephone-event" {
-			one = append(one, k)
-		}
-	}
-	return far.playable(one)
-}
-
-// agree has two phones that came together from two calls talk so that each is understood: by a re-INVITE of one that talks what
-// the other does not know.
-func (c *Call) agree(a, b *Leg) {
-	for _, k := range [][2]*Leg{{a, b}, {b, a}} {
-		if understands(k[0], k[1]) == nil {
-			continue
-		}
-		if err := c.narrow(k[1], k[0].playable(k[0].agreed.Send)); err != nil {
-			c.log.Warn("no codec in common", "leg", k[0].id, "with", k[1].id, "err", err)
-		}
-	}
-}
-
-// speaks checks that the new leg can talk with the far side.
-func (m *move) speaks(l *Leg) error {
-	far := m.farSide()
-	if m.handover == nil {
-		return understands(l, far)
-	}
-	if !common(l.tongue(), far.tongue()) {
-		return fmt.Errorf("%w with %s", errCodec, far.device.Name)
-	}
-	return nil
-}
-
-// understands checks that a leg that has just agreed can play what far sends. What it sends itself is no question: it was
-// offered nothing that far cannot play.
-func understands(l, far *Leg) error {
-	used, ok := inUse(far)
-	if ok && !media.Carries(l.agreed.Send, used) {
-		return fmt.Errorf("%w: the call uses %s", errCodec, used.Name)
-	}
-	return nil
 }

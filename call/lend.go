@@ -3,8 +3,10 @@ package call
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"baton/media"
 	"baton/sip"
 )
 
@@ -75,7 +77,7 @@ func (c *Call) lendable(h *handover) error {
 	if far == nil || far.holder == nil {
 		return refusal(480, "nobody is on the other side of the call that Replaces names")
 	}
-	if !common(far.holder.tongue(), h.far) {
+	if !slices.ContainsFunc(media.Sound(far.holder.agreed.Send), func(k media.Codec) bool { return media.Carries(h.far, k) }) {
 		return refusal(488, fmt.Sprintf("%s of %s has no codec that the other side of the call has", far.holder.device.Name, far.user.Name))
 	}
 	return nil

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -14,13 +15,15 @@ import (
 // moveState is where a move is. commit A stands before the ACK (or our 200), commit B before the old leg's BYE.
 //
 //	dialing ──2xx──▶ answered ──commit A──▶ listening ──one packet heard──▶ switched ──figures──▶ reported
-//	   └─refusal, timeout, hang-up─┴─────────────┴──▶ failed: the old leg is as it was
+//	   │                │                       ├──other codec──▶ aligning ──▲ (align.go)
+//	   └─refusal, timeout, hang-up──────────────┴───────────────────┴──▶ failed: the old leg is as it was
 type moveState string
 
 const (
 	moveDialing   moveState = "dialing" // or waiting to be
 	moveAnswered  moveState = "answered"
 	moveListening moveState = "listening"
+	moveAligning  moveState = "aligning"
 	moveSwitched  moveState = "switched"
 	moveReported  moveState = "reported"
 	moveFailed    moveState = "failed"
@@ -56,6 +59,8 @@ type move struct {
 	left      bool // the old phone has hung up meanwhile
 	takenBack bool // the phone that asked for it wants it no more
 	silence   *time.Timer
+	apart     bool // the new leg and the far one cannot play each other yet
+	align     alignment
 	switched  time.Time
 	rang      time.Duration
 	heldFor   time.Duration
@@ -87,7 +92,7 @@ func (m *move) set(to moveState) {
 
 // pending says that the move has neither switched nor failed.
 func (m *move) pending() bool {
-	return m.state == moveDialing || m.state == moveAnswered || m.state == moveListening
+	return m.state == moveDialing || m.state == moveAnswered || m.state == moveListening || m.state == moveAligning
 }
 
 // farSide is the leg that holds the other side now, or the last one that did.
@@ -141,7 +146,7 @@ func (c *Call) beginMove(m *move) {
 		auto:     m.only != nil && m.into == m.seat && m.how != "recall", // nobody may be at a phone that is rung back
 		ringing:  func(*Leg, *sip.Response) { m.tellRinging() },
 		answered: func(l *Leg, r *sip.Response) { c.moveAnswered(m, l, r) },
-		failed:   func(code int, why string) { c.failMove(m, why, code) },
+		failed:   func(code int, why string) { c.failMove(m, m.refusedCodecs(why, code), code) },
 	}
 	if m.into != m.seat {
 		m.dial.by = m.seat
@@ -163,10 +168,10 @@ func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 	m.device = l.device.Name
 	answer, err := l.answerOf(r)
 	if err == nil {
-		err = l.settle(l.local, answer)
-	}
-	if err == nil {
-		err = m.speaks(l)
+		if err = l.settle(l.local, answer); errors.Is(err, media.ErrNoCodec) {
+			l.remote = answer
+			err = noneShared(l, m.farSide())
+		}
 	}
 	m.to = l
 	if err != nil {
@@ -187,6 +192,7 @@ func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 // act answers it, after commit A.
 func (c *Call) joinNew(m *move, l *Leg, act func() error) {
 	m.to, m.overlap = l, time.Now()
+	m.apart = !fits(l, m.farSide())
 	m.set(moveAnswered)
 	c.wire()
 	c.commit(func() {
@@ -201,7 +207,7 @@ func (c *Call) joinNew(m *move, l *Leg, act func() error) {
 	})
 }
 
-// listenFor waits for the first packet of the new leg.
+// listenFor waits until the new leg is heard.
 func (c *Call) listenFor(m *move) {
 	m.set(moveListening)
 	c.wire()
@@ -211,7 +217,7 @@ func (c *Call) listenFor(m *move) {
 
 // onHeard takes the news that a leg's phone was heard for the first time since its offer and answer.
 func (c *Call) onHeard(l *Leg) {
-	l.heard = true
+	l.heard, l.changed = true, false
 	for _, m := range c.moves {
 		if m.to == l {
 			c.trySwitch(m)
@@ -222,7 +228,8 @@ func (c *Call) onHeard(l *Leg) {
 
 func (c *Call) trySwitch(m *move) {
 	if m.state == moveListening && m.to.heard {
-		c.switchOver(m)
+		c.stop(m.silence)
+		c.ready(m)
 	}
 }
 
@@ -241,7 +248,7 @@ func (c *Call) onSilence(m *move) {
 			c.failMove(m, fmt.Sprintf("%s answered and was not heard: %v", m.device, err), 480)
 			return
 		}
-		c.switchOver(m)
+		c.ready(m)
 	})
 }
 
@@ -249,7 +256,10 @@ func (c *Call) onSilence(m *move) {
 func (c *Call) switchOver(m *move) {
 	m.farSide()
 	c.stop(m.silence)
-	m.switched = time.Now()
+	c.stop(m.align.overdue)
+	if m.switched = time.Now(); !m.align.began.IsZero() {
+		m.align.took = m.switched.Sub(m.align.began)
+	}
 	m.set(moveSwitched)
 	c.removeMove(m)
 	old := m.from
@@ -262,7 +272,10 @@ func (c *Call) switchOver(m *move) {
 			c.seats[i] = m.into
 		}
 	}
+	c.keyGoesOn(old, m.to)
 	if old.alive() {
+		old.moved = true
+		old.stream.Leave()
 		c.setState(old, legClosing)
 	}
 	c.hush(m)
@@ -308,7 +321,6 @@ func (c *Call) introduce(m *move) {
 		c.showOther(m.to)
 	}
 	if adopted && far != nil {
-		c.agree(m.to, far)
 	}
 }
 
@@ -319,6 +331,7 @@ func (c *Call) failMove(m *move, why string, code int) {
 	}
 	m.set(moveFailed)
 	c.stop(m.silence)
+	c.stopAligning(m)
 	c.removeMove(m)
 	if m.dial != nil {
 		m.dial.stop(nil)

@@ -90,19 +90,11 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 // answerNew makes our answer to the new device's offer, or our offer, by what the far side can play, the codec in use first.
 func (c *Call) answerNew(m *move, l *Leg, offer *media.Description) error {
 	m.device = l.device.Name
-	codecs := offered(m.far)
 	if offer == nil {
-		l.local = media.NewOffer(l.origin, only(m.far), l.stream.Endpoint(), media.SendRecv)
+		l.local = media.NewOffer(l.origin, offered(m.far), l.stream.Endpoint(), media.SendRecv)
 		return nil
 	}
-	local, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Endpoint(), media.SendRecv)
-	if err == nil {
-		err = l.settle(local, *offer)
-	}
-	if err == nil {
-		err = understands(l, m.far)
-	}
-	if err != nil {
+	if err := c.answerFor(l, offer, m.far); err != nil {
 		return refusal(488, err.Error())
 	}
 	return nil

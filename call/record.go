@@ -62,6 +62,7 @@ type LegRecord struct {
 	Local   media.Description `json:"local"`
 	Remote  media.Description `json:"remote"`
 	Agreed  media.Agreement   `json:"agreed"`
+	Knows   []media.Codec     `json:"knows,omitempty"` // all that the phone has said that it can play
 	Held    bool              `json:"held,omitempty"`
 	Refer   *referral         `json:"refer,omitempty"` // the phone's subscription to its REFER
 	Can     ability           `json:"can"`
@@ -92,7 +93,7 @@ func (c *Call) record() Record {
 func (l *Leg) record() LegRecord {
 	return LegRecord{
 		ID: l.id, Device: l.device.Key, State: l.state, Dialog: l.dialog,
-		Local: l.local, Remote: l.remote, Agreed: l.agreed, Held: l.held, Refer: l.refer,
+		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Refer: l.refer,
 		Can: l.can, Session: l.session,
 	}
 }

@@ -129,10 +129,10 @@ func (c *Call) wire() {
 }
 
 // source is what is heard of seat s: its holder's media or a tone. In a move it is the new leg as soon as that may talk:
-// what was heard before goes on until its first packet, which is the switch.
+// what was heard before goes on until its first packet, which is the switch; one that has another codec may talk when that is agreed.
 func (c *Call) source(s *Seat) source {
 	l := s.holder
-	if m := c.moveOf(s); m != nil && m.state == moveListening {
+	if m := c.moveOf(s); m != nil && m.state == moveListening && !m.apart {
 		l = m.to
 	}
 	switch {

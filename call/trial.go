@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -303,18 +304,27 @@ func (t *trial) hearing() func() bool {
 	return func() bool { return t.leg.stream.Stats().In.Packets >= before+enough }
 }
 
-// offer sends a re-INVITE with a direction and waits for its end.
+// offer sends a re-INVITE with a direction and tells how it ended; what else is under way with the phone is waited out.
 func (t *trial) offer(dir media.Direction, then func(error)) {
-	l := t.leg
-	if l.offers || l.updating { // a refresh of its session crosses it
-		t.c.after(lookAgain, func() { t.offer(dir, then) })
+	c, l := t.c, t.leg
+	if c.state != StateUp || !l.alive() {
 		return
 	}
-	if t.c.state != StateUp || !l.alive() {
+	again := func() { t.offer(dir, then) }
+	if l.updating { // a refresh of its session crosses it
+		c.after(lookAgain, again)
 		return
 	}
-	l.offerTold = then
-	t.c.reinvite(l, l.versioned(l.local.WithDirection(dir)))
+	c.propose(c.ctx, l, l.versioned(l.local.WithDirection(dir)), func(err error) {
+		switch {
+		case errors.Is(err, errPending):
+			c.after(lookAgain, again)
+		case isGlare(err):
+			c.after(c.glareDelay(l), again)
+		default:
+			then(err)
+		}
+	})
 }
 
 func (t *trial) hold() {
@@ -472,12 +482,4 @@ func (t *trial) hearsUs() {
 		t.tell(f)
 		t.next()
 	})
-}
-
-// offerDone tells whoever waits for our re-INVITE how it ended, unless it is to be sent again.
-func (l *Leg) offerDone(err error) {
-	if then := l.offerTold; then != nil {
-		l.offerTold = nil
-		then(err)
-	}
 }

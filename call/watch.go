@@ -1,6 +1,7 @@
 package call
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -129,63 +130,80 @@ func (c *Call) lost(l *Leg, err error) {
 
 // reinvite offers an SDP to the leg's phone, which may be its present one. Glare is waited out as RFC 3261 §14.1 says.
 func (c *Call) reinvite(l *Leg, offer media.Description) {
-	if l.offers || l.state != legUp {
+	c.propose(c.ctx, l, offer, func(err error) { c.reinvited(l, offer, err) })
+}
+
+// errPending says that an offer cannot be made now, because another exchange with the phone is under way.
+var errPending = errors.New("another change of the session is under way")
+
+// errAnswer says that the answer to an offer of ours cannot be used.
+var errAnswer = errors.New("its answer cannot be used")
+
+// propose offers an SDP to the leg's phone by a re-INVITE and tells what became of it. What the phone has taken is settled then, also
+// when ctx has ended meanwhile.
+func (c *Call) propose(ctx context.Context, l *Leg, offer media.Description, then func(error)) {
+	if l.offers || l.owes || l.state != legUp {
+		then(errPending)
 		return
 	}
 	l.offers = true
 	l.open++
+	l.stream.Expect(codecsOf(offer))
 	out := l.dialog.NewRequest("INVITE", sdpBody(offer), c.askSession(l)...)
 	c.exchange(func() func() {
-		resp, err := c.b.Agent.Invite(c.ctx, out, func(*sip.Response) {})
-		return func() { c.reinvited(l, offer, out, resp, err) }
+		resp, err := c.b.Agent.Invite(ctx, out, func(*sip.Response) {})
+		return func() {
+			l.offers = false
+			l.open--
+			if err == nil {
+				err = c.proposed(l, offer, out, resp)
+			}
+			then(err)
+		}
 	})
 }
 
-// narrow has the leg's phone use only codecs that the other side can play: one re-INVITE, with the payload types it knows.
-func (c *Call) narrow(l *Leg, to []media.Codec) error {
-	offer := l.local.WithDirection(media.SendRecv)
-	line, i, ok := offer.Audio()
-	if !ok {
-		return media.ErrNoAudio
+// proposed takes the 2xx to our re-INVITE.
+func (c *Call) proposed(l *Leg, offer media.Description, out sip.Outgoing, resp *sip.Response) error {
+	l.dialog.Refresh(resp)
+	l.tookSession(resp)
+	_ = c.b.Agent.Ack(l.dialog, out, sip.Body{})
+	l.asked = time.Now()
+	if !l.alive() {
+		return nil
 	}
-	line.Codecs = slices.DeleteFunc(slices.Clone(line.Codecs), func(k media.Codec) bool { return !media.Carries(to, k) })
-	if len(line.Codecs) == 0 {
-		return errCodec
+	answer, err := media.ParseSDP(resp.Body().Data)
+	if err == nil {
+		err = l.settle(offer, answer)
 	}
-	offer.Lines = slices.Clone(offer.Lines)
-	offer.Lines[i] = line
-	c.reinvite(l, l.versioned(offer))
+	if err != nil {
+		c.log.Warn("answer to our re-INVITE cannot be used", "leg", l.id, "device", l.device.Name, "err", err)
+		return fmt.Errorf("%w: %w", errAnswer, err)
+	}
 	return nil
 }
 
-func (c *Call) reinvited(l *Leg, offer media.Description, out sip.Outgoing, resp *sip.Response, err error) {
-	l.offers = false
-	l.open--
-	var status *sip.StatusError
+func (c *Call) reinvited(l *Leg, offer media.Description, err error) {
 	switch {
-	case err == nil:
-		l.dialog.Refresh(resp)
-		l.tookSession(resp)
-		_ = c.b.Agent.Ack(l.dialog, out, sip.Body{})
-		l.asked = time.Now()
-		if answer, perr := media.ParseSDP(resp.Body().Data); perr == nil && l.alive() {
-			if serr := l.settle(offer, answer); serr != nil {
-				c.log.Warn("answer to our re-INVITE cannot be used", "leg", l.id, "err", serr)
-			}
-		}
+	case errors.Is(err, errPending):
+	case err == nil, errors.Is(err, errAnswer):
 		c.wire()
 	case l.tooShort(err): // the next look asks again, for longer
-	case errors.As(err, &status) && status.Code == 491 && l.state == legUp:
+	case isGlare(err) && l.state == legUp:
 		l.open++
 		c.after(c.glareDelay(l), func() {
 			l.open--
 			c.reinvite(l, offer)
 		})
-		return
 	case l.alive() && (deadly(err) != nil || !sameCodecs(offer, l.local)):
 		c.lost(l, err)
 	}
-	l.offerDone(err)
+}
+
+// isGlare says that a request has crossed one of the phone's (RFC 3261 §14.1).
+func isGlare(err error) bool {
+	var status *sip.StatusError
+	return errors.As(err, &status) && status.Code == 491
 }
 
 // sameCodecs says that an offer asked for nothing new, so that its refusal changes nothing.

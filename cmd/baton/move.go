@@ -82,6 +82,9 @@ func printMove(out io.Writer, m call.MoveReport) error {
 		{"  answer to media", milliseconds(m.AnswerToMedia)},
 		{"  both devices connected", milliseconds(m.OverlapMS)},
 	}
+	if m.AlignMS > 0 {
+		rows = append(rows, []string{"  agreeing on another codec", milliseconds(m.AlignMS)})
+	}
 	if m.HeldMS > 0 {
 		rows = append(rows, []string{"  held by the old phone", milliseconds(m.HeldMS)})
 	}

@@ -51,11 +51,11 @@ type bench struct {
 	series  int
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t *testing.T, change ...func(*phone.Config)) *bench {
 	n := node.Start(t, node.Options{Users: map[string]string{"alice": "101", "bob": "102", "carol": "103", "dave": "104"}})
 	b := &bench{t: t, node: n}
 	for i := range 2 {
-		b.devices = append(b.devices, newPhone(t, n, "alice", fmt.Sprintf("dev%c", 'a'+i)))
+		b.devices = append(b.devices, newPhone(t, n, "alice", fmt.Sprintf("dev%c", 'a'+i), change...))
 		b.devices[i].Behave(phone.AutoAnswer)
 	}
 	var list []struct {
@@ -70,7 +70,7 @@ func newBench(t *testing.T) *bench {
 			}
 		}
 	}
-	b.bob = newPhone(t, n, "bob", "far")
+	b.bob = newPhone(t, n, "bob", "far", change...)
 	carol, dave := newPhone(t, n, "carol", "one"), newPhone(t, n, "dave", "other", func(c *phone.Config) { c.Phase = 9 * time.Millisecond })
 	_, b.control = connect(t, carol, "dave", dave)
 	b.direct = callDirectly(t)
