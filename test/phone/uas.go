@@ -299,7 +299,7 @@ func (c *Call) onReinvite(m *Message, from *link) {
 	p.mu.Lock()
 	refuse, late := p.behave.Refuse, p.behave.Late
 	n, _ := m.CSeq()
-	again := late > 0 && n == c.changing // a repeat of what waits to be answered
+	again := n == c.changing // a repeat of what waits to be answered
 	c.changing = n
 	c.confirmTarget(m)
 	p.mu.Unlock()
