@@ -71,18 +71,23 @@ func (s *Stream) admit(t *path, p *packet, from netip.AddrPort) bool {
 	return true
 }
 
-// reopen takes new terms. The source stays latched while the peer's address does, so that a phone behind NAT goes on hearing.
+// reopen takes new terms. The source stays latched while the peer's address in SDP does, so that a phone behind NAT goes on
+// hearing; it has the rank of the new terms, so that what is heard from the new signalling address takes its place at once.
 func (l *latch) reopen(t *terms) {
 	old := l.terms
 	l.terms, l.proof = t, 0
-	if old != nil && !t.keeps(l.from, old) {
+	switch {
+	case old == nil || l.rank == nobody:
+	case t.keeps(l.from, old):
+		l.rank = t.rankOf(l.from)
+	default:
 		l.was, l.from, l.rank = l.from, netip.AddrPort{}, nobody
 	}
 }
 
 // keeps says whether a source latched under old terms holds under t too.
 func (t *terms) keeps(from netip.AddrPort, old *terms) bool {
-	return t.remote == old.remote && t.peer == old.peer || from == t.remote
+	return t.remote == old.remote || from == t.remote
 }
 
 func (t *terms) rankOf(from netip.AddrPort) rank {

@@ -15,6 +15,13 @@ func (d *dev) from(at string) bool {
 	return d.s.ear.reception.packets.Load() > before
 }
 
+// step is a packet from an address after a while, and whether it is the peer's.
+type step struct {
+	wait time.Duration
+	from string
+	want bool
+}
+
 func TestLatch(t *testing.T) {
 	const (
 		sdp      = "198.51.100.7:5000" // what SDP says; the signalling IP is 198.51.100.7 too
@@ -24,11 +31,6 @@ func TestLatch(t *testing.T) {
 		private  = "192.168.1.20:5000"
 		cgnat    = "198.51.100.99:4444" // the NAT's other address
 	)
-	type step struct {
-		wait time.Duration
-		from string
-		want bool
-	}
 	burst := func(n int, from string, want ...bool) (out []step) {
 		for i := range n {
 			out = append(out, step{time.Millisecond, from, i < len(want) && want[i] || len(want) == 1 && want[0]})
@@ -117,9 +119,54 @@ func TestApplyAgain(t *testing.T) {
 		t.Error("the new source was not taken")
 	}
 	d.s.SetPeer(netip.MustParseAddr("203.0.113.80"))
-	r.now += 20 * ms
+	r.now += latchSilence
 	if !d.from("203.0.113.80:61004") {
 		t.Error("the source at the new signalling address was not taken")
+	}
+}
+
+// TestPeerMoves: a device has proved that its signalling comes from another IP. What is heard there takes over at once, until then
+// the old source goes on; where SDP says that the sound comes from elsewhere, that source has to be silent first. Nobody else gains by it.
+func TestPeerMoves(t *testing.T) {
+	const (
+		oldNAT, newNAT = "198.51.100.7:61000", "203.0.113.80:61004"
+		beside         = "198.51.100.7:61002" // another port at the old address
+		attacker       = "192.0.2.66:9999"
+	)
+	for name, c := range map[string]struct {
+		sdp   string
+		steps []step
+		dest  string
+	}{
+		"behind a NAT": {"192.168.1.20:5000", []step{
+			{20 * ms, oldNAT, true}, {20 * ms, attacker, false}, {20 * ms, beside, false}, {20 * ms, newNAT, true}, {0, oldNAT, false},
+			{500 * ms, oldNAT, false}, {0, attacker, false}, {0, newNAT, true},
+		}, newNAT},
+		"behind a NAT, old source silent": {"192.168.1.20:5000", []step{{300 * ms, attacker, false}, {300 * ms, newNAT, true}}, newNAT},
+		"behind a NAT, sound stays":       {"192.168.1.20:5000", []step{{20 * ms, oldNAT, true}, {2 * time.Second, oldNAT, true}, {500 * ms, attacker, false}}, oldNAT},
+		"without one": {oldNAT, []step{
+			{20 * ms, oldNAT, true}, {20 * ms, newNAT, false}, {390 * ms, newNAT, true}, {20 * ms, attacker, false}, {20 * ms, newNAT, true},
+		}, newNAT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRoom(t)
+			d := r.phone("198.51.100.7", pcmu)
+			d.s.Apply(agreed(netip.MustParseAddrPort(c.sdp), pcmu))
+			d.from(oldNAT)
+			d.s.SetPeer(netip.MustParseAddr("203.0.113.80"))
+			if got := d.s.dest(d.s.terms).String(); got != oldNAT {
+				t.Errorf("before it is heard elsewhere packets go to %s", got)
+			}
+			for i, s := range c.steps {
+				r.now += s.wait
+				if got := d.from(s.from); got != s.want {
+					t.Fatalf("step %d: %s admitted: %v, want %v", i, s.from, got, s.want)
+				}
+			}
+			if got := d.s.dest(d.s.terms).String(); got != c.dest {
+				t.Errorf("packets go to %s, want %s", got, c.dest)
+			}
+		})
 	}
 }
 

@@ -104,12 +104,16 @@ func (s *Stream) Leave() {
 	s.rebuild()
 }
 
-// SetPeer tells that the device's signalling now comes from ip, and opens the latch for it.
+// SetPeer tells that the device's signalling now comes from ip, and opens the latch for it. The caller has proof that it does.
 func (s *Stream) SetPeer(ip netip.Addr) {
 	e := s.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s.peer = ip.Unmap().WithZone("")
+	peer := ip.Unmap().WithZone("")
+	if peer == s.peer {
+		return
+	}
+	s.peer = peer
 	if s.terms == nil || s.closed {
 		return
 	}
