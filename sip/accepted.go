@@ -49,7 +49,7 @@ func (tx *inviteTx) late(r *Response) {
 	tx.mu.Unlock()
 	switch {
 	case ack != nil:
-		_ = tx.agent.send(tx.flow, ack)
+		_ = tx.agent.send(tx.way(), ack)
 	case r.code >= 300:
 		tx.refused(r)
 	case !seen:
@@ -61,7 +61,7 @@ func (tx *inviteTx) late(r *Response) {
 func (tx *inviteTx) refused(r *Response) {
 	ack := tx.agent.ackOf(tx.draft, r)
 	tx.keep(r.ToTag(), ack)
-	_ = tx.agent.send(tx.flow, ack)
+	_ = tx.agent.send(tx.way(), ack)
 }
 
 func (tx *inviteTx) keep(tag string, ack []byte) {
@@ -80,7 +80,7 @@ func (tx *inviteTx) hangUp(r *Response) {
 		return
 	}
 	tx.keep(r.ToTag(), ack)
-	_ = a.send(tx.flow, ack)
+	_ = a.send(tx.way(), ack)
 	if tx.again {
 		return
 	}
@@ -95,6 +95,7 @@ func (tx *inviteTx) hangUp(r *Response) {
 // dialog is the dialog that a 2xx has made.
 func (tx *inviteTx) dialog(r *Response) Dialog {
 	d := tx.draft.out.Dialog
+	d.Flow = tx.way()
 	if tx.again {
 		d.Refresh(r)
 	} else {

@@ -70,6 +70,9 @@ type timing struct{ t1, t2, c, cancel time.Duration }
 // life is how long a transaction can be heard of: Timers B, F, H, J, L and M of RFC 3261 §17 and RFC 6026.
 func (t timing) life() time.Duration { return 64 * t.t1 }
 
+// back is how long a phone that rings may be without a connection: it may be changing its network.
+func (t timing) back() time.Duration { return 8 * t.t1 }
+
 // Agent is a SIP element: its listeners, its transactions, and the index of the dialogs it was told of.
 type Agent struct {
 	// set once

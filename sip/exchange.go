@@ -29,14 +29,14 @@ const (
 type serverTx struct {
 	// set once
 	shard *shard
-	key   string
-	flow  Flow
 	tag   string
 	merge mergeKey
 	inv   bool
 
 	// guarded by mu
 	mu       sync.Mutex
+	key      string
+	flow     Flow // of the request, or where its sender is by now
 	state    txState
 	request  *Request // nil after the final answer
 	last     []byte   // repeated whenever the request is
@@ -97,6 +97,34 @@ func (x *Exchange) Respond(rep Reply) error {
 		return fmt.Errorf("answer %s with %d: %w", x.method, rep.Code, ErrAnswered)
 	}
 	return tx.answer(rep)
+}
+
+// Reroute has the answers to an INVITE go over another flow from now on, because its sender is there now; one that it has not
+// acknowledged goes there at once.
+func (x *Exchange) Reroute(f Flow) {
+	tx := x.tx
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.rekey(f)
+	tx.flow = f
+	if tx.last != nil && (tx.state == accepted || tx.state == completed) {
+		_ = tx.shard.agent.send(f, tx.last)
+	}
+}
+
+// rekey lets the CANCEL of an INVITE come from where its sender is now. mu is held.
+func (tx *serverTx) rekey(f Flow) {
+	if tx.state != proceeding || !tx.inv {
+		return
+	}
+	r := *tx.request
+	r.flow = f
+	s := tx.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.servers, tx.key)
+	tx.key = serverKey(&r, r.method)
+	s.servers[tx.key] = tx
 }
 
 // respond sends an answer and changes the state by it. mu is held.

@@ -18,7 +18,6 @@ type inviteTx struct {
 	agent *Agent
 	shard *shard
 	draft *draft
-	flow  Flow
 	again bool // re-INVITE
 
 	// owned by the goroutine that waits
@@ -29,6 +28,8 @@ type inviteTx struct {
 
 	// guarded by inbox.mu
 	inbox
+	flow   Flow
+	moved  bool // to another flow, and not sent over that yet
 	done   bool
 	winner string            // To-tag of the 2xx that was returned
 	acks   map[string][]byte // by To-tag: the ACK to repeat; nil while the caller has not sent his
@@ -75,17 +76,64 @@ func (tx *inviteTx) run(ctx context.Context, onProvisional func(*Response)) (*Re
 	}
 	tx.register()
 	data := tx.agent.bytes(tx.draft)
-	gone := tx.agent.gone(tx.flow)
-	if err := tx.agent.send(tx.flow, data); err != nil {
+	gone := tx.agent.gone(tx.draft.out.Dialog.Flow)
+	if err := tx.agent.send(tx.draft.out.Dialog.Flow, data); err != nil {
 		tx.finish("")
 		return nil, err
 	}
 	r, err := tx.wait(ctx, data, gone, onProvisional)
 	if err == errLeft {
-		tx.agent.spawn(func() { tx.linger(gone) })
+		tx.agent.spawn(func() { tx.linger(tx.agent.gone(tx.way())) })
 		return nil, tx.why(ctx)
 	}
 	return r, err
+}
+
+// way is the flow that the transaction is on.
+func (tx *inviteTx) way() Flow {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	return tx.flow
+}
+
+// Reroute has an INVITE of ours that is not answered yet go on over another flow, because its device is there now: the INVITE is
+// repeated over it, and CANCEL takes it too. To the phone it is a repeat, which it answers with what it has said last.
+func (a *Agent) Reroute(invite Outgoing, f Flow) {
+	s := a.shard(invite.Dialog.CallID)
+	s.mu.Lock()
+	tx := s.invites[inviteKey{invite.Dialog.CallID, invite.Dialog.LocalTag, invite.CSeq}]
+	s.mu.Unlock()
+	if tx == nil {
+		return
+	}
+	tx.mu.Lock()
+	tx.flow, tx.moved = f, !tx.done
+	tx.mu.Unlock()
+	tx.signal()
+}
+
+// rerouted says, once, that the transaction has another flow.
+func (tx *inviteTx) rerouted() (Flow, bool) {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	moved := tx.moved
+	tx.moved = false
+	return tx.flow, moved
+}
+
+// goOn sends again over another flow what is under way, and gives what tells of the end of that flow.
+func (tx *inviteTx) goOn(f Flow, data []byte, t *inviteTimers) (gone <-chan struct{}) {
+	_ = tx.agent.send(f, data)
+	t.back.Stop()
+	if t.a.Stop(); !f.reliable() && !tx.provisional {
+		t.interval = tx.agent.timing.t1
+		t.a.Reset(t.interval)
+	}
+	if tx.cancelled {
+		tx.cancelled = false
+		tx.cancel()
+	}
+	return tx.agent.gone(f)
 }
 
 // errLeft says that the caller is gone before the final answer was there.
@@ -121,6 +169,9 @@ func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{},
 			if r := tx.progress(onProvisional, givenUp); r != nil {
 				return tx.final(ctx, r, givenUp || ctx.Err() != nil)
 			}
+			if f, moved := tx.rerouted(); moved {
+				gone = tx.goOn(f, data, t)
+			}
 			if tx.provisional {
 				t.proceed(tx.agent.timing.c, givenUp)
 			}
@@ -128,7 +179,7 @@ func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{},
 				tx.cancel()
 			}
 		case <-t.a.C:
-			_ = tx.agent.send(tx.flow, data)
+			_ = tx.agent.send(tx.way(), data)
 			t.again()
 		case <-t.b.C:
 			if tx.draft.limit > 0 {
@@ -143,6 +194,13 @@ func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{},
 		case <-t.leave.C:
 			return nil, errLeft
 		case <-gone:
+			if gone = nil; tx.provisional {
+				t.back.Reset(tx.agent.timing.back())
+				continue
+			}
+			tx.finish("")
+			return nil, ErrFlowGone
+		case <-t.back.C:
 			tx.finish("")
 			return nil, ErrFlowGone
 		case <-tx.agent.done:
@@ -151,20 +209,22 @@ func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{},
 	}
 }
 
-// inviteTimers are Timers A, B and C, and the time a caller stays after he has cancelled.
+// inviteTimers are Timers A, B and C, the time a caller stays after he has cancelled, and the time that a phone which rings and
+// whose connection has broken is given to come back by another (Reroute).
 type inviteTimers struct {
-	a, b, c, leave *time.Timer
-	interval       time.Duration
+	a, b, c, leave, back *time.Timer
+	interval             time.Duration
 }
 
 func newInviteTimers(a *Agent, f Flow) *inviteTimers {
 	t := a.timing
 	i := &inviteTimers{
 		a: a.repeatTimer(f), b: time.NewTimer(t.life()), c: time.NewTimer(t.c), leave: time.NewTimer(t.cancel),
-		interval: t.t1,
+		back: time.NewTimer(t.back()), interval: t.t1,
 	}
 	i.c.Stop()
 	i.leave.Stop()
+	i.back.Stop()
 	return i
 }
 
@@ -184,7 +244,7 @@ func (i *inviteTimers) proceed(c time.Duration, givenUp bool) {
 }
 
 func (i *inviteTimers) stop() {
-	for _, t := range []*time.Timer{i.a, i.b, i.c, i.leave} {
+	for _, t := range []*time.Timer{i.a, i.b, i.c, i.leave, i.back} {
 		t.Stop()
 	}
 }
@@ -273,8 +333,9 @@ func (tx *inviteTx) cancel() {
 	}
 	tx.cancelled = true
 	a := tx.agent
-	data := a.cancel(tx.draft, tx.reason...)
-	a.spawn(func() { _, _ = a.exchange(context.Background(), tx.draft, "CANCEL", data) })
+	data, d := a.cancel(tx.draft, tx.reason...), *tx.draft
+	d.out.Dialog.Flow = tx.way()
+	a.spawn(func() { _, _ = a.exchange(context.Background(), &d, "CANCEL", data) })
 }
 
 // reasonOf is the Reason header for a context that was cancelled with a CancelReason (RFC 3326).
