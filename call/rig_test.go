@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -73,8 +75,8 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config)) *rig {
 	users := &lateCredentials{}
 	r := &rig{t: t, dir: dir, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}}
 	r.whenStopped(func() { db.Close() })
-	agent, err := sip.NewAgent(sip.Options{
-		Listen: config.Listen{UDP: udp, TCP: "127.0.0.1:0", TLS: "off"}, Realm: db.Realm(), Secret: db.Secret(),
+	agent, err := newAgent(udp, sip.Options{
+		Realm: db.Realm(), Secret: db.Secret(),
 		InDialog: []string{"REFER", "UPDATE", "INFO", "MESSAGE", "SUBSCRIBE"}, Accept: call.Types, Events: call.Events, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
 		Handlers: map[string]func(*sip.Exchange){
 			"REGISTER": func(x *sip.Exchange) { r.reg.Register(x) }, "INVITE": func(x *sip.Exchange) { r.b.Invite(x) },
@@ -96,6 +98,23 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config)) *rig {
 	r.run(db.Run, agent.Run, r.reg.Run, r.engine.Run)
 	r.drain = r.run(r.b.Run)
 	return r
+}
+
+// newAgent makes an agent that listens at one port for UDP and TCP, so that a phone may change from one to the other: at the
+// port of at, 0 = any.
+func newAgent(at string, o sip.Options) (agent *sip.Agent, err error) {
+	if !strings.HasSuffix(at, ":0") {
+		o.Listen = config.Listen{UDP: at, TCP: at, TLS: "off"}
+		return sip.NewAgent(o)
+	}
+	for range 50 {
+		at = fmt.Sprintf("127.0.0.1:%d", 50000+rand.IntN(10000))
+		o.Listen = config.Listen{UDP: at, TCP: at, TLS: "off"}
+		if agent, err = sip.NewAgent(o); err == nil {
+			return agent, nil
+		}
+	}
+	return nil, err
 }
 
 // run starts the parts and, at the test's end, stops them from the last to the first. It gives the way to stop the last.

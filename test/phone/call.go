@@ -83,11 +83,11 @@ type DialOptions struct {
 
 func (p *Phone) newCall(outgoing bool) (*Call, error) {
 	p.mu.Lock()
-	phase := p.phase
+	phase, addr := p.phase, p.place.addr
 	p.mu.Unlock()
 	var m *Media
 	var err error
-	p.cfg.within(func() { m, err = openMedia(p.cfg.Addr, uint16(lastSource.Add(1)%65535+1), phase, p.cfg.Quiet) })
+	p.cfg.within(func() { m, err = openMedia(addr, uint16(lastSource.Add(1)%65535+1), phase, p.cfg.Quiet) })
 	if err != nil {
 		return nil, err
 	}

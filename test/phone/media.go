@@ -41,18 +41,19 @@ type SenderReport struct {
 // Media is the sound of one call: it sends numbered frames on the clock and records what it hears.
 type Media struct {
 	// set once
-	conn, rtcp *net.UDPConn
-	source     uint16
-	phase      time.Duration
-	ssrc       uint32
-	tsBase     uint32
-	quiet      bool // no recording: for runs with many calls
+	source uint16
+	phase  time.Duration
+	ssrc   uint32
+	tsBase uint32
+	quiet  bool // no recording: for runs with many calls
 
 	// owned by ticker under its lock
 	frame int64
 
 	mu      sync.Mutex
 	cond    *sync.Cond
+	conn    *net.UDPConn
+	rtcp    *net.UDPConn
 	remote  netip.AddrPort
 	codec   Codec // sent
 	recv    map[uint8]Codec
@@ -71,8 +72,16 @@ type Media struct {
 	readers sync.WaitGroup
 }
 
-// openMedia takes an even port and the next one for RTCP at ip.
 func openMedia(ip netip.Addr, source uint16, phase time.Duration, quiet bool) (*Media, error) {
+	conn, rtcp, err := openPair(ip)
+	if err != nil {
+		return nil, err
+	}
+	return newMedia(conn, rtcp, source, phase, quiet), nil
+}
+
+// openPair takes an even port and the next one for RTCP at ip.
+func openPair(ip netip.Addr) (conn, rtcp *net.UDPConn, err error) {
 	for range 200 {
 		port := uint16(10000 + 2*rand.IntN(4900))
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, port)))
@@ -84,27 +93,27 @@ func openMedia(ip netip.Addr, source uint16, phase time.Duration, quiet bool) (*
 			conn.Close()
 			continue
 		}
-		return newMedia(conn, rtcp, source, phase, quiet)
+		if err := stamp(conn); err != nil {
+			conn.Close()
+			rtcp.Close()
+			return nil, nil, err
+		}
+		return conn, rtcp, nil
 	}
-	return nil, fmt.Errorf("no free pair of RTP ports at %s", ip)
+	return nil, nil, fmt.Errorf("no free pair of RTP ports at %s", ip)
 }
 
-func newMedia(conn, rtcp *net.UDPConn, source uint16, phase time.Duration, quiet bool) (*Media, error) {
+func newMedia(conn, rtcp *net.UDPConn, source uint16, phase time.Duration, quiet bool) *Media {
 	m := &Media{
 		conn: conn, rtcp: rtcp, source: source, phase: phase, quiet: quiet,
 		ssrc: rand.Uint32(), tsBase: rand.Uint32(), seq: uint16(rand.Uint32()),
 		recv: map[uint8]Codec{}, sent: map[uint32]time.Time{}, codec: PCMU, fresh: true,
 	}
 	m.cond = sync.NewCond(&m.mu)
-	if err := stamp(conn); err != nil {
-		conn.Close()
-		rtcp.Close()
-		return nil, err
-	}
 	m.readers.Add(2)
-	go m.read()
-	go m.readRTCP()
-	return m, nil
+	go m.read(conn)
+	go m.readRTCP(rtcp)
+	return m
 }
 
 // stamp asks the kernel for the time of each packet's arrival.
@@ -125,7 +134,11 @@ func stamp(conn *net.UDPConn) error {
 }
 
 // Addr is where the phone hears RTP.
-func (m *Media) Addr() netip.AddrPort { return m.conn.LocalAddr().(*net.UDPAddr).AddrPort() }
+func (m *Media) Addr() netip.AddrPort {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
 
 // Source is the number that its frames bear.
 func (m *Media) Source() uint16 { return m.source }
@@ -169,10 +182,10 @@ func (m *Media) SendAs(c Codec) {
 // SendRaw sends bytes as they are, from the phone's own RTP socket to where its frames go; control from its RTCP socket to the port above.
 func (m *Media) SendRaw(b []byte, control bool) error {
 	m.mu.Lock()
-	to, conn := m.remote, m.conn
+	to, conn, rtcp := m.remote, m.conn, m.rtcp
 	m.mu.Unlock()
 	if control {
-		to, conn = netip.AddrPortFrom(to.Addr(), to.Port()+1), m.rtcp
+		to, conn = netip.AddrPortFrom(to.Addr(), to.Port()+1), rtcp
 	}
 	_, err := conn.WriteToUDPAddrPort(b, to)
 	return err
@@ -218,11 +231,11 @@ func (m *Media) header(b []byte, pt uint8, marker bool, ts uint32) {
 	m.seq++
 }
 
-func (m *Media) read() {
+func (m *Media) read(conn *net.UDPConn) {
 	defer m.readers.Done()
 	buf, oob := make([]byte, 2048), make([]byte, 128)
 	for {
-		n, on, _, from, err := m.conn.ReadMsgUDPAddrPort(buf, oob)
+		n, on, _, from, err := conn.ReadMsgUDPAddrPort(buf, oob)
 		if err != nil {
 			return
 		}
@@ -265,11 +278,11 @@ func (m *Media) record(b []byte, at time.Time, from netip.AddrPort) {
 	m.cond.Broadcast()
 }
 
-func (m *Media) readRTCP() {
+func (m *Media) readRTCP(conn *net.UDPConn) {
 	defer m.readers.Done()
 	buf := make([]byte, 2048)
 	for {
-		n, _, err := m.rtcp.ReadFromUDPAddrPort(buf)
+		n, _, err := conn.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return
 		}
@@ -341,11 +354,13 @@ func (m *Media) Await(since time.Time, limit time.Duration, want func(Packet) bo
 // close stops sending and listening at once.
 func (m *Media) close() {
 	ticker.remove(m)
-	m.conn.Close()
-	m.rtcp.Close()
-	m.readers.Wait()
 	m.mu.Lock()
 	m.closed, m.sending = true, false
+	m.conn.Close()
+	m.rtcp.Close()
+	m.mu.Unlock()
+	m.readers.Wait()
+	m.mu.Lock()
 	m.cond.Broadcast()
 	m.mu.Unlock()
 }

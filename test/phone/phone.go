@@ -25,6 +25,7 @@ type Config struct {
 	Listen      bool       // tcp, tls: take connections at Port too
 	UserAgent   string
 	Instance    string // +sip.instance URN without brackets, "" = none
+	RegID       int    // reg-id of its flow (RFC 5626), 0 = none
 	ContactUser string // User if empty
 	GRUU        bool   // asks for GRUUs when it registers, and uses the one it gets as the Contact of its dialogs
 	Codecs      []Codec
@@ -96,13 +97,13 @@ type Logged struct {
 // Phone is one device with its sockets. All methods may be called from any goroutine.
 type Phone struct {
 	// set once
-	cfg      Config
-	udp      *link
+	cfg      Config // where it is at first; see place
 	listener interface{ Close() error }
 	readers  sync.WaitGroup
 	regID    string
 
 	mu       sync.Mutex
+	place    place
 	behave   Behaviour
 	gruu     string // that it was told
 	phase    time.Duration
@@ -111,6 +112,7 @@ type Phone struct {
 	acks     map[string]*sentAck      // ACKs of final answers, for repeats
 	answered map[string]*Message      // last answers of server transactions
 	links    map[string]*link         // open connections by remote address
+	left     []*link                  // connections of before a change of network
 	calls    map[string]*Call
 	subs     map[string]*Subscription // by Call-ID
 	incoming chan *Call
@@ -145,6 +147,7 @@ func New(cfg Config) (*Phone, error) {
 		answered: map[string]*Message{}, links: map[string]*link{}, calls: map[string]*Call{}, subs: map[string]*Subscription{},
 		incoming: make(chan *Call, 256), stop: make(chan struct{}),
 	}
+	p.place = place{addr: cfg.Addr, transport: cfg.Transport}
 	if err := p.open(); err != nil {
 		return nil, fmt.Errorf("open phone of %s: %w", cfg.User, err)
 	}
@@ -187,8 +190,8 @@ func (p *Phone) URI() string { return "sip:" + p.cfg.User + "@" + p.cfg.host() }
 // Contact is the phone's own address as it tells it to others: a URI.
 func (p *Phone) Contact() string {
 	uri := "sip:" + p.cfg.ContactUser + "@" + told(p.localAddr()).String()
-	if p.cfg.Transport != "udp" {
-		uri += ";transport=" + p.cfg.Transport
+	if t := p.at().transport; t != "udp" {
+		uri += ";transport=" + t
 	}
 	return uri
 }
@@ -246,9 +249,12 @@ func (p *Phone) Vanish() {
 	for _, l := range p.links {
 		l.close()
 	}
+	for _, l := range p.left {
+		l.close()
+	}
 	p.mu.Unlock()
-	if p.udp != nil {
-		p.udp.close()
+	if at := p.at(); at.udp != nil {
+		at.udp.close()
 	}
 	if p.listener != nil {
 		p.listener.Close()

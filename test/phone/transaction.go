@@ -179,7 +179,7 @@ func (p *Phone) exchange(req *Message, to *link, next func() uint32, seen func(*
 
 func (p *Phone) via(to *link) string {
 	names := map[string]string{"udp": "UDP", "tcp": "TCP", "tls": "TLS"}
-	return fmt.Sprintf("SIP/2.0/%s %s;branch=z9hG4bK%s;rport", names[p.cfg.Transport], told(to.local), token(10))
+	return fmt.Sprintf("SIP/2.0/%s %s;branch=z9hG4bK%s;rport", names[to.network], told(to.local), token(10))
 }
 
 // route finds where a request goes: the first route, else its URI (RFC 3261 §8.1.2).
@@ -259,6 +259,9 @@ func (p *Phone) contactHeader() string {
 	v := "<" + p.Contact() + ">"
 	if p.cfg.Instance != "" {
 		v += `;+sip.instance="<` + p.cfg.Instance + `>"`
+	}
+	if p.cfg.RegID > 0 {
+		v += fmt.Sprintf(";reg-id=%d", p.cfg.RegID)
 	}
 	return v
 }

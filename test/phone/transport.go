@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type link struct {
 	network       string
 	local, remote netip.AddrPort
 	conn          net.Conn     // tcp, tls
+	deaf          *atomic.Bool // what comes over it is lost: the phone is elsewhere
 	udp           *net.UDPConn // udp
 }
 
@@ -85,20 +87,28 @@ func (c Config) within(open func()) {
 func (p *Phone) openHere() error {
 	at := netip.AddrPortFrom(p.cfg.Addr, p.cfg.Port)
 	if p.cfg.Transport == "udp" {
-		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
-		if err != nil {
-			return err
-		}
-		conn.SetReadBuffer(1 << 20)
-		p.udp = &link{network: "udp", local: conn.LocalAddr().(*net.UDPAddr).AddrPort(), udp: conn}
-		p.readers.Add(1)
-		go p.readUDP()
-		return nil
+		l, err := p.openUDP(at)
+		p.mu.Lock()
+		p.place.udp = l
+		p.mu.Unlock()
+		return err
 	}
 	if p.cfg.Listen {
 		return p.listen(at)
 	}
 	return nil
+}
+
+func (p *Phone) openUDP(at netip.AddrPort) (*link, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	conn.SetReadBuffer(1 << 20)
+	l := &link{network: "udp", local: conn.LocalAddr().(*net.UDPAddr).AddrPort(), udp: conn}
+	p.readers.Add(1)
+	go p.readUDP(l)
+	return l, nil
 }
 
 func (p *Phone) listen(at netip.AddrPort) error {
@@ -153,8 +163,9 @@ func ownCertificate() (*tls.Config, error) {
 
 // localAddr is the address at which the phone can be reached: its listener, else its connection to the server.
 func (p *Phone) localAddr() netip.AddrPort {
-	if p.udp != nil {
-		return p.udp.local
+	here := p.at()
+	if here.udp != nil {
+		return here.udp.local
 	}
 	if p.cfg.Listen {
 		return netip.AddrPortFrom(p.cfg.Addr, p.cfg.Port)
@@ -162,31 +173,31 @@ func (p *Phone) localAddr() netip.AddrPort {
 	if l, err := p.linkTo(p.cfg.Server); err == nil {
 		return l.local
 	}
-	return netip.AddrPortFrom(p.cfg.Addr, 9)
+	return netip.AddrPortFrom(here.addr, 9)
 }
 
 // linkTo is the way to a peer; a connection is made if none is open.
 func (p *Phone) linkTo(remote netip.AddrPort) (*link, error) {
-	if p.udp != nil {
-		return p.udp.to(remote), nil
-	}
 	p.mu.Lock()
-	l, closed := p.links[remote.String()], p.closed
+	here, l, closed := p.place, p.links[remote.String()], p.closed
 	p.mu.Unlock()
+	if here.udp != nil {
+		return here.udp.to(remote), nil
+	}
 	if l != nil {
 		return l, nil
 	}
 	if closed {
 		return nil, net.ErrClosed
 	}
-	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: p.cfg.Addr.AsSlice()}}
+	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: here.addr.AsSlice()}}
 	var conn net.Conn
 	var err error
 	p.cfg.within(func() { conn, err = d.Dial("tcp", remote.String()) })
 	if err != nil {
 		return nil, err
 	}
-	if p.cfg.Transport == "tls" {
+	if here.transport == "tls" {
 		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
 		if err := secure.Handshake(); err != nil {
 			conn.Close()
@@ -209,7 +220,7 @@ func (p *Phone) Disconnect() {
 
 func (p *Phone) adopt(conn net.Conn) *link {
 	l := &link{
-		network: p.cfg.Transport, conn: conn,
+		network: p.at().transport, conn: conn, deaf: new(atomic.Bool),
 		local:  conn.LocalAddr().(*net.TCPAddr).AddrPort(),
 		remote: conn.RemoteAddr().(*net.TCPAddr).AddrPort(),
 	}
@@ -225,16 +236,16 @@ func (p *Phone) adopt(conn net.Conn) *link {
 	return l
 }
 
-func (p *Phone) readUDP() {
+func (p *Phone) readUDP(l *link) {
 	defer p.readers.Done()
 	buf := make([]byte, 65536)
 	for {
-		n, from, err := p.udp.udp.ReadFromUDPAddrPort(buf)
+		n, from, err := l.udp.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return
 		}
 		if m, err := Parse(buf[:n]); err == nil {
-			p.dispatch(m, p.udp.to(netip.AddrPortFrom(from.Addr().Unmap(), from.Port())))
+			p.dispatch(m, l.to(netip.AddrPortFrom(from.Addr().Unmap(), from.Port())))
 		}
 	}
 }
@@ -248,7 +259,7 @@ func (p *Phone) readStream(l *link) {
 		if err != nil {
 			break
 		}
-		if m != nil {
+		if m != nil && !l.deaf.Load() {
 			p.dispatch(m, l)
 		}
 	}

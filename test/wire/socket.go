@@ -91,7 +91,7 @@ func (p *Path) image(up bool, kind Kind, of netip.AddrPort) (*socket, error) {
 		return s, nil
 	}
 	if kind == SIP {
-		return p.listen(netip.AddrPortFrom(p.cfg.Phone, 0), SIP, of, up)
+		return p.listen(netip.AddrPortFrom(p.home(up), 0), SIP, of, up)
 	}
 	even := netip.AddrPortFrom(of.Addr(), of.Port()&^1)
 	if err := p.listenPair(up, even); err != nil {
@@ -107,15 +107,23 @@ func (p *Path) listenPair(up bool, of netip.AddrPort) error {
 	}
 	for range 500 {
 		port := uint16(40000 + 2*p.dice.IntN(10000))
-		s, err := p.listen(netip.AddrPortFrom(p.cfg.Phone, port), RTP, of, up)
+		s, err := p.listen(netip.AddrPortFrom(p.home(up), port), RTP, of, up)
 		if err != nil {
 			continue
 		}
-		if _, err = p.listen(netip.AddrPortFrom(p.cfg.Phone, port+1), RTCP, netip.AddrPortFrom(of.Addr(), of.Port()+1), up); err == nil {
+		if _, err = p.listen(netip.AddrPortFrom(p.home(up), port+1), RTCP, netip.AddrPortFrom(of.Addr(), of.Port()+1), up); err == nil {
 			return nil
 		}
 		s.conn.Close()
 		delete(p.side(up), of)
 	}
-	return fmt.Errorf("no free pair of ports at %s", p.cfg.Phone)
+	return fmt.Errorf("no free pair of ports at %s", p.home(up))
+}
+
+// home is the address of the sockets on one side: those that stand for the node are with the phone. mu is held.
+func (p *Path) home(up bool) netip.Addr {
+	if up {
+		return p.cfg.Phone
+	}
+	return p.outside
 }

@@ -65,6 +65,7 @@ type Path struct {
 	wg       sync.WaitGroup
 
 	mu      sync.Mutex
+	outside netip.Addr // where the node sees the phone
 	up      Ways
 	down    Ways
 	dice    *rand.Rand
@@ -89,7 +90,7 @@ const heldUp = 50 * time.Millisecond
 // New opens a path; the phone is to use Server as its server.
 func New(cfg Config) (*Path, error) {
 	p := &Path{
-		cfg: cfg, up: cfg.Up, down: cfg.Down, dice: rand.New(rand.NewPCG(cfg.Seed, 1)), queue: newQueue(), stop: make(chan struct{}),
+		cfg: cfg, outside: cfg.Phone, up: cfg.Up, down: cfg.Down, dice: rand.New(rand.NewPCG(cfg.Seed, 1)), queue: newQueue(), stop: make(chan struct{}),
 		front: map[netip.AddrPort]*socket{}, back: map[netip.AddrPort]*socket{}, conns: map[net.Conn]bool{}, ordered: map[way]time.Time{},
 	}
 	if err := p.open(); err != nil {
@@ -132,9 +133,13 @@ func (p *Path) Set(up, down Ways) {
 
 // Rebind forgets the ports under which the node knows the phone, as a NAT does that has restarted: what is sent to them is
 // lost, and the phone's next packets come from new ones.
-func (p *Path) Rebind() {
+func (p *Path) Rebind() { p.RebindAt(p.cfg.Phone) }
+
+// RebindAt is Rebind to another address of the NAT, as of a phone that has changed its network. It is for UDP; connections stay.
+func (p *Path) RebindAt(outside netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.outside = outside
 	for _, s := range p.back {
 		s.dead = true
 	}

@@ -1,0 +1,153 @@
+package phone
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// place is where a phone is in the network.
+type place struct {
+	addr      netip.Addr
+	transport string
+	udp       *link // its socket, nil where it has connections
+}
+
+// at is where the phone is now.
+func (p *Phone) at() place {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.place
+}
+
+// Relocation is a change of network, as from wifi to mobile.
+type Relocation struct {
+	Addr      netip.Addr // the new address; invalid = the same, with other ports
+	Transport string     // the new transport, "" = the same
+	Abrupt    bool       // its connections are not closed: the other side is told nothing, and what it sends over them is lost
+}
+
+// Relocate gives the phone another address, or other ports: the sockets for SIP and for the sound of its calls are opened anew,
+// what comes to the old ones is lost. The phone says nothing of it by itself; Register, Resume and Update tell the server.
+func (p *Phone) Relocate(r Relocation) error {
+	to := p.at()
+	if r.Addr.IsValid() {
+		to.addr = r.Addr
+	}
+	if r.Transport != "" {
+		to.transport = r.Transport
+	}
+	to.udp = nil
+	var err error
+	p.cfg.within(func() {
+		if to.transport == "udp" {
+			to.udp, err = p.openUDP(netip.AddrPortFrom(to.addr, 0))
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("relocate %s: %w", p.cfg.UserAgent, err)
+	}
+	p.leave(to, r.Abrupt)
+	return p.relocateCalls(to.addr)
+}
+
+// leave closes the old sockets, or only stops listening to them.
+func (p *Phone) leave(to place, abrupt bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old := p.place.udp; old != nil {
+		old.close()
+	}
+	for key, l := range p.links {
+		l.deaf.Store(true)
+		if !abrupt {
+			l.close()
+		}
+		delete(p.links, key)
+		p.left = append(p.left, l)
+	}
+	p.place = to
+}
+
+// relocateCalls has the calls speak from the new address, and say so when they describe themselves.
+func (p *Phone) relocateCalls(addr netip.Addr) error {
+	over, err := p.linkTo(p.cfg.Server)
+	if err != nil {
+		return fmt.Errorf("relocate %s: %w", p.cfg.UserAgent, err)
+	}
+	for _, c := range p.Calls() {
+		p.cfg.within(func() { err = c.media.rebind(addr) })
+		if err != nil {
+			return fmt.Errorf("relocate %s: %w", p.cfg.UserAgent, err)
+		}
+		p.mu.Lock()
+		c.inviteOn = over
+		if !c.sdp.addr.Addr().IsUnspecified() {
+			c.sdp.addr = told(c.media.Addr())
+		}
+		c.sdp.version++
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+// rebind gives the sound another pair of ports.
+func (m *Media) rebind(ip netip.Addr) error {
+	conn, rtcp, err := openPair(ip)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		conn.Close()
+		rtcp.Close()
+		return nil
+	}
+	m.conn.Close()
+	m.rtcp.Close()
+	m.conn, m.rtcp = conn, rtcp
+	m.readers.Add(2)
+	go m.read(conn)
+	go m.readRTCP(rtcp)
+	m.mu.Unlock()
+	return nil
+}
+
+// As is the call as somebody else has it who knows everything of it but the password: a thief.
+func (c *Call) As(thief *Phone) *Call {
+	s, err := thief.newCall(c.outgoing)
+	if err != nil {
+		panic(err)
+	}
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	s.state, s.callID, s.localTag, s.remoteTag = c.state, c.callID, c.localTag, c.remoteTag
+	s.local, s.remote, s.target, s.routes, s.localSeq = c.local, c.remote, c.target, c.routes, c.localSeq+1000
+	s.peer, s.both, s.invite = c.peer, c.both, c.invite
+	return s
+}
+
+// Speak has the phone send its sound to where it knows that the peer listens.
+func (c *Call) Speak() {
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	c.apply()
+}
+
+// Vanish ends the call's sound without a word.
+func (c *Call) Vanish() {
+	c.media.close()
+	c.end("vanished", nil)
+}
+
+// Acknowledge sends the ACK that NoACK has kept back.
+func (c *Call) Acknowledge() error {
+	c.phone.mu.Lock()
+	res, opt := c.final, c.dialled
+	c.phone.mu.Unlock()
+	if res == nil || !opt.NoACK {
+		return fmt.Errorf("there is nothing to acknowledge")
+	}
+	c.ack(res, nil)
+	return nil
+}
