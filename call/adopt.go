@@ -52,13 +52,14 @@ func (c *Call) heed(l *Leg) (heard func(time.Time), pressed func(media.Key, int)
 
 // idle says that nothing is under way in the leg's dialog that this call would have to finish.
 func (l *Leg) idle() bool {
-	return l.state == legUp && l.open == 0 && !l.owes && !l.byes && (!l.accepted || l.acked)
+	return l.state == legUp && l.open == 0 && !l.negotiates() && l.later == nil && !l.byes
 }
 
 // give takes a leg out of the call, for another to adopt. From now on the leg is nobody's until the heir's call runs adopt,
 // which must be posted before anything else can be.
 func (c *Call) give(l *Leg, to *Call) *Leg {
 	c.reportsOf(l)
+	l.unfollow()
 	k := *l
 	k.seat, k.hears, k.feeds, k.forks = nil, source{}, nil, nil
 	l.heir = &heir{to, &k}
@@ -75,6 +76,7 @@ func (c *Call) adopt(l *Leg, s *Seat) {
 	l.seat = s
 	c.legs = append(c.legs, l)
 	l.stream.Tell(c.heed(l))
+	c.follow(l)
 	c.attach(l)
 	c.log.Debug("leg adopted", "leg", l.id, "user", s.user.Name, "device", l.device.Name, "state", l.state)
 }

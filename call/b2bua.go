@@ -166,6 +166,7 @@ func (b *B2BUA) deleteRecord(id string, epoch uint64, pause time.Duration, tried
 func (b *B2BUA) start(c *Call, first func()) error {
 	if err := b.enter(c); err != nil {
 		for _, l := range c.legs {
+			l.unfollow()
 			l.stream.Close()
 		}
 		return err

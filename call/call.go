@@ -132,6 +132,7 @@ func (c *Call) crash() {
 func (c *Call) release() {
 	for _, l := range c.legs {
 		c.dropForks(l)
+		l.unfollow()
 		c.b.Agent.Detach(l.dialog.ID())
 		c.b.unindex(l.dialog.ID())
 		if l.cancel != nil {

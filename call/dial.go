@@ -89,6 +89,7 @@ func (d *dial) ring(dev registrar.Device, auto bool) (*Leg, error) {
 	}
 	l.ringless = auto && d.c.mayAnswerItself(l)
 	d.legs = append(d.legs, l)
+	d.c.follow(l)
 	d.c.setState(l, legDialing)
 	d.send(l)
 	return l, nil
@@ -226,8 +227,7 @@ func (d *dial) lose(l *Leg, err error) {
 	d.c.log.Info("device did not take the call", "leg", l.id, "user", d.seat.user.Name, "device", l.device.Name, "err", err)
 	switch {
 	case errors.Is(err, sip.ErrFlowGone):
-		d.c.b.Registrar.Unreachable(d.seat.user.Name, l.device.Key, "its connection is gone")
-		delete(d.rung, l.device.Key) // it may come back over a new flow
+		d.flowGone(l)
 	case (f.code == 600 || f.code == 603) && a == nil: // of one that was chosen it means: not here
 		d.giveUp(f)
 		return
@@ -239,6 +239,18 @@ func (d *dial) lose(l *Leg, err error) {
 		d.best = f
 	}
 	d.check()
+}
+
+// flowGone lets a device ring again over the flow that it has by now, or will have.
+func (d *dial) flowGone(l *Leg) {
+	delete(d.rung, l.device.Key)
+	for _, dev := range d.c.b.Registrar.Lookup(d.seat.user.Name) {
+		if dev.Key == l.device.Key && dev.Binding.Flow != l.dialog.Flow {
+			d.join(dev)
+			return
+		}
+	}
+	d.c.b.Registrar.Unreachable(d.seat.user.Name, l.device.Key, "its connection is gone")
 }
 
 // check gives up when nobody rings any more.

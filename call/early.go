@@ -34,11 +34,7 @@ func (c *Call) fork(l *Leg, r *sip.Response) *fork {
 		f.dialog.Confirm(r)
 		l.forks = append(l.forks, f)
 		c.b.index(c, l, f.dialog.ID(), dialogRinging)
-		c.b.Agent.Attach(f.dialog, l.seat.user.Name, func(x *sip.Exchange) {
-			if !c.do(func() { c.inFork(l, f, x) }) {
-				_ = x.Respond(sip.Reply{Code: 481})
-			}
-		})
+		c.serveFork(l, f)
 	}
 	if f.answer == nil && len(r.Body().Data) > 0 {
 		if answer, err := media.ParseSDP(r.Body().Data); err == nil {
@@ -46,6 +42,15 @@ func (c *Call) fork(l *Leg, r *sip.Response) *fork {
 		}
 	}
 	return f
+}
+
+// serveFork has the requests of an early dialog come here.
+func (c *Call) serveFork(l *Leg, f *fork) {
+	c.b.Agent.Attach(f.dialog, l.seat.user.Name, func(x *sip.Exchange) {
+		if !c.do(func() { c.inFork(l, f, x) }) {
+			_ = x.Respond(sip.Reply{Code: 481})
+		}
+	})
 }
 
 func (l *Leg) forkOf(tag string) *fork {

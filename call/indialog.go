@@ -21,7 +21,7 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 	l.asked = time.Now()
 	l.learn(x)
 	if l.dialog.Flow != flow {
-		c.serve(l)
+		c.heardFrom(l, flow)
 	}
 	switch x.Method() {
 	case "BYE":
@@ -88,13 +88,22 @@ func (c *Call) onReinvite(l *Leg, x *sip.Exchange) {
 		l.local = l.versioned(l.local.WithDirection(media.SendRecv)) // the same m-lines and payload types (RFC 3264 §8)
 		body, l.owes = sdpBody(l.local), true
 	}
+	l.theirs = x
 	x.Watch(sip.Watch{
-		Acked:   func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, b) }) }) },
+		Acked:   func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onReAck(l, x, b) }) }) },
 		Unacked: func() { c.do(func() { c.withLeg(l, (*Call).onNoAck) }) },
 	})
 	_ = x.Respond(sip.Reply{Code: 200, Headers: headers, Body: body})
 	c.wire()
 	c.touch()
+}
+
+// onReAck takes the ACK of our 2xx to a re-INVITE.
+func (c *Call) onReAck(l *Leg, x *sip.Exchange, body sip.Body) {
+	if l.theirs == x {
+		l.theirs = nil
+	}
+	c.onAck(l, body)
 }
 
 // onUpdate answers an UPDATE, or a PRACK with an offer: they change the session at once, also of a call that is not

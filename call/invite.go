@@ -123,6 +123,7 @@ func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, e
 func (c *Call) listen(l *Leg, cancelled func()) {
 	c.serve(l)
 	c.b.index(c, l, l.dialog.ID(), dialogCalling)
+	c.follow(l)
 	l.exchange.Watch(sip.Watch{
 		Cancelled: func() { c.do(cancelled) },
 		Acked:     func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, b) }) }) },
@@ -349,16 +350,19 @@ func (c *Call) onAck(l *Leg, body sip.Body) {
 		c.bye(l)
 		return
 	}
-	if !l.owes || !l.alive() {
+	if !l.alive() {
 		return
 	}
-	l.owes = false
-	if err := c.answerInACK(l, body); err != nil {
-		c.lost(l, err)
-		return
+	if l.owes {
+		l.owes = false
+		if err := c.answerInACK(l, body); err != nil {
+			c.lost(l, err)
+			return
+		}
+		c.wire()
+		c.touch()
 	}
-	c.wire()
-	c.touch()
+	c.offerLater(l)
 }
 
 // answerInACK takes the answer to an offer of ours that went out in a 2xx (RFC 3261 §13.2.1).

@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -83,15 +84,20 @@ type Leg struct {
 	hears    source
 	feeds    []*Leg
 	refer    *referral
-	owes     bool        // its ACK or PRACK must bring the answer to our offer
-	offered  bool        // our offer went out in a provisional answer, and none belongs into the 2xx
-	refers   int         // REFERs taken in this dialog
-	asking   bool        // an OPTIONS of ours is under way
-	askedAt  time.Time   // since then
-	offers   bool        // a re-INVITE of ours is under way
-	updating bool        // an UPDATE of ours is under way
-	asked    time.Time   // last proof that its signalling is alive
-	twins    media.Twins // keys that its phone told
+	owes     bool      // its ACK or PRACK must bring the answer to our offer
+	offered  bool      // our offer went out in a provisional answer, and none belongs into the 2xx
+	refers   int       // REFERs taken in this dialog
+	asking   bool      // an OPTIONS of ours is under way
+	askedAt  time.Time // since then
+	offers   bool      // a re-INVITE of ours is under way
+	offer    sip.Outgoing
+	later    *media.Description // to be offered when what is under way has ended
+	theirs   *sip.Exchange      // a re-INVITE of the phone's whose ACK is still to come
+	agreedAt time.Time          // when an offer was last answered, theirs or ours
+	unfollow func()             // ends the news of where its device is
+	updating bool               // an UPDATE of ours is under way
+	asked    time.Time          // last proof that its signalling is alive
+	twins    media.Twins        // keys that its phone told
 	began    time.Time
 	open     int   // requests of ours that are not answered, and what waits to be asked again
 	heir     *heir // who has it since another call adopted it, nil = it is this call's
@@ -99,7 +105,7 @@ type Leg struct {
 }
 
 func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {
-	l := &Leg{id: newID(), seat: s, device: d, began: time.Now()}
+	l := &Leg{id: newID(), seat: s, device: d, began: time.Now(), unfollow: func() {}}
 	l.origin = media.Origin{User: "baton", ID: uint64(time.Now().UnixMilli()), Version: 1}
 	heard, pressed := c.heed(l)
 	stream, err := c.b.Engine.Open(media.StreamOptions{Peer: flow.Remote.Addr(), OnHeard: heard, OnKey: pressed})
@@ -146,7 +152,7 @@ func (l *Leg) settle(local, remote media.Description) error {
 		l.changed = true
 	}
 	l.local, l.remote, l.agreed, l.knows = local, remote, agreed, media.Merge(codecsOf(remote), l.knows)
-	l.heard = false
+	l.heard, l.agreedAt = false, time.Now()
 	l.setHeld(remote.Held())
 	l.stream.Apply(agreed)
 	return nil
@@ -210,9 +216,20 @@ func (c *Call) bye(l *Leg) {
 
 // sendBye sends the BYE, and once more to where the phone is by now if nobody answers it.
 func (c *Call) sendBye(l *Leg) {
+	flow := l.dialog.Flow
 	c.request(l, l.dialog.NewRequest("BYE", sip.Body{}), requestPatience, func(err error) {
-		if unanswered(err) && c.ctx.Err() == nil && l.state == legClosing && c.elsewhere(l) {
+		switch {
+		case unanswered(err) && c.ctx.Err() == nil && l.state == legClosing && c.elsewhere(l):
 			c.sendBye(l)
+			return
+		case unanswered(err) && l.dialog.Flow != flow: // one was sent there meanwhile
+			return
+		case errors.Is(err, sip.ErrFlowGone) && c.ctx.Err() == nil && l.state == legClosing:
+			c.after(comeBack, func() {
+				if l.dialog.Flow == flow {
+					c.closeLeg(l)
+				}
+			})
 			return
 		}
 		if err != nil {
@@ -221,6 +238,10 @@ func (c *Call) sendBye(l *Leg) {
 		c.closeLeg(l)
 	})
 }
+
+// comeBack is how long a phone that is to be hung up and whose connection has broken is waited for: it may be changing its
+// network, and would go on talking to nobody.
+const comeBack = 4 * time.Second
 
 // requestPatience bounds the wait for the answer to a BYE or NOTIFY: we go on without it either way.
 const requestPatience = 8 * time.Second
@@ -273,6 +294,7 @@ func (c *Call) closeLeg(l *Leg) {
 	}
 	c.setState(l, legClosed)
 	c.keepTraits(l)
+	l.unfollow()
 	c.b.Agent.Detach(l.dialog.ID())
 	c.dropForks(l)
 	c.b.unindex(l.dialog.ID())
@@ -296,23 +318,10 @@ func (c *Call) forgetLeg(l *Leg) {
 
 // repoint sends a leg's next requests over the flow that its device has now, when the old one is gone.
 func (c *Call) repoint(l *Leg) bool {
-	if c.b.Agent.Alive(l.dialog.Flow) && !c.rebound(l) {
-		return false
-	}
-	return c.elsewhere(l)
+	return !c.b.Agent.Alive(l.dialog.Flow) && c.elsewhere(l)
 }
 
-// rebound says that the leg's device has registered anew since it was last heard in the dialog, and not from there: its NAT
-// has given it another port.
-func (c *Call) rebound(l *Leg) bool {
-	heard := l.answer
-	if l.asked.After(heard) {
-		heard = l.asked
-	}
-	return c.b.rebound(l.seat.user.Name, l.device.Key, l.dialog.Flow, heard)
-}
-
-// rebound says that a device has registered since then, and not from the end of this flow.
+// rebound says that a device has registered since then, and not from the end of this flow: its NAT has given it another port.
 func (b *B2BUA) rebound(user, device string, flow sip.Flow, since time.Time) bool {
 	for _, d := range b.Registrar.Lookup(user) {
 		if d.Key == device {
@@ -328,8 +337,7 @@ func (b *B2BUA) rebound(user, device string, flow sip.Flow, since time.Time) boo
 func (c *Call) elsewhere(l *Leg) bool {
 	for _, d := range c.b.Registrar.Lookup(l.seat.user.Name) {
 		if d.Key == l.device.Key && d.Binding.Flow != l.dialog.Flow {
-			l.dialog.Flow = d.Binding.Flow
-			c.attach(l)
+			c.goTo(l, d.Binding.Flow)
 			return true
 		}
 	}

@@ -70,10 +70,11 @@ func (c *Call) check(l *Leg) {
 		c.reinvite(l, l.local)
 		return
 	}
-	began := time.Now()
+	began, flow := time.Now(), l.dialog.Flow
 	c.ask(l, func(err error) {
 		switch {
 		case err == nil || !l.alive() || l.spoke().After(began): // it may have spoken from another port of its NAT meanwhile
+		case unanswered(err) && l.dialog.Flow != flow: // it was asked where it is no more
 		case unanswered(err) && c.elsewhere(l):
 			c.reinvite(l, l.local)
 		default:
@@ -128,9 +129,24 @@ func (c *Call) lost(l *Leg, err error) {
 	}
 }
 
-// reinvite offers an SDP to the leg's phone, which may be its present one. Glare is waited out as RFC 3261 §14.1 says.
+// reinvite offers an SDP to the leg's phone, which may be its present one. While another re-INVITE is under way, ours or
+// theirs, it waits for the end of that; glare is waited out as RFC 3261 §14.1 says.
 func (c *Call) reinvite(l *Leg, offer media.Description) {
-	c.propose(c.ctx, l, offer, func(err error) { c.reinvited(l, offer, err) })
+	switch {
+	case l.state != legUp:
+		return
+	case l.negotiates():
+		l.later = &offer
+		return
+	}
+	l.later = nil
+	offer, began := l.renewed(offer), time.Now()
+	c.propose(c.ctx, l, offer, func(err error) { c.reinvited(l, offer, began, err) })
+}
+
+// negotiates says that another change of the session is under way with the leg's phone.
+func (l *Leg) negotiates() bool {
+	return l.offers || l.owes || l.theirs != nil || l.accepted && !l.acked
 }
 
 // errPending says that an offer cannot be made now, because another exchange with the phone is under way.
@@ -142,32 +158,34 @@ var errAnswer = errors.New("its answer cannot be used")
 // propose offers an SDP to the leg's phone by a re-INVITE and tells what became of it. What the phone has taken is settled then, also
 // when ctx has ended meanwhile.
 func (c *Call) propose(ctx context.Context, l *Leg, offer media.Description, then func(error)) {
-	if l.offers || l.owes || l.state != legUp {
+	if l.state != legUp || l.negotiates() {
 		then(errPending)
 		return
 	}
 	l.offers = true
 	l.open++
 	l.stream.Expect(codecsOf(offer))
-	out := l.dialog.NewRequest("INVITE", sdpBody(offer), c.askSession(l)...)
+	l.offer = l.dialog.NewRequest("INVITE", sdpBody(offer), c.askSession(l)...)
+	out := l.offer
 	c.exchange(func() func() {
 		resp, err := c.b.Agent.Invite(ctx, out, func(*sip.Response) {})
 		return func() {
 			l.offers = false
 			l.open--
 			if err == nil {
-				err = c.proposed(l, offer, out, resp)
+				err = c.proposed(l, offer, resp)
 			}
 			then(err)
+			c.offerLater(l)
 		}
 	})
 }
 
 // proposed takes the 2xx to our re-INVITE.
-func (c *Call) proposed(l *Leg, offer media.Description, out sip.Outgoing, resp *sip.Response) error {
+func (c *Call) proposed(l *Leg, offer media.Description, resp *sip.Response) error {
 	l.dialog.Refresh(resp)
 	l.tookSession(resp)
-	_ = c.b.Agent.Ack(l.dialog, out, sip.Body{})
+	_ = c.b.Agent.Ack(l.dialog, l.offer, sip.Body{})
 	l.asked = time.Now()
 	if !l.alive() {
 		return nil
@@ -183,9 +201,26 @@ func (c *Call) proposed(l *Leg, offer media.Description, out sip.Outgoing, resp 
 	return nil
 }
 
-func (c *Call) reinvited(l *Leg, offer media.Description, err error) {
+// offerLater offers what had to wait.
+func (c *Call) offerLater(l *Leg) {
+	if l.later != nil {
+		c.reinvite(l, *l.later)
+	}
+}
+
+// renewed is an offer as it has to be now: the phone may have changed the session since it was made.
+func (l *Leg) renewed(offer media.Description) media.Description {
 	switch {
-	case errors.Is(err, errPending):
+	case sameCodecs(offer, l.local):
+		return l.local
+	case offer.Origin.Version == l.origin.Version:
+		return offer
+	}
+	return l.versioned(offer)
+}
+
+func (c *Call) reinvited(l *Leg, offer media.Description, began time.Time, err error) {
+	switch {
 	case err == nil, errors.Is(err, errAnswer):
 		c.wire()
 	case l.tooShort(err): // the next look asks again, for longer
@@ -195,6 +230,8 @@ func (c *Call) reinvited(l *Leg, offer media.Description, err error) {
 			l.open--
 			c.reinvite(l, offer)
 		})
+	case unanswered(err) && sameCodecs(offer, l.local) && (l.spoke().After(began) || errors.Is(err, sip.ErrFlowGone)):
+		// it talks, or is on its way to another network: a phone that is gone is found out by the look at the legs
 	case l.alive() && (deadly(err) != nil || !sameCodecs(offer, l.local)):
 		c.lost(l, err)
 	}
