@@ -139,8 +139,14 @@ func TestPeerMoves(t *testing.T) {
 		dest  string
 	}{
 		"behind a NAT": {"192.168.1.20:5000", []step{
-			{20 * ms, oldNAT, true}, {20 * ms, attacker, false}, {20 * ms, beside, false}, {20 * ms, newNAT, true}, {0, oldNAT, false},
-			{500 * ms, oldNAT, false}, {0, attacker, false}, {0, newNAT, true},
+			{20 * ms, oldNAT, true},
+			{20 * ms, attacker, false},
+			{20 * ms, beside, false},
+			{20 * ms, newNAT, true},
+			{0, oldNAT, false},
+			{500 * ms, oldNAT, false},
+			{0, attacker, false},
+			{0, newNAT, true},
 		}, newNAT},
 		"behind a NAT, old source silent": {"192.168.1.20:5000", []step{{300 * ms, attacker, false}, {300 * ms, newNAT, true}}, newNAT},
 		"behind a NAT, sound stays":       {"192.168.1.20:5000", []step{{20 * ms, oldNAT, true}, {2 * time.Second, oldNAT, true}, {500 * ms, attacker, false}}, oldNAT},
