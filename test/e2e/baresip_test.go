@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"baton/test/e2e/node"
+	"baton/test/wire"
 )
 
 // baresip is one running baresip without a sound card: it plays a tone from a file and records what it hears.
@@ -66,33 +67,55 @@ module			aufile.so
 module			aubridge.so
 module			sndfile.so
 module			ctrl_tcp.so
-module_tmp		account.so
+module			account.so
 module_app		menu.so
 snd_path		%[2]s
 ctrl_tcp_listen		127.0.0.1:%[6]d
 `
 
-// startBaresip runs one for a user over a transport ("udp6" is UDP over IPv6 alone); it plays a tone of hz and answers by
-// itself.
+// softphone is how one baresip differs from another.
+type softphone struct {
+	transport string     // udp, tcp, tls; "udp6" is UDP over IPv6 alone
+	hz        float64    // of the tone that it plays
+	account   string     // parameters of its account, in place of answermode=auto
+	config    []string   // lines of its configuration
+	path      *wire.Path // between it and the node; nil = none
+}
+
+// startBaresip runs one for a user over a transport; it plays a tone of hz and answers by itself.
 func (w *world) startBaresip(user, transport string, hz float64, extra ...string) *baresip {
 	w.t.Helper()
-	program := need(w.t, "baresip", "baresip-core")
+	return w.runBaresip(user, softphone{transport: transport, hz: hz, config: extra})
+}
+
+// runBaresip runs one for a user and waits until it is registered.
+func (w *world) runBaresip(user string, s softphone) *baresip {
+	w.t.Helper()
+	program := baresipProgram(w.t)
 	lastBaresip += 10
-	b := &baresip{t: w.t, dir: w.t.TempDir(), port: lastBaresip, hz: hz}
+	b := &baresip{t: w.t, dir: w.t.TempDir(), port: lastBaresip, hz: s.hz}
 	b.cond = sync.NewCond(&b.mu)
-	writeTone(w.t, b.dir+"/tone.wav", hz, 3*time.Minute)
+	writeTone(w.t, b.dir+"/tone.wav", s.hz, 3*time.Minute)
 	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), 10000+20*(lastBaresip-6000), 10000+20*(lastBaresip-6000)+190, b.port+5)
-	config += strings.Join(extra, "\n") + "\n"
-	at := w.UDP
+	config += strings.Join(s.config, "\n") + "\n"
+	at, transport := w.UDP.String(), s.transport
 	switch transport {
 	case "tls":
-		at = w.TLS
+		at = w.TLS.String()
 	case "udp6":
-		at, transport, b.args = w.UDP6, "udp", []string{"-6"}
+		at, transport, b.args = w.UDP6.String(), "udp", []string{"-6"}
 		config = strings.Replace(config, "0.0.0.0:", "[::]:", 1)
 	}
-	account := fmt.Sprintf("<sip:%s@%s;transport=%s>;auth_user=%s;auth_pass=%s;answermode=auto;audio_codecs=PCMU;regint=600\n",
-		user, at, transport, user, node.Password(user))
+	account := ";answermode=auto"
+	if s.account != "" {
+		account = ";" + s.account
+	}
+	if s.path != nil { // the digest's URI must not be one that the path translates
+		at = w.UDP.Addr().String()
+		account += fmt.Sprintf(";outbound=\"sip:%s;transport=%s\"", s.path.Server(), transport)
+	}
+	account = fmt.Sprintf("<sip:%s@%s;transport=%s>;auth_user=%s;auth_pass=%s;audio_codecs=PCMU;regint=600%s\n",
+		user, at, transport, user, node.Password(user), account)
 	w.must(os.WriteFile(b.dir+"/config", []byte(config), 0o600))
 	w.must(os.WriteFile(b.dir+"/accounts", []byte(account), 0o600))
 	b.server = fmt.Sprintf("@%s;transport=%s", at, transport)
@@ -106,6 +129,17 @@ func (w *world) startBaresip(user, transport string, hz float64, extra ...string
 		return nil
 	})
 	return b
+}
+
+// envBaresip names another baresip than that of the system, which has its modules beside it.
+const envBaresip = "BATON_TEST_BARESIP"
+
+func baresipProgram(t *testing.T) string {
+	t.Helper()
+	if other := os.Getenv(envBaresip); other != "" {
+		return other
+	}
+	return need(t, "baresip", "baresip-core")
 }
 
 // dial calls a user by the way over which baresip is registered.
@@ -124,6 +158,9 @@ func (w *world) here(user string) int {
 
 func modulesOf(t *testing.T) string {
 	t.Helper()
+	if other := os.Getenv(envBaresip); other != "" {
+		return filepath.Dir(other)
+	}
 	dirs, _ := filepath.Glob("/usr/lib*/baresip/modules")
 	more, _ := filepath.Glob("/usr/lib/*/baresip/modules")
 	for _, d := range append(dirs, more...) {
@@ -165,6 +202,9 @@ func (b *baresip) output() string {
 	text, _ := os.ReadFile(b.dir + "/out")
 	return string(text)
 }
+
+// old says that it is Debian's 1.0.0, which lacks attended transfer and answering where the caller asks for it.
+func (b *baresip) old() bool { return strings.Contains(b.output(), "baresip v1.0.") }
 
 // quit ends the process, by force if it does not go.
 func (b *baresip) quit() {
@@ -240,10 +280,11 @@ func (b *baresip) await(kind string, limit time.Duration) baresipEvent {
 	}
 }
 
-// recordings are what baresip has heard, the oldest call first.
+// recordings are what baresip has heard, the oldest call first; newer ones than 1.0.0 begin another file after each hold.
 func (b *baresip) recordings() []string {
 	files, _ := filepath.Glob(b.dir + "/dump-*-dec.wav")
-	sort.Strings(files)
+	begun := func(file string) string { return file[max(0, len(file)-len("2026-01-02-03-04-05-dec.wav")):] }
+	sort.Slice(files, func(i, j int) bool { return begun(files[i]) < begun(files[j]) })
 	return files
 }
 

@@ -47,7 +47,7 @@ Content-Length: 0
 `
 
 // keyHeard is what baresip prints when it has heard a key to its end.
-var keyHeard = regexp.MustCompile(`received event: '(.)' \(end=1\)`)
+var keyHeard = regexp.MustCompile(`received (?:in-band DTMF )?event: '(.)' \(end=1\)`)
 
 // keysOf are the keys that baresip says it has heard.
 func (b *baresip) keysOf() (keys string) {
