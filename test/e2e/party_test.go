@@ -179,23 +179,7 @@ func (p *party) unbroken(limit time.Duration) {
 	p.t.Helper()
 	pause(300 * time.Millisecond) // what is wrong may show a little later
 	now := time.Now()
-	r := phone.Analyse(p.far.Media().Heard(), 8000)
-	if r.Missing != 0 || r.Reordered != 0 || r.Duplicates != 0 || len(r.SSRCs) != 1 || r.Changed != 0 {
-		p.t.Errorf("bob's stream is broken: %s", r)
-	}
-	if r.Drift > 25*time.Millisecond {
-		p.t.Errorf("bob's timestamps are not true to the clock: %s", r)
-	}
-	gap, at := phone.LongestGap(p.far.Media().Heard(), p.since, now.Add(-50*time.Millisecond))
-	if gap > limit {
-		p.t.Errorf("bob heard nothing for %s at %s, limit %s", gap, at.Sub(p.since), limit)
-	}
-	for _, m := range p.bob.Received(p.since) {
-		if m.Method == "OPTIONS" && m.Get("Call-ID") != p.far.ID() {
-			continue // is the phone there? that has nothing to do with the call
-		}
-		p.t.Errorf("bob's phone was sent %s (%s)", m.Line(), m.Get("CSeq"))
-	}
+	p.whole(p.far, p.since, limit)
 	var listeners []*phone.Media
 	for _, l := range p.legs {
 		listeners = append(listeners, l.Media())
@@ -208,7 +192,30 @@ func (p *party) unbroken(limit time.Duration) {
 	if len(lost) > 0 {
 		p.t.Errorf("%d of bob's frames reached none of alice's devices: %v", len(lost), lost)
 	}
-	p.t.Logf("bob heard %s; longest gap %s", r, gap.Round(100*time.Microsecond))
+}
+
+// whole checks what a move promises to the far side: one complete stream on time, and no SIP message since both sides heard each
+// other.
+func (w *world) whole(far *phone.Call, since time.Time, limit time.Duration) {
+	w.t.Helper()
+	r := phone.Analyse(far.Media().Heard(), 8000)
+	if r.Missing != 0 || r.Reordered != 0 || r.Duplicates != 0 || len(r.SSRCs) != 1 || r.Changed != 0 {
+		w.t.Errorf("bob's stream is broken: %s", r)
+	}
+	if r.Drift > 25*time.Millisecond {
+		w.t.Errorf("bob's timestamps are not true to the clock: %s", r)
+	}
+	gap, at := phone.LongestGap(far.Media().Heard(), since, time.Now().Add(-50*time.Millisecond))
+	if gap > limit {
+		w.t.Errorf("bob heard nothing for %s at %s, limit %s", gap, at.Sub(since), limit)
+	}
+	for _, m := range far.Phone().Received(since) {
+		if m.Method == "OPTIONS" && m.Get("Call-ID") != far.ID() {
+			continue // is the phone there? that has nothing to do with the call
+		}
+		w.t.Errorf("bob's phone was sent %s (%s)", m.Line(), m.Get("CSeq"))
+	}
+	w.t.Logf("bob heard %s; longest gap %s", r, gap.Round(100*time.Microsecond))
 }
 
 // toneHeard says whether a tone was played to bob since the call was up.

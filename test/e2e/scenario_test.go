@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"baton/test/e2e/node"
+	"baton/test/wire"
 )
 
 // scenario runs sipp with one of the scenarios in sipp/, which are templates of these parts.
@@ -26,11 +27,12 @@ type scenario struct {
 	say   map[string]any // what the file leaves open
 	calls int            // 1 if 0
 	six   bool           // over IPv6
+	path  *wire.Path     // between it and the node; nil = none
 	args  []string
 }
 
-// The parts of scenarios. Headers are whole lines, with "\n" between them; sdp is a direction, "" for no body. A request is
-// sent by the one who called (from "caller") or by the one who was called ("callee").
+// The parts of scenarios. Headers are whole lines, with "\n" between them; sdp is a direction, perhaps with the codecs that follow
+// (PCMU alone else), "" for no body. A request is sent by the one who called (from "caller") or by the one who was called ("callee").
 var parts = template.FuncMap{
 	"outside": func(method, headers, sdp string, cseq int) string {
 		return send(true, fmt.Sprintf("%s sip:[to]@[remote_ip]:[remote_port] SIP/2.0", method), "From: <sip:[from]@[remote_ip]>;tag=[call_number]x",
@@ -41,11 +43,15 @@ var parts = template.FuncMap{
 			"Call-ID: [call_id]\nMax-Forwards: 70\nCSeq: " + strconv.Itoa(cseq) + " ACK\nContent-Length: 0\n\n]]></send>"
 	},
 	"inside": func(from, method, headers, sdp string, cseq int) string {
-		us, them := "From: <sip:[from]@[remote_ip]>;tag=[call_number]x", "To:[$peer]"
-		if from == "callee" {
-			us, them = "From:[$own];tag=[call_number]u", "To:[$peer]"
-		}
-		return send(method != "ACK", method+" [next_url] SIP/2.0", us, them, "CSeq: "+strconv.Itoa(cseq)+" "+method, headers, sdp)
+		return within(method != "ACK", from, method, headers, sdp, cseq)
+	},
+	"once": func(from, method, headers, sdp string, cseq int) string { // is not repeated: what comes next is no answer to it
+		return within(false, from, method, headers, sdp, cseq)
+	},
+	"ackInside": func(from string, cseq int) string { // of a refused request of a dialog
+		us, them := ends(from)
+		return "<send><![CDATA[\nACK [next_url] SIP/2.0\n[last_Via:]\n" + us + "\n" + them +
+			"\nCall-ID: [call_id]\nMax-Forwards: 70\nCSeq: " + strconv.Itoa(cseq) + " ACK\nContent-Length: 0\n\n]]></send>"
 	},
 	"answer": func(line, headers, sdp string) string {
 		return "<send><![CDATA[\nSIP/2.0 " + line + "\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\n" + rest(headers, sdp) + "]]></send>"
@@ -71,7 +77,21 @@ var parts = template.FuncMap{
 	},
 }
 
-// send is a request that is repeated until it is answered.
+// within is a request of a dialog.
+func within(repeat bool, from, method, headers, sdp string, cseq int) string {
+	us, them := ends(from)
+	return send(repeat, method+" [next_url] SIP/2.0", us, them, "CSeq: "+strconv.Itoa(cseq)+" "+method, headers, sdp)
+}
+
+// ends are From and To of a request within a dialog.
+func ends(from string) (us, them string) {
+	if from == "callee" {
+		return "From:[$own];tag=[call_number]u", "To:[$peer]"
+	}
+	return "From: <sip:[from]@[remote_ip]>;tag=[call_number]x", "To:[$peer]"
+}
+
+// send is a request that is repeated until it is answered, or sent once.
 func send(repeat bool, line, from, to, cseq, headers, sdp string) string {
 	retrans := ""
 	if repeat {
@@ -84,7 +104,7 @@ func send(repeat bool, line, from, to, cseq, headers, sdp string) string {
 var lastVersion = 0
 
 func rest(headers, sdp string) string {
-	out := "Contact: <sip:[from]@[local_ip]:[local_port]>\nAllow: INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE\n"
+	out := "Contact: <sip:[from]@[local_ip]:[local_port]>\nAllow: INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, REFER, NOTIFY\n"
 	if headers != "" {
 		out += headers + "\n"
 	}
@@ -92,9 +112,13 @@ func rest(headers, sdp string) string {
 		return out + "Content-Length: 0\n\n"
 	}
 	lastVersion++ // each description of a call is newer than the one before (RFC 3264 §8)
+	direction, codecs, _ := strings.Cut(sdp, " ")
+	if codecs == "" {
+		codecs = "0"
+	}
 	return out + "Content-Type: application/sdp\nContent-Length: [len]\n\nv=0\no=sipp 1 " + strconv.Itoa(lastVersion) + " IN IP[media_ip_type] [media_ip]\ns=-\n" +
-		"c=IN IP[media_ip_type] [media_ip]\nt=0 0\nm=audio [media_port] RTP/AVP 0 101\na=rtpmap:0 PCMU/8000\n" +
-		"a=rtpmap:101 telephone-event/8000\na=" + sdp + "\n"
+		"c=IN IP[media_ip_type] [media_ip]\nt=0 0\nm=audio [media_port] RTP/AVP " + codecs + " 101\n" +
+		"a=rtpmap:101 telephone-event/8000\na=" + direction + "\n"
 }
 
 // sippRun is one sipp under way.
@@ -128,8 +152,12 @@ func (w *world) sipp(s scenario, port int) *sippRun {
 	if s.to == "" {
 		uri = s.user + "@" + server.String()
 	}
+	to := server
+	if s.path != nil { // the URI of the digest is that which the node sees
+		to = s.path.Server()
+	}
 	args := append([]string{
-		server.String(), "-sf", r.dir + "/scenario.xml", "-m", strconv.Itoa(max(s.calls, 1)), "-i", ip(at), "-mi", at.String(),
+		to.String(), "-sf", r.dir + "/scenario.xml", "-m", strconv.Itoa(max(s.calls, 1)), "-i", ip(at), "-mi", at.String(),
 		"-p", strconv.Itoa(port), "-mp", strconv.Itoa(2 * port), "-rtp_echo", "-nostdin", "-key", "from", s.user, "-key", "to", s.to,
 		"-au", s.user, "-ap", node.Password(s.user), "-auth_uri", uri, "-timeout", "150s", "-timeout_error",
 		"-trace_err", "-error_file", r.dir + "/errors", "-trace_msg", "-message_file", r.dir + "/messages",
@@ -178,6 +206,20 @@ func (r *sippRun) tell() {
 		said, _ := os.ReadFile(r.dir + "/errors")
 		sent, _ := os.ReadFile(r.dir + "/messages")
 		r.t.Logf("sipp %s:\n%s\n%s", r.s.file, tail(string(said), 2000), tail(string(sent), 8000))
+	}
+}
+
+// up waits until sipp listens: what is sent to it before that is lost, and repeated after half a second.
+func (r *sippRun) up(port int) *sippRun {
+	r.t.Helper()
+	want := fmt.Sprintf(":%04X ", port)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/udp", r.cmd.Process.Pid)); strings.Contains(string(text), want) {
+			return r
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("sipp does not listen at port %d", port)
+		}
 	}
 }
 
