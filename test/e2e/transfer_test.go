@@ -36,7 +36,7 @@ var transferrers = map[string]func(*world) key{
 		return key{
 			call:     func(number string) { l.do("call " + uri(number)) },
 			transfer: func(number string) { l.do("transfer " + uri(number)) },
-			closed:   func() { l.await("ended", 5*time.Second) },
+			closed:   func() { l.await(" ended (", 5*time.Second) },
 			found:    l.found, quit: l.quit,
 		}
 	},
