@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"encoding/binary"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -76,6 +78,25 @@ next:
 
 // inCall says whether a request that came to the witness belongs to a dialog: its To has a tag.
 func (w *witness) inCall(m *phone.Message) bool { return phone.Param(m.Get("To"), "tag") != "" }
+
+// dialogs are those that its INVITEs have made, oldest first, as the node sees them: values for Replaces.
+func (w *witness) dialogs() (all []string) {
+	for _, p := range w.path.Packets() {
+		m, err := phone.Parse(p.Data)
+		if p.Kind != wire.SIP || p.Up || err != nil || m.Code != 200 {
+			continue
+		}
+		if _, method := m.CSeq(); method == "INVITE" && !slices.Contains(all, replaces(m)) {
+			all = append(all, replaces(m))
+		}
+	}
+	return all
+}
+
+// replaces names the dialog of an answer to the one who sent it (RFC 3891 §6.1).
+func replaces(m *phone.Message) string {
+	return fmt.Sprintf("%s;to-tag=%s;from-tag=%s", m.Get("Call-ID"), phone.Param(m.Get("To"), "tag"), phone.Param(m.Get("From"), "tag"))
+}
 
 // deviceOver is the index of a user's device that is registered over a transport.
 func (w *world) deviceOver(user, transport string) int {
