@@ -53,6 +53,9 @@ var parts = template.FuncMap{
 		return "<send><![CDATA[\nACK [next_url] SIP/2.0\n[last_Via:]\n" + us + "\n" + them +
 			"\nCall-ID: [call_id]\nMax-Forwards: 70\nCSeq: " + strconv.Itoa(cseq) + " ACK\nContent-Length: 0\n\n]]></send>"
 	},
+	"apart": func(message string) string { // belongs to another dialog than the scenario's first
+		return strings.Replace(message, "Call-ID: [call_id]", "Call-ID: apart///[call_id]", 1)
+	},
 	"answer": func(line, headers, sdp string) string {
 		return "<send><![CDATA[\nSIP/2.0 " + line + "\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\n" + rest(headers, sdp) + "]]></send>"
 	},
@@ -128,7 +131,6 @@ type sippRun struct {
 	dir  string
 	cmd  *exec.Cmd
 	stop context.CancelFunc
-	out  bytes.Buffer
 	done chan error
 }
 
@@ -166,7 +168,10 @@ func (w *world) sipp(s scenario, port int) *sippRun {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Second)
 	r.stop = cancel
 	r.cmd = exec.CommandContext(ctx, program, args...)
-	r.cmd.Dir, r.cmd.Stdout, r.cmd.Stderr = r.dir, &r.out, &r.out
+	out, err := os.Create(r.dir + "/out")
+	w.must(err)
+	defer out.Close()
+	r.cmd.Dir, r.cmd.Stdout, r.cmd.Stderr = r.dir, out, out
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	w.must(node.Spawn(r.cmd))
 	go func() { r.done <- r.cmd.Wait() }()
@@ -205,7 +210,11 @@ func (r *sippRun) tell() {
 	if r.t.Failed() {
 		said, _ := os.ReadFile(r.dir + "/errors")
 		sent, _ := os.ReadFile(r.dir + "/messages")
-		r.t.Logf("sipp %s:\n%s\n%s", r.s.file, tail(string(said), 2000), tail(string(sent), 8000))
+		shown, _ := os.ReadFile(r.dir + "/out")
+		if len(sent) > 0 { // else it has not come to the point: its scenario is wrong
+			shown = nil
+		}
+		r.t.Logf("sipp %s:\n%s\n%s\n%s", r.s.file, tail(string(shown), 2000), tail(string(said), 2000), tail(string(sent), 8000))
 	}
 }
 
