@@ -48,7 +48,6 @@ var smuggled = []phone.Header{
 	{Name: "Geolocation", Value: "<sip:" + canary + ">"},
 	{Name: "Referred-By", Value: "<sip:" + canary + "@x>"},
 	{Name: "Privacy", Value: canary},
-	{Name: "Join", Value: canary},
 	{Name: "User-Agent", Value: canary + "/1.0"},
 	{Name: "Server", Value: canary},
 	{Name: "Allow", Value: "INVITE, " + canary},

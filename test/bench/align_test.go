@@ -27,7 +27,7 @@ func TestAlignGap(t *testing.T) {
 	for range 3 {
 		b.beginFromFar()
 		for i := range 100 {
-			b.move(ways[i%len(ways)], 0)
+			b.move(ways[i%len(ways)], phone.AutoAnswer)
 		}
 		b.finishAligned()
 	}

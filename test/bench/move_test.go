@@ -31,6 +31,7 @@ type moved struct {
 	control time.Duration // the same of the call beside it, through the same node
 	direct  time.Duration // the same of two phones that call each other without a node
 	media   time.Duration // answer → both directions on the new device
+	asked   time.Duration // trigger → both directions on the new device
 }
 
 // bench is a live call that is moved to and fro, and one beside it that is not.
@@ -51,6 +52,7 @@ type bench struct {
 	series  int
 }
 
+// newBench makes the call's users and their phones; change is of alice's.
 func newBench(t *testing.T, change ...func(*phone.Config)) *bench {
 	n := node.Start(t, node.Options{Users: map[string]string{"alice": "101", "bob": "102", "carol": "103", "dave": "104"}})
 	b := &bench{t: t, node: n}
@@ -106,20 +108,21 @@ func (b *bench) leg() *phone.Call { return b.legs[len(b.legs)-1] }
 
 var ways = []string{"cli", "refer", "pull", "replaces"}
 
-// move brings the call to the other device; ring is how long that rings first.
-func (b *bench) move(how string, ring time.Duration) {
+// move brings the call to the other device; answered is what that does.
+func (b *bench) move(how string, answered phone.Behaviour) {
 	b.t.Helper()
 	to := len(b.legs) % 2
 	device, old := b.devices[to], b.leg()
 	b.phase = (b.phase + time.Duration(len(b.legs)%20)*time.Millisecond) % phone.Frame // 1 ms further from the old one's at each move
 	device.SetPhase(b.phase)
-	device.Behave(phone.Behaviour{Answer: true, After: ring})
+	device.Behave(answered)
+	asked := time.Now()
 	leg, err := b.ask(how, device, to)
 	if err == nil && leg == nil {
 		leg, err = device.Ringing(5 * time.Second)
 	}
 	if err == nil {
-		err = leg.Await(5*time.Second + ring)
+		err = leg.Await(5*time.Second + answered.After)
 	}
 	if err != nil {
 		b.t.Fatalf("move %d by %s: %v", len(b.legs), how, err)
@@ -131,7 +134,7 @@ func (b *bench) move(how string, ring time.Duration) {
 		b.t.Fatalf("move %d by %s: no sound on the new device", len(b.legs), how)
 	}
 	m.at = first.At
-	m.media = later(first.At, heard.At).Sub(leg.Times().Answered)
+	m.media, m.asked = later(first.At, heard.At).Sub(leg.Times().Answered), later(first.At, heard.At).Sub(asked)
 	b.legs = append(b.legs, leg)
 	b.moves = append(b.moves, m)
 	must(b.t, old.AwaitEnd(5*time.Second))
@@ -197,6 +200,12 @@ func (b *bench) finish(from time.Duration) {
 	verdict(b.t, whole && r.Drift <= 25*time.Millisecond && told == 0 && len(lost) == 0,
 		"series %d, %d moves: far side %d packets, %d missing, %d out of order, %d SSRC, timestamps within %s ms of the clock, %d frames skipped, %d SIP messages; %d of the far side's frames lost",
 		b.series, len(b.moves), r.Packets, r.Missing, r.Reordered+r.Duplicates, len(r.SSRCs), ms(r.Drift), r.Skipped, told, len(lost))
+	b.over()
+}
+
+// over hangs up.
+func (b *bench) over() {
+	b.t.Helper()
 	must(b.t, b.far.Hangup())
 	must(b.t, b.leg().AwaitEnd(5*time.Second))
 }
@@ -242,7 +251,7 @@ func TestMoveGap(t *testing.T) {
 	for range 5 {
 		b.begin()
 		for i := range 100 {
-			b.move(ways[i%len(ways)], 0)
+			b.move(ways[i%len(ways)], phone.AutoAnswer)
 		}
 		b.finish(0)
 	}
@@ -254,7 +263,7 @@ func TestMoveGapWhileRinging(t *testing.T) {
 	b := newBench(t)
 	b.begin()
 	for i := range 80 { // the p50 of twenty differs by half a millisecond from run to run
-		b.move(ways[i%2], ring)
+		b.move(ways[i%2], phone.Behaviour{Answer: true, After: ring})
 	}
 	b.finish(ring)
 	b.judge("80 moves to a device that rings for 2 s")
