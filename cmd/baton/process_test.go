@@ -246,7 +246,7 @@ func TestRefusals(t *testing.T) {
 	wants(t, 1, `^baton: .*`+regexp.QuoteMeta(busy.Addr().String())+`.*in use: `+
 		fmt.Sprintf(`\S+ \(pid %d\) has tcp .*; to use another port: BATON_LISTEN_TCP=127\.0\.0\.1:\d+ \S+ serve --data `, os.Getpid()), "serve", "--data", shortDir(t), "--config", write(t, taken))
 	wants(t, 1, `^baton: make the data directory: .*not a directory`, "serve", "--data", "/dev/null/data", "--config", write(t, local))
-	wants(t, 5, `baton.yaml:2: listen.upd: unknown field; here stand: tcp, tls, udp\n`, "serve", "--data", shortDir(t), "--config", write(t, "listen:\n  upd: :1\n"))
+	wants(t, 5, `baton.yaml:2: listen.upd: unknown field; here stand: metrics, tcp, tls, udp\n`, "serve", "--data", shortDir(t), "--config", write(t, "listen:\n  upd: :1\n"))
 	wants(t, 1, `108 bytes long, 107 are possible`, "serve", "--data", "/tmp/"+strings.Repeat("x", 90), "--config", write(t, local))
 	wants(t, 1, `no such file`, "serve", "--config", "/nowhere/baton.yaml")
 	wants(t, 2, `unknown command "sevre"`, "sevre")
