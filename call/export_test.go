@@ -1,6 +1,10 @@
 package call
 
-import "time"
+import (
+	"time"
+
+	"baton/media"
+)
 
 // In has f run in the agent of a live call.
 func (b *B2BUA) In(id string, f func(*Call)) error {
@@ -37,4 +41,12 @@ func (c *Call) LoseLeg() {
 	}
 	l.cancel = func(error) {}
 	c.setState(l, legRinging)
+}
+
+// Tone is what the holder of a seat is played.
+func (c *Call) Tone(seat int) media.Tone {
+	if l := c.seats[seat].holder; l != nil {
+		return l.hears.tone
+	}
+	return media.ToneNone
 }
