@@ -3,6 +3,7 @@ package call_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -75,6 +76,32 @@ func TestAdoptedKeys(t *testing.T) {
 	tr.eventually("bob has heard the key", 3*time.Second, func() bool {
 		return slices.ContainsFunc(tr.bobs.Media().Heard(), func(p phone.Packet) bool { return p.Event != nil })
 	})
+	must(t, tr.carols.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAdoptedKeysByRTP: bob's phone knows keys by INFO alone. What carol presses long after the hand-over, when the call that
+// she came from has ended, is told to him, once.
+func TestAdoptedKeysByRTP(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	for i, name := range []string{"alice", "bob", "carol"} {
+		r.user(name, fmt.Sprint(101+i))
+	}
+	tr := &trio{rig: r, alice: r.phone("alice", 1), carol: r.phone("carol", 1)}
+	tr.bob = r.phone("bob", 1, updates, func(c *phone.Config) { c.Codecs = []phone.Codec{phone.PCMU} })
+	tr.first, tr.bobs = tr.connect(tr.alice, tr.bob)
+	tr.consult()
+	ref, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.done(200, ref)
+	tr.together(tr.bobs, tr.carols)
+	tr.carols.Media().Press('5', 100*time.Millisecond)
+	tr.eventually("bob is told the key", 3*time.Second, func() bool { return len(requestsTo(tr.bob, "INFO")) > 0 })
+	time.Sleep(300 * time.Millisecond)
+	if n := len(requestsTo(tr.bob, "INFO")); n != 1 {
+		t.Errorf("told %d times", n)
+	}
 	must(t, tr.carols.Hangup())
 	tr.nothingLeft()
 }

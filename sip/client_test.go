@@ -102,7 +102,7 @@ func TestInviteAccepted(t *testing.T) {
 			r := dev.next("INVITE")
 			via := fmt.Sprintf("SIP/2.0/%s 127.0.0.1:%d;", strings.ToUpper(network), a.Addrs()[network].Port())
 			if r.Header("X-Test") != "1" || r.CSeq() != 100001 || r.RequestURI().String() != "sip:bob@192.0.2.7:5066;ob" ||
-				!strings.HasPrefix(r.Header("Via"), via) || r.Header("Allow") == "" || r.Header("Supported") != "replaces, 100rel, timer, norefersub" {
+				!strings.HasPrefix(r.Header("Via"), via) || r.Header("Allow") == "" || r.Header("Supported") != "replaces, 100rel, timer, norefersub, nosub" {
 				t.Errorf("INVITE %+v", r)
 			}
 			if c, _ := r.Contact(); c.URI.String() != a.ContactURI(dev.flow, "alice").String() {

@@ -44,6 +44,8 @@ func FuzzParseRequest(f *testing.F) {
 			t.Errorf("%q is a request and would be dropped", data)
 		}
 		_, _, _ = ReferTarget(r)
+		_, _, _ = ReferredBy(r)
+		_, _, _ = ReferSilent(r)
 		_ = a.auth.verify(r)
 		raw := a.reply(r, "t", Reply{Code: 200})
 		built(t, raw)
