@@ -167,3 +167,105 @@ func TestAdoptedByNodeThatStops(t *testing.T) {
 	}
 	tr.nothingLeft()
 }
+
+// block keeps a call's agent from working until the way that it gives is called.
+func (tr *trio) block(id string) (free func()) {
+	tr.t.Helper()
+	gate, in := make(chan struct{}), make(chan struct{})
+	must(tr.t, tr.b.In(id, func(*call.Call) {
+		close(in)
+		<-gate
+	}))
+	<-in
+	return func() { close(gate) }
+}
+
+// TestAdoptedRequestsOnTheirWay: requests of carol's phone that have reached the call that she leaves, but were not looked
+// at before she left it, are answered by the other.
+func TestAdoptedRequestsOnTheirWay(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.consult()
+	calls := tr.b.Calls("")
+	free := tr.block(calls[1].ID)
+	refered := make(chan error, 1)
+	go func() {
+		_, err := tr.first.ReferTo(tr.second)
+		refered <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // the REFER's call has asked
+	asked := make(chan error, 1)
+	go func() {
+		_, err := tr.carols.Request("INFO", nil)
+		asked <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	free()
+	must(t, <-refered)
+	if err := <-asked; err != nil {
+		t.Errorf("INFO: %v", err)
+	}
+	tr.together(tr.bobs, tr.carols)
+	must(t, tr.carols.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAdoptedOnItsWay: alice hangs her second call up while carol's leg is on its way, and the call that is to have it has
+// other things to do. Until that one has written where the leg is, the record of the call that it comes from stays.
+func TestAdoptedOnItsWay(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.consult()
+	calls := tr.b.Calls("")
+	freeSecond := tr.block(calls[1].ID)
+	refered := make(chan error, 1)
+	go func() {
+		_, err := tr.first.ReferTo(tr.second)
+		refered <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // the REFER's call has asked
+	freeFirst := tr.block(calls[0].ID)
+	freeSecond()
+	must(t, tr.second.Hangup())
+	time.Sleep(100 * time.Millisecond)
+	stored, err := tr.store.Calls()
+	must(t, err)
+	if len(stored) != 2 {
+		t.Errorf("%d records while carol's leg is on its way", len(stored))
+	}
+	freeFirst()
+	must(t, <-refered)
+	tr.together(tr.bobs, tr.carols)
+	must(t, tr.carols.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAdoptedTooLate: bob hangs up while carol's leg is on its way to his call. There is nobody left for her to talk with.
+func TestAdoptedTooLate(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.consult()
+	calls := tr.b.Calls("")
+	freeSecond := tr.block(calls[1].ID)
+	refered := make(chan error, 1)
+	go func() {
+		_, err := tr.first.ReferTo(tr.second)
+		refered <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // the REFER's call has asked
+	freeFirst := tr.block(calls[0].ID)
+	gone := make(chan error, 1)
+	go func() { gone <- tr.bobs.Hangup() }()
+	time.Sleep(50 * time.Millisecond) // bob's BYE is the next that his call sees
+	freeSecond()
+	time.Sleep(50 * time.Millisecond) // carol's leg is given
+	freeFirst()
+	must(t, <-gone)
+	if err := <-refered; err == nil {
+		t.Error("the REFER was accepted")
+	}
+	for _, c := range []*phone.Call{tr.first, tr.second, tr.carols} {
+		must(t, c.AwaitEnd(3*time.Second))
+	}
+	tr.nothingLeft()
+}

@@ -319,6 +319,26 @@ func TestAttendedHangsUpAtOnce(t *testing.T) {
 	tr.nothingLeft()
 }
 
+// TestAttendedNoBye: a phone that waits for us to end its calls: it has its NOTIFY before, and a second for its own BYEs.
+func TestAttendedNoBye(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.consult()
+	ref, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.done(200, ref)
+	told := time.Now()
+	for _, c := range []*phone.Call{tr.first, tr.second} {
+		must(t, c.AwaitEnd(5*time.Second))
+		if why, _ := c.Why(); why != "remote" || c.Times().Ended.Sub(told) < 500*time.Millisecond {
+			t.Errorf("a call ended by %s, %v after the NOTIFY", why, c.Times().Ended.Sub(told))
+		}
+	}
+	tr.together(tr.bobs, tr.carols)
+	must(t, tr.bobs.Hangup())
+	tr.nothingLeft()
+}
+
 // TestAttendedTwoDevices: the two calls of the user are on two devices of his.
 func TestAttendedTwoDevices(t *testing.T) {
 	t.Parallel()
@@ -526,10 +546,9 @@ func TestAttendedMuted(t *testing.T) {
 	tr.nothingLeft()
 }
 
-// TestAttendedWaitsForUs: carol's phone refuses a re-INVITE of ours with 491 just then, so that her dialog is not ours to
-// give away. The transfer is refused, nothing changes, and it works as soon as she has answered.
-func TestAttendedWaitsForUs(t *testing.T) {
-	t.Parallel()
+// askedAgain is a trio in which carol's phone has refused a re-INVITE of ours with 491: it is to be asked again.
+func askedAgain(t *testing.T) *trio {
+	t.Helper()
 	g722 := phone.Codec{PT: 9, Name: "G722", Rate: 8000}
 	r := newRig(t, nil)
 	for i, name := range []string{"alice", "bob", "carol"} {
@@ -545,7 +564,35 @@ func TestAttendedWaitsForUs(t *testing.T) {
 	must(t, err)
 	must(t, tr.second.Await(3*time.Second))
 	tr.eventually("carol was asked", 3*time.Second, func() bool { return len(requestsTo(tr.carol, "INVITE")) == 2 })
-	_, err = tr.first.ReferTo(tr.second)
+	return tr
+}
+
+// TestAttendedTargetLeaves: carol hangs up while her leg is waited for.
+func TestAttendedTargetLeaves(t *testing.T) {
+	t.Parallel()
+	tr := askedAgain(t)
+	gone := make(chan error, 1)
+	time.AfterFunc(200*time.Millisecond, func() { gone <- tr.carols.Hangup() })
+	_, err := tr.first.ReferTo(tr.second)
+	var refused *phone.Status
+	if !errors.As(err, &refused) || refused.Code != 481 {
+		t.Errorf("%v", err)
+	}
+	must(t, <-gone)
+	must(t, tr.second.AwaitEnd(3*time.Second))
+	if !tr.bobs.Hears(tr.first, time.Second) {
+		t.Error("the first call was disturbed")
+	}
+	must(t, tr.first.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAttendedWaitsForUs: while something of ours is under way in carol's dialog it is not given away. The transfer is
+// refused, nothing changes, and it works as soon as she has answered.
+func TestAttendedWaitsForUs(t *testing.T) {
+	t.Parallel()
+	tr := askedAgain(t)
+	_, err := tr.first.ReferTo(tr.second)
 	var refused *phone.Status
 	if !errors.As(err, &refused) || refused.Code != 491 {
 		t.Errorf("%v", err)

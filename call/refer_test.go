@@ -400,3 +400,31 @@ func TestSemiAttendedForwarded(t *testing.T) {
 	must(t, tr.bobs.Hangup())
 	tr.nothingLeft()
 }
+
+// TestReferDuringOurReinvite: alice's phone has refused a re-INVITE of ours with 491, which is to be asked again, and
+// transfers meanwhile.
+func TestReferDuringOurReinvite(t *testing.T) {
+	t.Parallel()
+	g722 := phone.Codec{PT: 9, Name: "G722", Rate: 8000}
+	r := newRig(t, nil)
+	for i, name := range []string{"alice", "bob", "carol"} {
+		r.user(name, fmt.Sprint(101+i))
+	}
+	tr := &trio{rig: r, bob: r.phone("bob", 1), carol: r.phone("carol", 1)}
+	tr.alice = r.phone("alice", 1, func(c *phone.Config) { c.Codecs = []phone.Codec{g722, phone.PCMU} })
+	tr.alice.Behave(phone.Behaviour{Answer: true, Refuse: 491})
+	tr.bobs = mustDial(t, tr.bob, "101", phone.DialOptions{NoSDP: true}) // alice is asked to talk what bob knows
+	var err error
+	tr.first, err = tr.alice.Ringing(3 * time.Second)
+	must(t, err)
+	must(t, tr.bobs.Await(3*time.Second))
+	tr.eventually("alice was asked", 3*time.Second, func() bool { return len(requestsTo(tr.alice, "INVITE")) == 2 })
+	tr.carol.Behave(phone.AutoAnswer)
+	ref, err := tr.first.Refer("103")
+	must(t, err)
+	tr.done(200, ref)
+	tr.ringsCarol()
+	tr.together(tr.bobs, tr.carols)
+	must(t, tr.bobs.Hangup())
+	tr.nothingLeft()
+}
