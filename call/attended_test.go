@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"baton/call"
 	"baton/config"
 	"baton/test/phone"
 )
@@ -415,6 +417,7 @@ func TestSemiAttended(t *testing.T) {
 			must(t, tr.bobs.Hangup())
 			must(t, tr.carols.AwaitEnd(3*time.Second))
 			tr.nothingLeft()
+			tr.missed() // by nobody
 		})
 	}
 }
@@ -456,6 +459,25 @@ func TestSemiAttendedNobody(t *testing.T) {
 			tr.nothingLeft()
 		})
 	}
+}
+
+// TestSemiAttendedSilent: carol's phone has never rung when the time is over. The transfer is told so at once, not only when
+// the second call has had its tone.
+func TestSemiAttendedSilent(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.carol.Behave(phone.Behaviour{Silent: true})
+	tr.second = mustDial(t, tr.alice, "103")
+	tr.eventually("carol's phone is called", 3*time.Second, func() bool { return len(requestsTo(tr.carol, "INVITE")) > 0 })
+	ref, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.eventually("the second call has its tone", 9*time.Second, func() bool { return slices.Contains(tr.second.Progress(), 183) })
+	if code, err := ref.Wait(1500 * time.Millisecond); err != nil || code != 480 {
+		t.Errorf("told %d, %v", code, err)
+	}
+	must(t, tr.first.Hangup())
+	must(t, tr.second.AwaitEnd(6*time.Second))
+	tr.nothingLeft()
 }
 
 // TestSemiAttendedBobLeaves: whoever was to be transferred hangs up while carol's phone rings. Then alice goes on waiting for
@@ -584,6 +606,32 @@ func TestAttendedTargetLeaves(t *testing.T) {
 		t.Error("the first call was disturbed")
 	}
 	must(t, tr.first.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAttendedOneAtATime: while carol's leg is waited for, her seat cannot be moved: neither by herself nor by a second REFER.
+func TestAttendedOneAtATime(t *testing.T) {
+	t.Parallel()
+	tr := askedAgain(t)
+	desk := tr.phone("carol", 2)
+	desk.Behave(phone.AutoAnswer)
+	refered := make(chan error, 1)
+	go func() {
+		_, err := tr.first.ReferTo(tr.second)
+		refered <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	_, err := tr.b.Move(t.Context(), call.MoveRequest{Call: tr.b.Calls("")[1].ID, Seat: "carol", Device: "2"})
+	var refused *call.Refusal
+	if !errors.As(err, &refused) || refused.Code != 491 {
+		t.Errorf("moved meanwhile: %v", err)
+	}
+	if _, err := tr.second.ReferTo(tr.first); err == nil || !strings.Contains(err.Error(), "491") {
+		t.Errorf("a second REFER meanwhile: %v", err)
+	}
+	<-refered
+	must(t, tr.first.Hangup())
+	must(t, tr.second.Hangup())
 	tr.nothingLeft()
 }
 
