@@ -267,7 +267,7 @@ func TestServedInADialog(t *testing.T) {
 	must(t, err)
 	inside, err := out.Request("OPTIONS", nil)
 	must(t, err)
-	const allow = "INVITE, ACK, CANCEL, BYE, PRACK, OPTIONS, MESSAGE, REGISTER, REFER, UPDATE, INFO"
+	const allow = "INVITE, ACK, CANCEL, BYE, PRACK, OPTIONS, MESSAGE, REFER, REGISTER, SUBSCRIBE, UPDATE, INFO"
 	const accept = "application/sdp, application/dtmf-relay, application/dtmf, text/plain, application/im-iscomposing+xml"
 	for _, res := range []*phone.Message{outside, inside} {
 		if res.Get("Allow") != allow || res.Get("Accept") != accept || !strings.Contains(res.Get("Supported"), "replaces") {
@@ -275,7 +275,7 @@ func TestServedInADialog(t *testing.T) {
 		}
 	}
 	for method, code := range map[string]int{"NOTIFY": 489, "SUBSCRIBE": 489, "PUBLISH": 405, "FOO": 405} {
-		res, _ := out.Request(method, nil, phone.Header{Name: "Event", Value: "refer"})
+		res, _ := out.Request(method, nil, phone.Header{Name: "Event", Value: "conference"})
 		if res.Code != code || code == 405 && res.Get("Allow") != allow {
 			t.Errorf("%s: %s, Allow: %s", method, res.Line(), res.Get("Allow"))
 		}

@@ -17,7 +17,7 @@ var whitelist = []string{
 	"Allow", "Supported", "Require", "Accept", "Content-Type", "Content-Length", "Event", "Subscription-State", "Reason",
 	"P-Asserted-Identity", "Diversion", "History-Info", "Warning", "Retry-After", "Date", "Refer-Sub", "Unsupported",
 	"Session-Expires", "Min-SE", "RSeq", "RAck", "WWW-Authenticate", "Timestamp", "Expires", "Min-Expires", "Call-Info",
-	"Alert-Info", "Answer-Mode", "Accept-Encoding", "Allow-Events",
+	"Alert-Info", "Answer-Mode", "Accept-Encoding", "Allow-Events", "Referred-By",
 }
 
 // canary stands in all that is smuggled: it must not be found in any message at another phone.
