@@ -609,6 +609,29 @@ func TestAttendedTargetLeaves(t *testing.T) {
 	tr.nothingLeft()
 }
 
+// TestAttendedBeingAnswered: carol answers as alice transfers; the node is writing that down.
+func TestAttendedBeingAnswered(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.ringCarol()
+	tr.faults.fault(45*time.Millisecond, nil) // between carol's 200 and alice's
+	must(t, tr.carols.Answer())
+	tr.eventually("carol has answered", time.Second, func() bool {
+		s := tr.b.Calls("alice")[1]
+		return s.State == "up"
+	})
+	if tr.second.State() != phone.Calling {
+		t.Skip("alice has her 200 already: nothing to be seen")
+	}
+	ref, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.faults.fault(0, nil)
+	tr.done(200, ref)
+	tr.together(tr.bobs, tr.carols)
+	must(t, tr.carols.Hangup())
+	tr.nothingLeft()
+}
+
 // TestAttendedOneAtATime: while carol's leg is waited for, her seat cannot be moved: neither by herself nor by a second REFER.
 func TestAttendedOneAtATime(t *testing.T) {
 	t.Parallel()

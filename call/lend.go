@@ -41,8 +41,10 @@ func (c *Call) lendIdle(h *handover) {
 	case h.withdrawn.Load():
 		c.decline(h, refusal(487, "the call of the transfer has ended"))
 	case far == nil || far.holder == nil || !far.holder.alive():
-		c.decline(h, refusal(481, "the other side of the call that Replaces names has hung up"))
-	case far.holder.idle():
+		c.decline(h, refusal(480, "nobody is on the other side of the call that Replaces names"))
+	case !slices.ContainsFunc(media.Sound(far.holder.agreed.Send), func(k media.Codec) bool { return media.Carries(h.far, k) }):
+		c.decline(h, refusal(488, fmt.Sprintf("%s of %s has no codec that the other side of the call has", far.holder.device.Name, far.user.Name)))
+	case far.holder.idle() && h.leg.state == legUp: // else the call is just being answered
 		c.handOver(h, far.holder, nil)
 	case time.Since(h.since) > lendPatience:
 		c.decline(h, refusal(491, fmt.Sprintf("%s has not answered a request yet", far.holder.device.Name)))
@@ -68,17 +70,8 @@ func (c *Call) lendable(h *handover) error {
 		return refusal(481, "nobody rings in the call that Replaces names")
 	case setup:
 		return nil
-	case l.state != legUp:
-		return refusal(491, "the call that Replaces names is being answered")
 	case h.early:
 		return refusal(486, "the dialog is confirmed") // RFC 3891 §3
-	}
-	far := c.other(l.seat)
-	if far == nil || far.holder == nil {
-		return refusal(480, "nobody is on the other side of the call that Replaces names")
-	}
-	if !slices.ContainsFunc(media.Sound(far.holder.agreed.Send), func(k media.Codec) bool { return media.Carries(h.far, k) }) {
-		return refusal(488, fmt.Sprintf("%s of %s has no codec that the other side of the call has", far.holder.device.Name, far.user.Name))
 	}
 	return nil
 }

@@ -58,7 +58,9 @@ func newStream(e *Engine, o StreamOptions) *Stream {
 
 // Tell has others told from now on, in place of StreamOptions' OnHeard and OnKey. The packet that is on its way may still be told of to those
 // before.
-func (s *Stream) Tell(heard func(at time.Time), key func(k Key, rate int)) { s.told.Store(&told{heard, key}) }
+func (s *Stream) Tell(heard func(at time.Time), key func(k Key, rate int)) {
+	s.told.Store(&told{heard, key})
+}
 
 // Endpoint returns the address to announce in SDP.
 func (s *Stream) Endpoint() netip.AddrPort { return s.endpoint }
