@@ -609,6 +609,34 @@ func TestAttendedTargetLeaves(t *testing.T) {
 	tr.nothingLeft()
 }
 
+// TestAttendedGap: neither call is on hold. What bob and carol hear goes over from alice to each other without a hole, on the
+// clock of before.
+func TestAttendedGap(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	must(t, tr.first.Resume())
+	tr.consult()
+	if !tr.bobs.Hears(tr.first, time.Second) {
+		t.Fatal("bob does not hear alice")
+	}
+	before := time.Now()
+	ref, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.done(200, ref)
+	tr.together(tr.bobs, tr.carols)
+	for _, c := range []*phone.Call{tr.bobs, tr.carols} {
+		heard := c.Media().Heard()
+		if gap, at := phone.LongestGap(heard, before, before.Add(time.Second)); gap > 200*time.Millisecond {
+			t.Errorf("%s heard nothing for %v, %v after the REFER", c.Phone().Config().User, gap, at.Sub(before))
+		}
+		if r := phone.Analyse(heard, 8000); r.Drift > 60*time.Millisecond {
+			t.Errorf("%s: %v", c.Phone().Config().User, r)
+		}
+	}
+	must(t, tr.bobs.Hangup())
+	tr.nothingLeft()
+}
+
 // TestAttendedBeingAnswered: carol answers as alice transfers; the node is writing that down.
 func TestAttendedBeingAnswered(t *testing.T) {
 	t.Parallel()
