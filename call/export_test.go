@@ -50,3 +50,13 @@ func (c *Call) Tone(seat int) media.Tone {
 	}
 	return media.ToneNone
 }
+
+// LeftBehind says whether a user's device has left the call behind, as choosing sees it.
+func (b *B2BUA) LeftBehind(id, user string) bool {
+	c, err := b.find(id)
+	if err != nil {
+		return false
+	}
+	k, ok := c.candidate(user, "")
+	return ok && k.standing >= leftTalking && k.standing < notAnswered
+}
