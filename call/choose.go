@@ -37,17 +37,14 @@ type sign struct {
 	flow   sip.Flow
 	stream *media.Stream
 	spoke  time.Time // to its call, in signalling
-	asked  time.Time // since when an OPTIONS waits for its answer; zero = none does
+	asked  time.Time // by OPTIONS, last; zero = never
 	heldAt time.Time
 }
 
 func (l *Leg) sign() sign {
-	s := sign{flow: l.dialog.Flow, stream: l.stream, spoke: l.answer, heldAt: l.heldAt}
+	s := sign{flow: l.dialog.Flow, stream: l.stream, spoke: l.answer, asked: l.askedAt, heldAt: l.heldAt}
 	if l.asked.After(s.spoke) {
 		s.spoke = l.asked
-	}
-	if l.asking {
-		s.asked = l.askedAt
 	}
 	return s
 }

@@ -107,6 +107,18 @@ func TestHeldCallComesSecond(t *testing.T) {
 		s.brings(s.tablet, "*40", s.bob)
 		s.over()
 	})
+	t.Run("push of what this device holds", func(t *testing.T) {
+		t.Parallel()
+		s := newSeveral(t) // the mobile talks
+		must(t, s.one.Hold(phone.HoldSendonly))
+		s.mobile.Behave(phone.AutoAnswer)
+		must(t, mustDial(t, s.desk, "*41").Await(3*time.Second))
+		must(t, s.one.AwaitEnd(5*time.Second))
+		if s.two.State() != phone.Up {
+			t.Error("the other call has moved")
+		}
+		s.over()
+	})
 	t.Run("push", func(t *testing.T) {
 		t.Parallel()
 		s := newSeveral(t)
@@ -232,10 +244,13 @@ func TestCallLeftBehindComesLast(t *testing.T) {
 		s := newSeveral(t)
 		s.two.Media().Mute(true)
 		since := time.Now()
-		s.eventually("it was asked twice", 15*time.Second, func() bool { return asked(s.two, "OPTIONS", since) > 1 })
-		if s.b.LeftBehind(s.b.Calls("alice")[1].ID, "alice") {
-			t.Error("its call counts as left behind")
-		}
+		id := s.b.Calls("alice")[1].ID
+		s.eventually("it was asked three times", 20*time.Second, func() bool {
+			if s.b.LeftBehind(id, "alice") {
+				t.Fatal("its call counts as left behind")
+			}
+			return asked(s.two, "OPTIONS", since) > 2
+		})
 		s.brings(s.tablet, "*40", s.carol)
 		s.over()
 	})

@@ -88,7 +88,7 @@ type Leg struct {
 	offered  bool      // our offer went out in a provisional answer, and none belongs into the 2xx
 	refers   int       // REFERs taken in this dialog
 	asking   bool      // an OPTIONS of ours is under way
-	askedAt  time.Time // since then
+	askedAt  time.Time // when the last was sent
 	offers   bool      // a re-INVITE of ours is under way
 	offer    sip.Outgoing
 	later    *media.Description // to be offered when what is under way has ended
