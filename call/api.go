@@ -314,7 +314,7 @@ func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
 			unfit = and(unfit, err)
 		case seat != nil && seat.user.Name != s.user.Name:
 			return nil, d, fmt.Errorf("both %s and %s have a device %q: say whose with --seat", seat.user.Name, s.user.Name, r.Device)
-		case seat == nil || (seat.holder != nil && seat.holder.device.Key == d.Key):
+		case seat == nil || seat.holder != nil && seat.holder.device.Key == d.Key || c.ringsAt(s) != nil:
 			seat, device = s, d
 		}
 	}
