@@ -1,6 +1,7 @@
 package call_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -277,6 +278,57 @@ func TestPickUpWithoutCodec(t *testing.T) {
 	must(t, second.Answer())
 	g.talk(out, second)
 	must(t, second.Hangup())
+	g.nothingLeft()
+}
+
+// TestPickUpWithoutTheCodecInUse: the caller has early media already and plays G.722, which the picker does not know.
+func TestPickUpWithoutTheCodecInUse(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, quick)
+	_, err := g.bob.Register(0)
+	must(t, err)
+	_, err = g.bobs.Register(0)
+	must(t, err)
+	wide := func(c *phone.Config) { c.Codecs = []phone.Codec{phone.G722, phone.PCMU} }
+	bob := g.phone("bob", 3, wide)
+	bob.Behave(phone.Behaviour{Early: true})
+	out := mustDial(t, g.phone("alice", 2, wide), "102")
+	first := g.rings(bob)
+	if !out.Hears(first, 3*time.Second) {
+		t.Fatal("no early media")
+	}
+	g.refused(mustDial(t, g.carol, "*8"), 488)
+	must(t, first.Answer())
+	must(t, out.Await(3*time.Second))
+	if !out.Hears(first, 3*time.Second) || !first.Hears(out, 3*time.Second) {
+		t.Error("alice and bob do not hear each other")
+	}
+	must(t, out.Hangup())
+	g.nothingLeft()
+}
+
+// TestPickUpCodesAreDialled: they are nothing that a call can be transferred to, nor a message sent.
+func TestPickUpCodesAreDialled(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, quick)
+	out, in := g.connect(g.carol, g.eve)
+	ringing := mustDial(t, g.alice, "102")
+	first := g.rings(g.bob)
+	for _, to := range []string{"*8", "*8102", "**102"} {
+		var refused *phone.Status
+		if _, err := out.Refer(to); !errors.As(err, &refused) || refused.Code != 404 {
+			t.Errorf("transferred to %s: %v", to, err)
+		}
+		if res, err := g.carol.Send("MESSAGE", "sip:"+to+"@127.0.0.1", []byte("hello"), phone.Header{Name: "Content-Type", Value: "text/plain"}); err == nil && res.Code != 404 {
+			t.Errorf("written to %s: %d", to, res.Code)
+		}
+	}
+	if first.State() != phone.Alerting {
+		t.Error("bob's phone has stopped ringing")
+	}
+	g.talk(out, in)
+	must(t, ringing.Cancel())
+	must(t, out.Hangup())
 	g.nothingLeft()
 }
 
