@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"baton/call"
+	"baton/config"
 	"baton/journal"
 	"baton/registrar"
 	"baton/test/phone"
@@ -206,6 +207,24 @@ func TestRingingCallIsNotTaken(t *testing.T) {
 		g.bobs.Behave(phone.Behaviour{Reject: 486})
 		g.failed(g.send(t.Context(), "2"), 486, "phoneb")
 		g.refused(out, 486)
+		g.nothingLeft()
+	})
+	t.Run("all others refuse while it is being called anew", func(t *testing.T) {
+		t.Parallel()
+		g := newGroup(t, quick, func(c *config.Config) { c.Call.Ring = 30 * time.Second })
+		g.bobs.Behave(phone.Behaviour{Silent: true}) // its INVITE cannot be cancelled before it has said something
+		out := mustDial(t, g.alice, "102")
+		first := g.rings(g.bob)
+		told := g.send(t.Context(), "2")
+		must(t, first.Reject(486))
+		time.Sleep(500 * time.Millisecond)
+		if out.State() != phone.Calling {
+			t.Fatalf("the caller's call is %s", out.State())
+		}
+		g.bobs.Behave(phone.AutoAnswer)
+		must(t, out.Await(12*time.Second))
+		g.done(told, "phoneb")
+		must(t, out.Hangup())
 		g.nothingLeft()
 	})
 	t.Run("another device answers", func(t *testing.T) {
