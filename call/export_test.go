@@ -30,6 +30,19 @@ func (b *B2BUA) QuickSubscriptions(shortest, tidy time.Duration) {
 // RoomForSubscriptions sets how many subscriptions there may be in all.
 func (b *B2BUA) RoomForSubscriptions(n int) { b.notifier.mail.Do(func() { b.notifier.room = n }) }
 
+// WatchedCalls counts the calls that are known as those of somebody who is watched.
+func (b *B2BUA) WatchedCalls() int {
+	n := make(chan int, 1)
+	b.notifier.mail.Do(func() {
+		calls := 0
+		for _, w := range b.notifier.seen {
+			calls += len(w.calls)
+		}
+		n <- calls
+	})
+	return <-n
+}
+
 // CrashPatience is how long a call that has panicked waits.
 const CrashPatience = crashPatience
 

@@ -105,7 +105,7 @@ func TestPoll(t *testing.T) {
 	t.Parallel()
 	r, alice, bob := newPair(t)
 	_, in := r.connect(alice, bob)
-	r.subscribe(bob, "102")
+	first := r.subscribe(bob, "102")
 	s, res, err := bob.Subscribe("102", 0)
 	must(t, err)
 	n, err := s.Await(3*time.Second, terminated("timeout"))
@@ -115,6 +115,7 @@ func TestPoll(t *testing.T) {
 	}
 	r.eventually("the other subscription alone is left", 3*time.Second, func() bool { return r.b.Subscriptions() == 1 })
 	must(t, in.Hangup())
+	r.told(first)
 	r.nothingLeft()
 }
 
@@ -311,6 +312,68 @@ func TestFlowLoss(t *testing.T) {
 	r.nothingLeft()
 }
 
+// TestRefreshOverNewConnection: a phone that comes back with its refresh, before it has registered again, is told over that way.
+func TestRefreshOverNewConnection(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	desk := r.phone("bob", 2, overTCP(r))
+	s := r.subscribe(desk, "102")
+	desk.Disconnect()
+	r.eventually("the phone is away", 3*time.Second, func() bool { return len(r.reg.Lookup("bob")) == 1 })
+	out, err := alice.Dial("102")
+	must(t, err)
+	_, err = bob.Ringing(3 * time.Second)
+	must(t, err)
+	_, err = s.Refresh(time.Hour)
+	must(t, err)
+	r.told(s, "early")
+	must(t, out.Cancel())
+	r.told(s)
+	r.nothingLeft()
+}
+
+// TestLongNotify: a document too long for UDP goes over the connection that the device has as well.
+func TestLongNotify(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	for n := range 4 {
+		r.phone("bob", 2+n)
+	}
+	r.user("grace", "103")
+	_ = bob
+	tcp, udp := r.way("bob", "tcp", "1"), r.way("bob", "udp", "2")
+	udp.Behave(phone.Behaviour{Reject: 486})
+	s := r.subscribe(udp, "102")
+	out, err := alice.Dial("102")
+	must(t, err)
+	r.eventually("the long NOTIFY has come over TCP", 5*time.Second, func() bool {
+		return len(methods(tcp.Received(time.Time{}), "NOTIFY")) > 0
+	})
+	for _, n := range methods(udp.Received(time.Time{}), "NOTIFY") {
+		if size := len(n.Bytes()); size > 1300+60 { // the phone writes long names
+			t.Errorf("over UDP %d bytes were sent", size)
+		}
+	}
+	must(t, out.Cancel())
+	_ = s
+	r.nothingLeft()
+}
+
+// TestQuietCalls: an announcement is no call that anybody is told of.
+func TestQuietCalls(t *testing.T) {
+	t.Parallel()
+	r, _, bob := newPair(t)
+	s := r.subscribe(r.phone("bob", 2), "102")
+	out, err := bob.Dial("*40") // there is none to pull
+	must(t, err)
+	time.Sleep(300 * time.Millisecond)
+	if n := s.Told(); len(n) != 1 {
+		t.Errorf("told %s", n[1].Body)
+	}
+	must(t, out.Cancel())
+	r.nothingLeft()
+}
+
 // TestAnotherPort: a NAT has given the phone another port; its registration from there tells where NOTIFYs go.
 func TestAnotherPort(t *testing.T) {
 	t.Parallel()
@@ -442,6 +505,9 @@ func TestRestartKeepsSubscriptions(t *testing.T) {
 			} else {
 				must(t, in.Hangup())
 				r.told(own)
+			}
+			if killed {
+				must(t, in.Hold(phone.HoldSendonly)) // which is told of now: the end would have to wait for its turn
 			}
 			r.stop()
 			r.told(own) // also the last words of a node that stops

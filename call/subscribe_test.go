@@ -295,6 +295,15 @@ func TestTwoCallsAreWatched(t *testing.T) {
 	if replaces(d[0]) != in.Replaces() || replaces(d[1]) != first.Replaces() || d[1].Rendering() != "no" {
 		t.Errorf("told %+v", d)
 	}
+	must(t, in.Hold(phone.HoldSendonly))
+	must(t, first.Resume())
+	swapped := func(n phone.Notice) bool {
+		d := n.Info.Live()
+		return len(d) == 2 && replaces(d[0]) == first.Replaces() && d[0].Rendering() == "yes" && d[1].Rendering() == "no"
+	}
+	if _, err := s.Await(3*time.Second, swapped); err != nil {
+		t.Error(err)
+	}
 	must(t, in.Hangup())
 	if d := r.told(s, "confirmed"); replaces(d[0]) != first.Replaces() {
 		t.Errorf("told %+v", d)
@@ -368,4 +377,48 @@ func refusedWith(_ *phone.Subscription, _ *phone.Message, err error) int {
 		return status.Code
 	}
 	return 200
+}
+
+// TestRingingFirst: of a phone that shows one dialog alone it is the ringing one, also if another call is newer.
+func TestRingingFirst(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	r.user("carol", "103")
+	carol, soft := r.phone("carol", 1), r.phone("bob", 2)
+	s := r.subscribe(soft, "102")
+	rings, err := alice.Dial("102*1")
+	must(t, err)
+	in, err := bob.Ringing(3 * time.Second)
+	must(t, err)
+	r.told(s, "early")
+	soft.Behave(phone.AutoAnswer)
+	talks, err := carol.Dial("102*2")
+	must(t, err)
+	must(t, talks.Await(3*time.Second))
+	if d := r.told(s, "early", "confirmed"); replaces(d[0]) != in.Replaces() {
+		t.Errorf("told %+v", d)
+	}
+	must(t, rings.Cancel())
+	must(t, talks.Hangup())
+	r.told(s)
+	if n := r.b.WatchedCalls(); n != 0 {
+		t.Errorf("the notifier holds %d calls that have ended", n)
+	}
+	r.nothingLeft()
+}
+
+// TestCallerOfNobody: a phone that calls one that does not even ring is told as trying.
+func TestCallerOfNobody(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	bob.Behave(phone.Behaviour{Silent: true})
+	s := r.subscribe(r.phone("alice", 2), "101")
+	out, err := alice.Dial("102")
+	must(t, err)
+	if d := r.told(s, "trying")[0]; d.CallID != out.ID() {
+		t.Errorf("told %+v", d)
+	}
+	must(t, out.Cancel())
+	r.told(s)
+	r.nothingLeft()
 }

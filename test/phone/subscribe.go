@@ -17,7 +17,6 @@ type Subscription struct {
 	uri, target   string
 	seq           uint32
 	headers       []Header
-	over          *link
 
 	// guarded by phone.mu
 	told      []Notice
@@ -95,13 +94,9 @@ func (p *Phone) Subscribe(to string, expires time.Duration, headers ...Header) (
 	if !strings.Contains(to, ":") {
 		to = "sip:" + to + "@" + p.cfg.host()
 	}
-	over, err := p.linkTo(p.cfg.Server)
-	if err != nil {
-		return nil, nil, err
-	}
 	s := &Subscription{
 		phone: p, callID: token(12), local: p.fromHeader() + ";tag=" + token(6), remote: "<" + to + ">", uri: to, target: to,
-		headers: headers, over: over, woken: make(chan struct{}),
+		headers: headers, woken: make(chan struct{}),
 	}
 	for _, h := range headers {
 		if h.Name == "Call-ID" {
@@ -129,8 +124,12 @@ func (s *Subscription) Refresh(expires time.Duration, headers ...Header) (*Messa
 }
 
 func (s *Subscription) subscribe(expires time.Duration) (*Message, error) {
+	over, err := s.phone.linkTo(s.phone.cfg.Server)
+	if err != nil {
+		return nil, err
+	}
 	s.seq++
-	req := s.phone.request0("SUBSCRIBE", s.target, s.uri, s.callID, "", s.seq, s.over)
+	req := s.phone.request0("SUBSCRIBE", s.target, s.uri, s.callID, "", s.seq, over)
 	req.Set("From", s.local)
 	req.Set("To", s.remote)
 	req.Add("Contact", s.phone.contactHeader())
@@ -140,7 +139,7 @@ func (s *Subscription) subscribe(expires time.Duration) (*Message, error) {
 	for _, h := range s.headers {
 		req.Set(h.Name, h.Value)
 	}
-	res, err := s.phone.exchange(req, s.over, func() uint32 { s.seq++; return s.seq }, nil, nil)
+	res, err := s.phone.exchange(req, over, func() uint32 { s.seq++; return s.seq }, nil, nil)
 	if err == nil && res.Code >= 300 {
 		err = &Status{res}
 	}
