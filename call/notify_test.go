@@ -507,10 +507,13 @@ func TestRestartKeepsSubscriptions(t *testing.T) {
 				r.told(own)
 			}
 			if killed {
-				must(t, in.Hold(phone.HoldSendonly)) // which is told of now: the end would have to wait for its turn
+				own.Answer(0, 400*time.Millisecond)
+				must(t, in.Hold(phone.HoldSendonly)) // which is told of now: the end has to wait for its answer
+				r.eventually("the hold is told of", 3*time.Second, func() bool { return own.Last().Info.Dialogs[0].Rendering() == "no" })
 			}
 			r.stop()
 			r.told(own) // also the last words of a node that stops
+			own.Answer(0, 0)
 			versions := map[*phone.Subscription]int{}
 			for _, s := range []*phone.Subscription{own, colleague, lost} {
 				versions[s] = int(*s.Last().Info.Version)

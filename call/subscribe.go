@@ -252,12 +252,15 @@ func (n *notifier) inDialog(s *watch, x *sip.Exchange) {
 		_ = x.Respond(sip.Reply{Code: 481})
 		return
 	}
+	flow := s.Dialog.Flow
 	if err := s.Dialog.Receive(x.Request); err != nil {
 		_ = x.Respond(sip.Reply{Code: 500, Headers: []sip.Header{warning(err.Error())}})
 		return
 	}
 	s.Heard = time.Now()
-	n.attach(s) // it may come over another flow
+	if s.Dialog.Flow != flow {
+		n.attach(s) // its next request is known from there
+	}
 	if err := n.refresh(s, x); err != nil {
 		n.b.refuseSubscribe(x, s.User, err)
 	}
