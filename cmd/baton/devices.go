@@ -15,12 +15,15 @@ import (
 func devicesCommand(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "devices [USER]",
-		Short: "List devices, rename or forget one",
+		Use:     "devices [USER]",
+		Aliases: []string{"device"},
+		Short:   "List devices; show, test, rename or forget one",
 		Long: `devices lists the devices of a user, or of all: those that are here first. A device is named to other
 commands by its index, its name, its +sip.instance URN or its contact.`,
 		Example: `  baton devices
   baton devices alice --json
+  baton devices show alice 2
+  baton devices test alice 2
   baton devices rename alice 2 kitchen
   baton devices forget alice old-phone`,
 		Args: atMost(1, "at most one user"),
@@ -43,7 +46,7 @@ commands by its index, its name, its +sip.instance URN or its contact.`,
 		},
 	}
 	withJSON(cmd, &asJSON)
-	cmd.AddCommand(devicesRename(f), devicesRingless(f), devicesForget(f))
+	cmd.AddCommand(devicesShow(f), devicesTest(f), devicesRename(f), devicesRingless(f), devicesForget(f))
 	return cmd
 }
 

@@ -17,6 +17,7 @@ const (
 	exitNoNode   = 3 // no node is running there
 	exitNotFound = 4 // there is no such user, device or call
 	exitConfig   = 5 // the configuration is wrong
+	exitBad      = 6 // a device was tested, and something of it does not work
 )
 
 // exitError is an error with the status to leave with.
