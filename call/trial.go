@@ -253,7 +253,7 @@ func (t *trial) sayAnswer() {
 	case !l.ringless:
 		f.Verdict, f.Text = Note, fmt.Sprintf("it rang for %s; its user does not want it to answer by itself", brief(rang))
 	case l.way() == registrar.ByHeaders:
-		f.Text = fmt.Sprintf("by itself after %s, by the headers of the INVITE", brief(l.answer.Sub(l.began)))
+		f.Text = fmt.Sprintf("by itself after %s, as the headers of the INVITE ask", brief(l.answer.Sub(l.began)))
 	case l.way() == registrar.ByTalk:
 		f.Text = fmt.Sprintf("by itself %s after NOTIFY talk", brief(l.answer.Sub(l.nudged)))
 	default:
@@ -267,7 +267,10 @@ func (t *trial) sayAnswer() {
 
 // brief is a time for people.
 func brief(d time.Duration) string {
-	if d < time.Second {
+	switch {
+	case d < 10*time.Millisecond:
+		return fmt.Sprintf("%.1f ms", ms(d))
+	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}
 	return fmt.Sprintf("%.1f s", d.Seconds())

@@ -95,7 +95,7 @@ func TestTrial(t *testing.T) {
 	got := r.wait(done)
 	must(t, got.err)
 	for what, want := range map[string]string{
-		"answer": "by the headers", "codecs": "PCMU PCMA, of all", "we hear it": "PCMU", "hold": "answered recvonly", "resume": "answered sendrecv",
+		"answer": "as the headers", "codecs": "PCMU PCMA, of all", "we hear it": "PCMU", "hold": "answered recvonly", "resume": "answered sendrecv",
 		"OPTIONS": "answered in", "UPDATE": "answered", "100rel": "reliable", "session timer": "10m0s, refreshed by the phone",
 		"keys": "payload type 101 at 8000 Hz; INFO too", "key": "telephone-event", "it hears us": "0.0 % of PCMU",
 	} {

@@ -20,7 +20,7 @@ func TestDevicesTest(t *testing.T) {
 	p := newParty(t)
 	on := func(args ...string) []string { return append(args, "--data", p.dir) }
 	p.desk.Behave(phone.Behaviour{Ringless: true})
-	said := wants(t, 0, `(?s)^ok    answer        by itself after \d+ ms, by the headers of the INVITE\n.*`+
+	said := wants(t, 0, `(?s)^ok    answer        by itself after [\d.]+ ms, as the headers of the INVITE ask\n.*`+
 		`\nok    we hear it    PCMU/8000 came, .*\nok    hold          answered recvonly\nok    resume        answered sendrecv, .*`+
 		`\nnote  it hears us   it sends no RTCP: .*\n\ndesk of alice works, with \d notes\n$`, on("devices", "test", "101", "1")...)
 	for line := range strings.Lines(said) {
