@@ -49,7 +49,7 @@ func TestGRUU(t *testing.T) {
 		}
 		// RFC 5627 §5.1: a contact that is a GRUU would lead to itself.
 		loop := app("bob", "x", "urn:uuid:3", udp("198.51.100.10:5060"))
-		loop.contact = "sip:bob@192.0.2.1;gr=urn:uuid:3"
+		loop.contact = "sip:bob@192.0.2.1:7070;gr=urn:uuid:3"
 		o.expect(403, loop, "600")
 	})
 }
