@@ -30,6 +30,7 @@ func (b *B2BUA) Invite(x *sip.Exchange) {
 func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 	offer, err := offerOf(x.Body())
 	if err != nil {
+		b.learnRefused(x, caller)
 		return err
 	}
 	if x.Header("Join") != "" {

@@ -35,6 +35,13 @@ func TestLongInviteTakesTheConnection(t *testing.T) {
 		must(t, out.Hangup())
 		must(t, in.AwaitEnd(3*time.Second))
 	}
+	known := func(way string) {
+		t.Helper()
+		r.eventually("it is known how long messages reach it: "+way, 3*time.Second, func() bool {
+			return r.reg.Devices("grace")[0].Profile[registrar.LearntLarge] == way
+		})
+	}
+	known("connection")
 	ways["1"].Disconnect()
 	r.eventually("the connection is known to be closed", 3*time.Second, func() bool {
 		return !slices.ContainsFunc(r.reg.Lookup("grace")[0].Spare, func(b registrar.Binding) bool { return b.Flow.Transport == "tcp" })
@@ -48,6 +55,7 @@ func TestLongInviteTakesTheConnection(t *testing.T) {
 	}
 	must(t, out.Await(3*time.Second))
 	must(t, out.Hangup())
+	known("udp")
 	r.nothingLeft()
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"baton/media"
 	"baton/registrar"
+	"baton/sip"
 )
 
 // traits are what a leg's phone was seen to do. They are kept in its device's profile when the leg ends, in one write and only
@@ -137,5 +138,16 @@ func (c *Call) keepTraits(l *Leg) {
 	}
 	if len(what) > 0 {
 		c.b.Registrar.Learn(l.device, what)
+	}
+}
+
+// learnRefused keeps why a phone's calls are refused, if it is that it offers SRTP alone: that can be seen beside the device.
+func (b *B2BUA) learnRefused(x *sip.Exchange, caller registrar.User) {
+	d, err := media.ParseSDP(x.Body().Data)
+	if err != nil || d.Encryption() != "savp" {
+		return
+	}
+	if device := b.device(x, caller.Name); device.Profile[registrar.LearntSRTP] != "savp" {
+		b.Registrar.Learn(device, map[string]string{registrar.LearntSRTP: "savp"})
 	}
 }

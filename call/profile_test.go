@@ -1,7 +1,6 @@
 package call_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -52,26 +51,31 @@ func TestProfileIsLearnt(t *testing.T) {
 	}
 }
 
-// TestProfileOfOfferedSRTP has a phone offer keys with RTP/AVP (RFC 8643), as some do that have SRTP set to optional.
+// TestProfileOfOfferedSRTP has a phone offer keys with RTP/AVP (RFC 8643), as some do that have SRTP set to optional, then two
+// lines, then SRTP alone, which is refused.
 func TestProfileOfOfferedSRTP(t *testing.T) {
 	t.Parallel()
 	r, alice, bob := newPair(t)
 	bob.Behave(phone.AutoAnswer)
-	sdp := strings.ReplaceAll(`v=0
-o=- 1 1 IN IP4 127.0.0.1
-s=-
-c=IN IP4 127.0.0.1
-t=0 0
-m=audio 4000 RTP/AVP 0
-a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:NzB4d1BINUAvLEw6UzF3WSJ+PSdFcGdUJShpX1Zj
-`, "\n", "\r\n")
-	out := mustDial(t, alice, "102", phone.DialOptions{SDP: []byte(sdp)})
-	must(t, out.Await(3*time.Second))
-	must(t, out.Hangup())
+	const (
+		head = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+		key  = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:NzB4d1BINUAvLEw6UzF3WSJ+PSdFcGdUJShpX1Zj\r\n"
+		avp  = "m=audio 4000 RTP/AVP 0\r\n"
+		savp = "m=audio 4002 RTP/SAVP 0\r\n" + key
+	)
+	for _, offer := range []struct{ sdp, dialect string }{{avp, "none"}, {avp + key, "osrtp"}, {savp + avp, "savp+avp"}, {savp, "savp"}} {
+		out := mustDial(t, alice, "102", phone.DialOptions{SDP: []byte(head + offer.sdp)})
+		if offer.dialect == "savp" {
+			r.refused(out, 488)
+		} else {
+			must(t, out.Await(3*time.Second))
+			must(t, out.Hangup())
+		}
+		r.eventually("its dialect of SRTP is known: "+offer.dialect, 3*time.Second, func() bool {
+			d, err := r.reg.Find("alice", "1")
+			must(t, err)
+			return d.Profile[registrar.LearntSRTP] == offer.dialect
+		})
+	}
 	r.nothingLeft()
-	r.eventually("its dialect of SRTP is known", 3*time.Second, func() bool {
-		d, err := r.reg.Find("alice", "1")
-		must(t, err)
-		return d.Profile[registrar.LearntSRTP] == "osrtp"
-	})
 }

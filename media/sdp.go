@@ -49,12 +49,15 @@ func (l Line) audio() bool { return l.Kind == "audio" && l.Addr.Port() != 0 }
 // secure says whether the line is SRTP by its profile (RFC 3711 §12, RFC 5764 §8). AVP with a=crypto is not: it can be answered in the clear.
 func (l Line) secure() bool { return strings.Contains(strings.ToUpper(l.Proto), "SAVP") }
 
-// Encryption is how an offer that can be answered in the clear offers SRTP: "none", "osrtp" (keys with AVP, RFC 8643), or
-// "savp+avp" (a line of each).
+// Encryption is how an offer offers SRTP: "none", "osrtp" (keys with AVP, RFC 8643), "savp+avp" (a line of each), or "savp", which
+// cannot be answered in the clear.
 func (d Description) Encryption() string {
-	line, _, _ := d.Audio()
+	line, _, clear := d.Audio()
+	secure := slices.ContainsFunc(d.Lines, func(l Line) bool { return l.audio() && l.secure() })
 	switch {
-	case slices.ContainsFunc(d.Lines, func(l Line) bool { return l.audio() && l.secure() }):
+	case secure && !clear:
+		return "savp"
+	case secure:
 		return "savp+avp"
 	case line.Keyed:
 		return "osrtp"

@@ -15,7 +15,7 @@ const Ringless = "ringless"
 // Names of what is learnt.
 const (
 	LearntAnswer   = "answer" // what became of asking it to answer by itself: an Answering
-	LearntSRTP     = "srtp"   // what it offers: none, osrtp (RFC 8643), savp+avp
+	LearntSRTP     = "srtp"   // what it offers: none, osrtp (RFC 8643), savp+avp, savp
 	LearntHold     = "hold"   // how it says so: sendonly, recvonly, inactive, 0.0.0.0
 	LearntReliable = "100rel" // yes, no
 	LearntUpdate   = "update" // yes, no
@@ -112,9 +112,6 @@ func learnt(devices []Device, key string, what map[string]string) []Device {
 			profile = make(map[string]string)
 		}
 		profile[name] = value
-	}
-	if maps.Equal(profile, devices[i].Profile) {
-		return devices
 	}
 	if len(profile) == 0 {
 		profile = nil
