@@ -58,6 +58,8 @@ const (
 	reportedIn   = 7 * time.Second        // RTCP comes each 5 s at least (RFC 3550 §6.2), give or take
 	keyIn        = 15 * time.Second       // a person has pressed a key by then
 	rangForLong  = 2 * headersPatience    // without an answer: a hand is needed
+	ringMost     = 45 * time.Second       // whatever its user has set
+	trialMost    = 2 * time.Minute        // all of it: a phone may answer each offer with 491
 	lookAgain    = 50 * time.Millisecond  // how often it is looked
 	lossy        = 3.0                    // percent of the packets
 	holdFor      = 500 * time.Millisecond // between hold and resume
@@ -155,6 +157,12 @@ func (t *trial) begin() {
 			t.found("ringing", Good, "it has not answered by itself: pick it up")
 		}
 	})
+	c.after(ringMost, func() {
+		if c.state == StateSetup {
+			c.end(fmt.Sprintf("%s did not take the call: no answer", t.device.Name))
+		}
+	})
+	c.after(trialMost, func() { c.end("it took too long") })
 	c.dial.begin()
 }
 

@@ -186,9 +186,12 @@ func TestTrialThatCannotBe(t *testing.T) {
 	refused("unknown device", "alice", "7", "there are 1 phonea")
 	alice.Behave(phone.Behaviour{Reject: 486})
 	refused("refused", "alice", "1", "phonea did not take the call: 486 Busy Here")
+	alice.Behave(phone.Behaviour{})
+	refused("not answered", "alice", "1", "phonea did not take the call: no answer")
 	out, _ := r.connect(alice, bob)
 	refused("in a call", "alice", "1", "phonea is in a call, which a test would disturb")
 	must(t, out.Hangup())
+	r.nothingLeft() // until then she is in a call
 
 	alice.Behave(phone.AutoAnswer)
 	done := r.try(t.Context(), call.TrialRequest{User: "alice", Device: "1"}, nothing)
