@@ -71,6 +71,8 @@ func reachable(at netip.AddrPort, peer netip.Addr) netip.AddrPort {
 type path struct {
 	*terms
 	sinks  []sink
+	taps   []tap
+	muted  bool // what comes goes nowhere
 	leaves bool // nothing that comes now is awaited to its end
 }
 

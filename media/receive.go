@@ -158,6 +158,10 @@ func (s *Stream) heard(t *path, c *heard, p *packet) {
 
 // forward offers the packet to every line that is fed; one that follows somebody else says no.
 func (s *Stream) forward(t *path, codec int, p *packet) {
+	t.pour(codec, p)
+	if t.muted {
+		s.ear.drops.muted.inc()
+	}
 	sent, can := false, false
 	for i := range t.sinks {
 		k := &t.sinks[i]

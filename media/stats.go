@@ -18,6 +18,7 @@ type drops struct {
 	early     counter // nothing agreed yet
 	foreign   counter // not from the peer
 	forged    counter // not verified
+	muted     counter // of a peer that only listens
 	payload   counter // a payload type that was not agreed, or that nobody it is for knows
 }
 
@@ -200,7 +201,7 @@ func (s *Stream) dropped() map[string]uint64 {
 	d, l := &s.ear.drops, &s.line
 	out := map[string]uint64{}
 	for name, c := range map[string]*counter{
-		"malformed": &d.malformed, "early": &d.early, "foreign": &d.foreign, "forged": &d.forged, "payload": &d.payload,
+		"malformed": &d.malformed, "early": &d.early, "foreign": &d.foreign, "forged": &d.forged, "payload": &d.payload, "muted": &d.muted,
 		"late": &l.late, "slot": &l.slot, "unsent": &l.unsent, "rtcp_foreign": &s.ctrl.foreign, "rtcp_malformed": &s.ctrl.malformed,
 	} {
 		if n := c.Load(); n > 0 {

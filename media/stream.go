@@ -39,7 +39,9 @@ type Stream struct {
 	feeders []*Stream // the streams that have this one among their sinks
 	player  *player   // of the last tone
 	closed  bool
-	leaves  bool // another stream has taken its place
+	mixer   *mixer           // what it sends, if that is a mix
+	taps    map[*mixer]*pool // of the mixes that it is part of
+	leaves  bool             // another stream has taken its place
 }
 
 // told is who is told of what the packet path hears.
@@ -155,13 +157,19 @@ func (s *Stream) feed(sinks []*Stream) {
 func (s *Stream) rebuild() {
 	if s.terms != nil && !s.closed {
 		p := newPath(s.terms, s.sinks)
-		p.leaves = s.leaves
+		p.leaves, p.muted = s.leaves, s.mixer != nil
+		if s.terms.direction.receives() {
+			for _, q := range s.taps {
+				p.taps = append(p.taps, newTap(q, s.terms.codecs))
+			}
+		}
 		s.path.Store(p)
 	}
 }
 
 // Follow says whose media s sends out, from src's next packet on; until then the present source goes on. nil is nobody, at once.
 func (s *Stream) Follow(src *Stream) {
+	s.endMix()
 	if src == nil {
 		s.line.follow(nil, s.engine.clock())
 		return
@@ -169,9 +177,16 @@ func (s *Stream) Follow(src *Stream) {
 	s.line.follow(&src.ear.source, s.engine.clock())
 }
 
+func (s *Stream) endMix() {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	s.unmix()
+}
+
 // Play sends a tone on the same unbroken line until the next Follow or Play; one that is playing goes on. ToneNone is silence: nothing is
 // sent.
 func (s *Stream) Play(t Tone) {
+	s.endMix()
 	if t == ToneNone || int(t) >= len(tones) {
 		s.line.follow(nil, s.engine.clock())
 		return
@@ -226,6 +241,7 @@ func (s *Stream) Close() {
 		return
 	}
 	s.goodbye(e.clock())
+	s.unmix()
 	s.feed(nil)
 	for _, f := range slices.Clone(s.feeders) {
 		f.feed(slices.DeleteFunc(slices.Clone(f.sinks), func(t *Stream) bool { return t == s }))
