@@ -230,29 +230,52 @@ func offeredNarrow(l, far *Leg) []media.Codec {
 	return slices.DeleteFunc(offeredNow(far), func(k media.Codec) bool { return !slices.ContainsFunc(codecsOf(l.local), k.Is) })
 }
 
-// offerAligned makes the offer of an alignment; glare, and whatever else is under way with the phone, is waited out.
+// offerAligned makes the offer of an alignment.
 func (c *Call) offerAligned(m *move, l *Leg, offer media.Description) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	m.align.cancel, m.align.leg = cancel, l
-	c.propose(ctx, l, offer, func(err error) {
-		cancel()
-		again := func() {
-			if m.state == moveAligning {
-				c.offerAligned(m, l, offer)
-			}
-		}
-		switch {
-		case m.state != moveAligning:
-			c.outlived(m, l, err)
-		case errors.Is(err, errPending) && l.state == legUp:
-			c.after(pendingPause, again)
-		case l.tooShort(err):
-			again()
-		case isGlare(err):
+	wanted := func(err error) bool {
+		if isGlare(err) {
 			m.align.last = err
-			c.after(c.glareDelay(l), again)
-		default:
-			c.aligned(m, l, err)
+		}
+		return m.state == moveAligning
+	}
+	c.insist(ctx, l, offer, wanted, func(err error) {
+		cancel()
+		if !wanted(err) {
+			c.outlived(m, l, err)
+			return
+		}
+		c.aligned(m, l, err)
+	})
+}
+
+// insist makes an offer until the phone has taken or refused it, as long as it is wanted: glare, and whatever else is under way with
+// the phone, is waited out.
+func (c *Call) insist(ctx context.Context, l *Leg, offer media.Description, wanted func(error) bool, then func(error)) {
+	c.propose(ctx, l, offer, func(err error) {
+		pause := time.Duration(0)
+		switch {
+		case !wanted(err):
+			then(err)
+			return
+		case errors.Is(err, errPending) && l.state == legUp:
+			pause = pendingPause
+		case isGlare(err):
+			pause = c.glareDelay(l)
+		case !l.tooShort(err):
+			then(err)
+			return
+		}
+		again := c.after(pause, func() {
+			if !wanted(err) {
+				then(err)
+				return
+			}
+			c.insist(ctx, l, offer, wanted, then)
+		})
+		if again == nil {
+			then(err)
 		}
 	})
 }

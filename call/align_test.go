@@ -316,6 +316,7 @@ func TestAlignUnanswered(t *testing.T) {
 				t.Errorf("the move: %v", err)
 			}
 			if b.Late > 0 {
+				m.eventually("the offer is taken back", time.Second, func() bool { return len(methods(m.bob.Received(time.Time{}), "CANCEL")) > 0 })
 				m.bob.Behave(phone.AutoAnswer)
 				m.reinvited(m.bob, 2)
 				if got := reinvites(m.bob); strings.Contains(got[len(got)-1], "opus") {
@@ -382,7 +383,24 @@ func TestAlignHangUps(t *testing.T) {
 // TestAlignWhileAsked: until the far phone has agreed the old device goes on talking and hearing, and nothing of the new one is forwarded.
 func TestAlignWhileAsked(t *testing.T) {
 	t.Parallel()
-	m := newMixed(t, phone.PCMU, phone.G722)
+	t.Run("agreed on nothing else", func(t *testing.T) {
+		t.Parallel()
+		alignWhileAsked(t, newMixed(t, phone.PCMU, phone.G722))
+	})
+	t.Run("agreed on both", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, nil)
+		r.user("alice", "101")
+		r.user("bob", "102")
+		both := only(phone.PCMU, phone.G722)
+		m := &mixed{rig: r, alice: r.phone("alice", 1, both), bob: r.phone("bob", 1, both)}
+		m.desk = r.phone("alice", 2, only(phone.G722))
+		m.in, m.out = m.callAlice()
+		alignWhileAsked(t, m)
+	})
+}
+
+func alignWhileAsked(t *testing.T, m *mixed) {
 	m.bob.Behave(phone.Behaviour{Late: 800 * time.Millisecond})
 	moved := m.beginMove()
 	at, err := m.desk.Ringing(3 * time.Second)

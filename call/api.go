@@ -25,10 +25,10 @@ type summary struct {
 }
 
 type legSummary struct {
-	user, device string
-	state        legState
-	held         bool
-	view         *view // the same one as long as it is
+	user, device  string
+	state         legState
+	held, listens bool
+	view          *view // the same one as long as it is
 }
 
 type seatSummary struct {
@@ -60,7 +60,7 @@ func (c *Call) publish() {
 		}
 	}
 	for _, l := range c.legs {
-		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, c.shows(l)})
+		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, l.listens(), c.shows(l)})
 	}
 	if was := c.public.Swap(s); was == nil || !s.looksLike(was) {
 		c.b.changes.tell()
@@ -176,7 +176,7 @@ func (c *Call) info() Info {
 
 func (l *Leg) info() LegInfo {
 	i := LegInfo{
-		ID: l.id, Device: l.device.Name, Index: l.device.Index, State: string(l.state), Held: l.held,
+		ID: l.id, Device: l.device.Name, Index: l.device.Index, State: string(l.state), Held: l.held, Listens: l.listens(),
 		Remote: l.dialog.Flow.Transport + ":" + l.dialog.Flow.Remote.String(), Codecs: []string{}, Stats: l.stream.Stats(),
 	}
 	for _, k := range l.agreed.Send {

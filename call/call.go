@@ -236,6 +236,11 @@ func (c *Call) endWithout(gone *Leg, why string) {
 	for _, m := range slices.Clone(c.reports) {
 		c.report(m)
 	}
+	for _, s := range c.seats {
+		if s.joining != nil {
+			c.failCompanion(s.joining, refusal(487, "the call has ended"))
+		}
+	}
 	for _, l := range slices.Clone(c.legs) {
 		if l == gone {
 			c.closeLeg(l)

@@ -56,6 +56,9 @@ func (m *move) figures(call string) MoveReport {
 	if m.handover != nil { // it had answered before, in another call
 		answer = m.overlap
 	}
+	if m.promoted {
+		answer = m.began
+	}
 	r := MoveReport{
 		Call: call, User: m.into.user.Name, From: m.from.device.Name, To: m.to.device.Name,
 		RingMS: ms(m.rang), SwitchMS: ms(both.Sub(m.began) - m.rang), AnswerToMedia: ms(both.Sub(answer)),

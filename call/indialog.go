@@ -158,7 +158,11 @@ func (c *Call) relocal(l *Leg, offer *media.Description) (media.Description, err
 	if o := c.other(l.seat); o != nil && o.holder != nil {
 		far = o.holder
 	}
-	answer, err := media.NewAnswer(l.origin, *offer, far.playable(far.agreed.Send), l.stream.Endpoint(), media.SendRecv)
+	codecs := far.playable(far.agreed.Send)
+	if l.listens() {
+		codecs = companionCodecs(far)
+	}
+	answer, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Endpoint(), media.SendRecv)
 	if err != nil {
 		return answer, err
 	}

@@ -29,14 +29,15 @@ type SeatInfo struct {
 
 // LegInfo is one dialog and its media.
 type LegInfo struct {
-	ID     string      `json:"id"`
-	Device string      `json:"device"` // device name
-	Index  int         `json:"index"`
-	State  string      `json:"state"`
-	Held   bool        `json:"held,omitempty"` // the phone has put the call on hold
-	Remote string      `json:"remote"`         // signalling address
-	Codecs []string    `json:"codecs"`
-	Stats  media.Stats `json:"stats"`
+	ID      string      `json:"id"`
+	Device  string      `json:"device"` // device name
+	Index   int         `json:"index"`
+	State   string      `json:"state"`
+	Held    bool        `json:"held,omitempty"`    // the phone has put the call on hold
+	Listens bool        `json:"listens,omitempty"` // a companion: it hears both sides and is muted
+	Remote  string      `json:"remote"`            // signalling address
+	Codecs  []string    `json:"codecs"`
+	Stats   media.Stats `json:"stats"`
 
 	// Estimates of this leg alone, as if its other end were at the node; nil = not measured yet.
 	In  *media.Quality `json:"in_quality,omitempty"`  // what the device says

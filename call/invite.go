@@ -50,6 +50,8 @@ func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 		return b.pull(x, caller, offer, target.N)
 	}
 	switch {
+	case target.Code == codeCompanion:
+		return b.companion(x, caller, offer, target.N)
 	case target.Code == codePush:
 		return b.push(x, caller, offer, target.N)
 	case target.Code == codePickup:

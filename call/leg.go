@@ -304,6 +304,7 @@ func (c *Call) closeLeg(l *Leg) {
 	if l.seat.holder == l {
 		l.seat.holder = nil
 	}
+	c.forgetCompanion(l)
 	c.reportsOf(l)
 	c.forgetLeg(l)
 	c.wire()

@@ -17,30 +17,30 @@ import (
 // The matrix of docs/moves.md: every trigger, in every state of the call, with every way in which the other device takes it. The
 // test plays what is written here and wants the document to say the same.
 
-// answer is what the device does that the call is to go to.
-type answer string
+// taking is what the device does that the call is to go to.
+type taking string
 
 const (
-	byHand   answer = "answered by hand"
-	ringless answer = "ring-less"
-	refused  answer = "refused"
-	timeout  answer = "timeout"
+	byHand   taking = "answered by hand"
+	ringless taking = "ring-less"
+	refused  taking = "refused"
+	timeout  taking = "timeout"
 )
 
-var answers = []answer{byHand, ringless, refused, timeout}
+var answers = []taking{byHand, ringless, refused, timeout}
 
-// outcome is a cell: what becomes of the call.
-type outcome string
+// becomes is a cell: what becomes of the call.
+type becomes string
 
 const (
-	moves  outcome = "moves"
-	atOnce outcome = "moves without a hand"
-	rings  outcome = "is not asked: rings, moves by hand"
-	no486  outcome = "stays, 486"
-	no480  outcome = "stays, 480"
-	no488  outcome = "stays, 488: no codec in common"
-	gone   outcome = "stays: the device is gone"
-	none   outcome = "–"
+	moves  becomes = "moves"
+	atOnce becomes = "moves without a hand"
+	rings  becomes = "is not asked: rings, moves by hand"
+	no486  becomes = "stays, 486"
+	no480  becomes = "stays, 480"
+	no488  becomes = "stays, 488: no codec in common"
+	gone   becomes = "stays: the device is gone"
+	none   becomes = "–"
 )
 
 // occasion is one cell being played: alice's call with bob is on old and is to go to desk.
@@ -48,7 +48,7 @@ type occasion struct {
 	*rig
 	old, desk, bob *phone.Phone
 	out, in        *phone.Call // old's and bob's
-	want           outcome
+	want           becomes
 	told           chan int // the status that the trigger is told
 }
 
@@ -75,14 +75,14 @@ var triggersOfMatrix = []trigger{
 }
 
 // expected is what the matrix says of a trigger: the same for a call that is talking and one that is held.
-func (g trigger) expected() map[answer]outcome {
+func (g trigger) expected() map[taking]becomes {
 	switch {
 	case g.pull != nil:
-		return map[answer]outcome{byHand: moves, ringless: none, refused: no488, timeout: gone}
+		return map[taking]becomes{byHand: moves, ringless: none, refused: no488, timeout: gone}
 	case g.one:
-		return map[answer]outcome{byHand: moves, ringless: atOnce, refused: no486, timeout: no480}
+		return map[taking]becomes{byHand: moves, ringless: atOnce, refused: no486, timeout: no480}
 	}
-	return map[answer]outcome{byHand: moves, ringless: rings, refused: no486, timeout: no480}
+	return map[taking]becomes{byHand: moves, ringless: rings, refused: no486, timeout: no480}
 }
 
 func (o *occasion) byAPI() {
@@ -167,7 +167,7 @@ func TestMatrix(t *testing.T) {
 }
 
 // playCell plays one cell, and checks who has the call after it and that bob's stream was one all the while.
-func playCell(t *testing.T, g trigger, held bool, a answer, want outcome) {
+func playCell(t *testing.T, g trigger, held bool, a taking, want becomes) {
 	r := newRig(t, func(c *config.Config) { c.Call.Ring = 1500 * time.Millisecond })
 	r.user("alice", "101")
 	r.user("bob", "102")
@@ -200,16 +200,16 @@ func playCell(t *testing.T, g trigger, held bool, a answer, want outcome) {
 }
 
 // pushed asks for the move and has desk do what the cell says. It returns desk's leg where that has taken the call.
-func (o *occasion) pushed(g trigger, a answer) *phone.Call {
+func (o *occasion) pushed(g trigger, a taking) *phone.Call {
 	o.t.Helper()
-	o.desk.Behave(map[answer]phone.Behaviour{
+	o.desk.Behave(map[taking]phone.Behaviour{
 		byHand: {Answer: true, After: 200 * time.Millisecond}, ringless: {Ringless: true}, refused: {Reject: 486}, timeout: {},
 	}[a])
 	began := time.Now()
 	g.push(o)
 	leg, err := o.desk.Ringing(3 * time.Second)
 	must(o.t, err)
-	if asked := asksRingless(leg); asked != g.one {
+	if asked := leg.Invite().Get("Answer-Mode") == "Auto"; asked != g.one {
 		o.t.Errorf("it was asked to answer by itself: %v, want %v", asked, g.one)
 	}
 	if o.want == rings {
@@ -228,17 +228,15 @@ func (o *occasion) pushed(g trigger, a answer) *phone.Call {
 		}
 		return leg
 	}
-	if want := map[outcome]int{no486: 486, no480: 480}[o.want]; code != want && code != 0 {
+	if want := map[becomes]int{no486: 486, no480: 480}[o.want]; code != want && code != 0 {
 		o.t.Errorf("the trigger was told %d, want %d", code, want)
 	}
 	must(o.t, leg.AwaitEnd(3*time.Second))
 	return nil
 }
 
-func asksRingless(c *phone.Call) bool { return c.Invite().Get("Answer-Mode") == "Auto" }
-
 // pulled dials on desk, in the way that the cell says.
-func (o *occasion) pulled(g trigger, a answer) *phone.Call {
+func (o *occasion) pulled(g trigger, a taking) *phone.Call {
 	o.t.Helper()
 	var d phone.DialOptions
 	if a == refused {

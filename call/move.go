@@ -59,6 +59,7 @@ type move struct {
 	left      bool // the old phone has hung up meanwhile
 	takenBack bool // the phone that asked for it wants it no more
 	silence   *time.Timer
+	promoted  bool // the new leg has listened until now
 	apart     bool // the new leg and the far one cannot play each other yet
 	align     alignment
 	switched  time.Time
@@ -93,6 +94,11 @@ func (m *move) set(to moveState) {
 // pending says that the move has neither switched nor failed.
 func (m *move) pending() bool {
 	return m.state == moveDialing || m.state == moveAnswered || m.state == moveListening || m.state == moveAligning
+}
+
+// mayTalk says that the far side follows the new leg from its next packet on, which is the switch.
+func (m *move) mayTalk() bool {
+	return m.state == moveListening && !m.apart && !(m.promoted && m.to.held)
 }
 
 // farSide is the leg that holds the other side now, or the last one that did.
@@ -141,6 +147,10 @@ func (c *Call) addMove(m *move) error {
 
 // beginMove rings the new device or devices.
 func (c *Call) beginMove(m *move) {
+	if l := m.companionFor(); l != nil {
+		c.promote(m, l)
+		return
+	}
 	m.dial = &dial{
 		c: c, seat: m.into, show: c.other(m.seat), codecs: offered(m.farSide()), exclude: m.exclude(), only: m.only, hops: m.hops, back: m.back,
 		auto:     m.only != nil && m.into == m.seat && m.how != "recall", // nobody may be at a phone that is rung back
@@ -227,7 +237,7 @@ func (c *Call) onHeard(l *Leg) {
 }
 
 func (c *Call) trySwitch(m *move) {
-	if m.state == moveListening && m.to.heard {
+	if m.state == moveListening && m.to.heard && !(m.promoted && m.to.held) {
 		c.stop(m.silence)
 		c.ready(m)
 	}
@@ -236,6 +246,14 @@ func (c *Call) trySwitch(m *move) {
 // onSilence decides about a device that has answered but is not heard: with live signalling it is muted. One that pulled and
 // has not acknowledged our 200 may not even have that yet, and is given time.
 func (c *Call) onSilence(m *move) {
+	if m.promoted && m.to.held { // it had put the listening call on hold to dial
+		if time.Since(m.overlap) > c.b.Config.Ring {
+			c.failMove(m, m.device+" did not take the call off hold", 480)
+			return
+		}
+		m.silence = c.after(unheard, func() { c.onSilence(m) })
+		return
+	}
 	if m.to.accepted && !m.to.acked && time.Since(m.to.answer) < unacked {
 		m.silence = c.after(unheard, func() { c.onSilence(m) })
 		return
@@ -279,6 +297,7 @@ func (c *Call) switchOver(m *move) {
 		c.setState(old, legClosing)
 	}
 	c.hush(m)
+	c.dropCompanions(m)
 	c.wire()
 	c.commit(func() { c.releaseOld(m, old) })
 	c.reports = append(c.reports, m)
@@ -336,7 +355,10 @@ func (c *Call) failMove(m *move, why string, code int) {
 	if m.dial != nil {
 		m.dial.stop(nil)
 	}
-	if m.to != nil && m.to.state != legClosed {
+	switch {
+	case m.to != nil && m.promoted:
+		c.demote(m)
+	case m.to != nil && m.to.state != legClosed:
 		c.drop(m.to)
 	}
 	m.to = nil

@@ -65,7 +65,14 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 		return refusal(404, "the call is not held by a device")
 	}
 	seat := old.seat
-	if d := c.b.device(x, seat.user.Name); d.Key == old.device.Key && !c.b.left(seat.user.Name, d.Key, old.sign()) {
+	if old.listens() {
+		return refusal(481, "that device only listens: the call is on "+nameOf(seat.holder))
+	}
+	d := c.b.device(x, seat.user.Name)
+	if l := seat.companion(d.Key); l != nil {
+		return c.companionDials(x, offer, l, how)
+	}
+	if d.Key == old.device.Key && !c.b.left(seat.user.Name, d.Key, old.sign()) {
 		return c.b.announce(x, seat.user, offer, notice{tone: media.ToneEnded, code: 200, why: "the call is on this device already"})
 	}
 	m := &move{c: c, seat: seat, into: seat, from: old, how: how, who: seat.user.Name, began: time.Now()}

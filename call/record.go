@@ -64,7 +64,8 @@ type LegRecord struct {
 	Agreed  media.Agreement   `json:"agreed"`
 	Knows   []media.Codec     `json:"knows,omitempty"` // all that the phone has said that it can play
 	Held    bool              `json:"held,omitempty"`
-	Refer   *referral         `json:"refer,omitempty"` // the phone's subscription to its REFER
+	Listens bool              `json:"listens,omitempty"` // a companion: it hears both sides and is muted
+	Refer   *referral         `json:"refer,omitempty"`   // the phone's subscription to its REFER
 	Can     ability           `json:"can"`
 	Session session           `json:"session"`
 }
@@ -93,7 +94,7 @@ func (c *Call) record() Record {
 func (l *Leg) record() LegRecord {
 	return LegRecord{
 		ID: l.id, Device: l.device.Key, State: l.state, Dialog: l.dialog,
-		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Refer: l.refer,
+		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Listens: l.listens(), Refer: l.refer,
 		Can: l.can, Session: l.session,
 	}
 }

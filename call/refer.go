@@ -34,7 +34,11 @@ func (b *B2BUA) Refer(x *sip.Exchange) {
 
 // onRefer takes the transfer key: to one's own devices it is a move, to another user the ordinary transfer.
 func (c *Call) onRefer(l *Leg, x *sip.Exchange) {
-	if err := c.referred(l, x); err != nil {
+	err := refusal(403, "this device only listens; take the call first")
+	if !l.listens() {
+		err = c.referred(l, x)
+	}
+	if err != nil {
 		_ = x.Respond(c.b.reply(err))
 	}
 }

@@ -14,16 +14,17 @@ import (
 type code uint8
 
 const (
-	codeNone   code = iota
-	codePull        // bring my live call here
-	codePush        // send it to my other devices
-	codePickup      // take a call that rings in my groups, or at one extension
+	codeNone      code = iota
+	codePull           // bring my live call here
+	codePush           // send it to my other devices
+	codePickup         // take a call that rings in my groups, or at one extension
+	codeCompanion      // have this device listen to it
 )
 
 // Target is what a request URI means.
 type Target struct {
 	Code   code
-	N      int               // of *40N and *41N, 0 = none
+	N      int               // of *40N, *41N and *43N, 0 = none
 	At     string            // of *8EXT and **EXT: a user's name or number, "" = none
 	User   registrar.User    // for Code none
 	Device *registrar.Device // one device of User, nil = all
@@ -53,12 +54,12 @@ func (b *B2BUA) route(u sip.URI, caller registrar.User) (Target, error) {
 	return Target{}, refusal(404, "there is no user "+strconv.Quote(dialled))
 }
 
-// routeCode reads *40, *40N, *41 and *41N.
+// routeCode reads *40, *41 and *43, and *40N and so on.
 func (b *B2BUA) routeCode(dialled string) (Target, bool) {
 	for _, k := range []struct {
 		code code
 		text string
-	}{{codePull, b.Codes.Pull}, {codePush, b.Codes.Push}} {
+	}{{codePull, b.Codes.Pull}, {codePush, b.Codes.Push}, {codeCompanion, b.Codes.Companion}} {
 		rest, ok := strings.CutPrefix(dialled, k.text)
 		if !ok || k.text == "" {
 			continue

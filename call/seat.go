@@ -14,7 +14,11 @@ type Seat struct {
 	number string // as the others are shown it
 	name   string
 	holder *Leg // nil: nobody yet, or left
-	keys   keys // of its user, to be told to the other side
+
+	companions []*Leg   // of devices that only listen
+	joining    *joining // the one that is about to
+
+	keys keys // of its user, to be told to the other side
 }
 
 func newSeat(u registrar.User) *Seat {
@@ -125,6 +129,12 @@ func (c *Call) wire() {
 			l.feed(sinks)
 			l.hear(c.source(other))
 		}
+		for _, l := range s.companions {
+			if l.state == legUp {
+				l.feed(nil)
+				l.hear(source{mix: true, leg: other.holder, also: s.holder})
+			}
+		}
 	}
 }
 
@@ -132,7 +142,7 @@ func (c *Call) wire() {
 // what was heard before goes on until its first packet, which is the switch; one that has another codec may talk when that is agreed.
 func (c *Call) source(s *Seat) source {
 	l := s.holder
-	if m := c.moveOf(s); m != nil && m.state == moveListening && !m.apart {
+	if m := c.moveOf(s); m != nil && m.mayTalk() {
 		l = m.to
 	}
 	switch {
@@ -156,10 +166,12 @@ func (c *Call) ringingElsewhere(s *Seat) bool {
 	return m != nil && m.into != s
 }
 
-// source is what a leg sends to its phone: another leg's media or a tone.
+// source is what a leg sends to its phone: another leg's media, a tone, or the mix of two legs.
 type source struct {
 	leg  *Leg
 	tone media.Tone
+	mix  bool
+	also *Leg
 }
 
 func (l *Leg) hear(s source) {
@@ -167,6 +179,10 @@ func (l *Leg) hear(s source) {
 		return
 	}
 	l.hears = s
+	if s.mix {
+		l.stream.Mix(streamsOf(s.leg, s.also)...)
+		return
+	}
 	if s.leg != nil && s.leg.stream != nil {
 		l.stream.Follow(s.leg.stream)
 		return
@@ -179,11 +195,15 @@ func (l *Leg) feed(sinks []*Leg) {
 		return
 	}
 	l.feeds = slices.Clone(sinks)
-	streams := make([]*media.Stream, 0, len(sinks))
-	for _, k := range sinks {
-		if k.stream != nil {
-			streams = append(streams, k.stream)
+	l.stream.Feed(streamsOf(sinks...)...)
+}
+
+func streamsOf(legs ...*Leg) []*media.Stream {
+	streams := make([]*media.Stream, 0, len(legs))
+	for _, l := range legs {
+		if l != nil && l.stream != nil {
+			streams = append(streams, l.stream)
 		}
 	}
-	l.stream.Feed(streams...)
+	return streams
 }

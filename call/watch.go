@@ -31,16 +31,25 @@ func (c *Call) watchLegs() {
 			return
 		}
 		for _, s := range c.seats {
-			if l := s.holder; l != nil && l.state == legUp && c.due(l) {
-				c.check(l)
-			}
-			if l := s.holder; l != nil {
+			for _, l := range s.watched() {
+				if l.state == legUp && c.due(l) {
+					c.check(l)
+				}
 				c.keepSession(l)
 			}
 		}
 		c.touch()
 		c.watchLegs()
 	})
+}
+
+// watched are the legs of a seat whose phones are looked after.
+func (s *Seat) watched() []*Leg {
+	legs := slices.Clone(s.companions)
+	if s.holder != nil {
+		legs = append(legs, s.holder)
+	}
+	return legs
 }
 
 // due says that the leg's phone should be asked whether it is there.

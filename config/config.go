@@ -86,6 +86,8 @@ type Codes struct {
 
 	Pickup string `yaml:"pickup"` // *8: take the call that rings longest in my groups, *8EXT the one that rings at EXT
 
+	Companion string `yaml:"companion"` // *43: have this device listen to my live call
+
 	// Each forwarding is set by its code and a number, *21*102# or *21102, and ended by #21#.
 	ForwardAlways   string `yaml:"forward_always"`    // *21
 	ForwardBusy     string `yaml:"forward_busy"`      // *67
@@ -135,7 +137,7 @@ func Default() Config {
 // defaultCodes are those of GSM and of European networks where they have one (ETSI TS 122 030, annex B).
 func defaultCodes() Codes {
 	return Codes{
-		Pull: "*40", Push: "*41", Pickup: "*8",
+		Pull: "*40", Push: "*41", Pickup: "*8", Companion: "*43",
 		ForwardAlways: "*21", ForwardBusy: "*67", ForwardNoAnswer: "*61", ForwardAway: "*62", ForwardOff: "*22",
 		DoNotDisturb: "*26", DoNotDisturbOff: "*27",
 	}

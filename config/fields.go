@@ -47,6 +47,7 @@ var fields = map[string]field{
 	"codes.pull":              one(func(c *Config) *string { return &c.Codes.Pull }, code, `a star code as in "*40"`),
 	"codes.push":              one(func(c *Config) *string { return &c.Codes.Push }, code, `a star code as in "*41"`),
 	"codes.pickup":            one(func(c *Config) *string { return &c.Codes.Pickup }, code, `a star code as in "*8"`),
+	"codes.companion":         one(func(c *Config) *string { return &c.Codes.Companion }, code, `a star code as in "*43"`),
 	"codes.forward_always":    one(func(c *Config) *string { return &c.Codes.ForwardAlways }, code, `a star code as in "*21"`),
 	"codes.forward_busy":      one(func(c *Config) *string { return &c.Codes.ForwardBusy }, code, `a star code as in "*67"`),
 	"codes.forward_no_answer": one(func(c *Config) *string { return &c.Codes.ForwardNoAnswer }, code, `a star code as in "*61"`),

@@ -46,6 +46,7 @@ codes:
   pull: "*50"
   push: '*51'
   pickup: "*52"
+  companion: "*53"
   forward_always: "*71"
   forward_busy: "*72"
   forward_no_answer: "*73"
@@ -87,7 +88,7 @@ log:
 		},
 		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}},
 		Codes: Codes{
-			Pull: "*50", Push: "*51", Pickup: "*52", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
+			Pull: "*50", Push: "*51", Pickup: "*52", Companion: "*53", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
 			DoNotDisturb: "*76", DoNotDisturbOff: "*77",
 		},
 		Groups: Lists{"sales": {"alice", "102"}, "3": {}},
@@ -143,7 +144,7 @@ func TestErrors(t *testing.T) {
 		{"call:\n  session: 60s\n", []string{`baton.yaml:2: call.session: 60s is out of range; want 90s to 24h, or off`}},
 		{"call:\n  session_min: 30s\n", []string{`baton.yaml:2: call.session_min: 30s is out of range`}},
 		{"call:\n  announce: sometimes\n", []string{`baton.yaml:2: call.announce: `}},
-		{"codes:\n  pull: \"*4\"\n", []string{`baton.yaml:2: codes: pull "*4" and push "*41" begin alike`}},
+		{"codes:\n  pull: \"*4\"\n", []string{`baton.yaml:2: codes: pull "*4" and push "*41" begin alike`, `baton.yaml:2: codes: pull "*4" and companion "*43" begin alike`}},
 		{"codes:\n  pickup: \"*401\"\n", []string{`baton.yaml:2: codes: pull "*40" and pickup "*401" begin alike`}},
 		{"codes:\n  push: pull\n", []string{`baton.yaml:2: codes.push: "pull" cannot be dialled`}},
 		{"domain: a\n\ndomain: b\n", []string{`baton.yaml:3: `}},

@@ -55,6 +55,7 @@ func (c Codes) byName() []namedCode {
 		{"pull", c.Pull},
 		{"push", c.Push},
 		{"pickup", c.Pickup},
+		{"companion", c.Companion},
 		{"forward_off", c.ForwardOff},
 		{"dnd_off", c.DoNotDisturbOff},
 		{"forward_always", c.ForwardAlways},

@@ -14,12 +14,14 @@ const (
 	DeviceUnregistered Kind = "unregistered" // User, Device; Duration = how long it had been here
 	CallStarted        Kind = "call-started" // Call, User (caller), Device, Peer (whom), Text
 	CallAnswered       Kind = "call-answered"
-	CallMoved          Kind = "call-moved"     // User, Device (to), From (device), Peer (far side), Text (how); Data: how, who, switch_ms, gap_ms, lost, …
-	CallMoveFailed     Kind = "move-failed"    // User, Device (to), From (device), Peer (whose device), Text (why); Data: how, who, code (SIP status)
-	CallForwarded      Kind = "call-forwarded" // User (caller), From (who has calls forwarded), Peer (to whom), Text (why)
-	CallPickedUp       Kind = "call-picked-up" // User (who has answered), Device, From (for whom it rang), Peer (who is on the other side)
-	CallMissed         Kind = "call-missed"    // User (caller), Peer (who was called), Text (why); Duration = since the call began
-	CallEnded          Kind = "call-ended"     // Call, User, Peer, Text (why, by whom); Duration = talk time
+	CallMoved          Kind = "call-moved"       // User, Device (to), From (device), Peer (far side), Text (how); Data: how, who, switch_ms, gap_ms, lost, …
+	CallMoveFailed     Kind = "move-failed"      // User, Device (to), From (device), Peer (whose device), Text (why); Data: how, who, code (SIP status)
+	CompanionJoined    Kind = "companion-joined" // User, Device, Text (how, by whom)
+	CompanionLeft      Kind = "companion-left"   // User, Device
+	CallForwarded      Kind = "call-forwarded"   // User (caller), From (who has calls forwarded), Peer (to whom), Text (why)
+	CallPickedUp       Kind = "call-picked-up"   // User (who has answered), Device, From (for whom it rang), Peer (who is on the other side)
+	CallMissed         Kind = "call-missed"      // User (caller), Peer (who was called), Text (why); Duration = since the call began
+	CallEnded          Kind = "call-ended"       // Call, User, Peer, Text (why, by whom); Duration = talk time
 )
 
 // Entry is one line of the log. It is a plain value that any node can read back.

@@ -151,7 +151,7 @@ func TestMixLosesNoSound(t *testing.T) {
 // TestMixMutesItsPeer: what the listener says reaches nobody and is counted, its keys too.
 func TestMixMutesItsPeer(t *testing.T) {
 	x := newMixed(t, pcmu, pcmu, pcmu)
-	x.ear.s.onKey = func(Key, int) { t.Error("told of a key") }
+	x.ear.s.Tell(func(time.Time) {}, func(Key, int) { t.Error("told of a key") })
 	x.frames(10, x.a, x.b)
 	n := len(x.got(x.a)) + len(x.got(x.b))
 	for range 10 {
@@ -175,7 +175,11 @@ func TestMixByTheClock(t *testing.T) {
 	sa.Apply(agreed(a.at, pcmu))
 	sb.Apply(agreed(b.at, pcmu))
 	s.Apply(agreed(ear.at, pcmu))
+	s.Feed(sa, sb)
 	s.Mix(sa, sb)
+	if len(s.sinks)+len(sa.feeders) != 0 {
+		t.Error("a listener feeds others")
+	}
 	ear.wait(t, 5)
 	kept := sa.taps[s.mixer]
 	s.Mix(sa)

@@ -145,6 +145,13 @@ func (c *calls) Call(id string) (call.Info, error) {
 	return call.Info{ID: "k3f9aaaa", State: "up"}, nil
 }
 
+func (c *calls) Companion(_ context.Context, r call.MoveRequest, leave bool) (call.CompanionReport, error) {
+	if r.Device == "busy" {
+		return call.CompanionReport{}, &sip.StatusError{Code: 486, Reason: "Busy Here"}
+	}
+	return call.CompanionReport{Call: "k3f9aaaa", User: fmt.Sprintf("%s %s %v", r.User, r.How, leave), Device: r.Device}, nil
+}
+
 func (c *calls) Move(ctx context.Context, r call.MoveRequest) (call.MoveReport, error) {
 	c.mu.Lock()
 	c.asked = append(c.asked, r)
@@ -308,6 +315,11 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/api/v1/moves", `{"call":"k3","user":"alice","device":"desk"}`, 400, `either a call or a user`},
 		{"POST", "/api/v1/moves", `{"device":"desk"}`, 400, `either a call or a user`},
 		{"POST", "/api/v1/moves", `{"call":"k3"}`, 400, `name the device`},
+		{"POST", "/api/v1/companions", `{"user":"101","device":"desk","how":"cli"}`, 200, `"user":"alice cli false","device":"desk"`},
+		{"POST", "/api/v1/companions", `{"user":"101","device":"desk","leave":true}`, 200, `"user":"alice api true"`},
+		{"POST", "/api/v1/companions", `{"user":"101","device":"busy"}`, 409, `Busy Here`},
+		{"POST", "/api/v1/companions", `{"user":"101"}`, 400, `name the device`},
+		{"POST", "/api/v1/companions", `{"device":"desk"}`, 400, `either a call or a user`},
 		{"POST", "/api/v1/moves", `{"call":"k3","device":"busy"}`, 409, `Busy Here`},
 		{"POST", "/api/v1/moves", `{"call":"k3","device":"racing"}`, 409, `in progress`},
 		{"GET", "/api/v1/log", "", 200, `[]`},

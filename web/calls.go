@@ -72,6 +72,27 @@ func (s *Server) move(r *http.Request) (any, error) {
 	return report, nil
 }
 
+// companion answers when the device listens, or has been let go.
+func (s *Server) companion(r *http.Request) (any, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	var want Companion
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	ask, err := s.moveRequest(want.Move)
+	if err != nil {
+		return nil, err
+	}
+	ask.Who = Who(r.Context())
+	report, err := s.Calls.Companion(r.Context(), ask, want.Leave)
+	if err != nil {
+		return nil, conflict(err)
+	}
+	return report, nil
+}
+
 // moveRequest checks what can be checked without the call.
 func (s *Server) moveRequest(want Move) (call.MoveRequest, error) {
 	ask := call.MoveRequest{Call: want.Call, Device: want.Device, How: "api"}

@@ -160,6 +160,11 @@ func (c *Client) EndCall(ctx context.Context, id string) error {
 	return c.do(ctx, "DELETE", "calls/"+url.PathEscape(id), nil, nil)
 }
 
+// Companion has a device listen to a call, or do so no more, and returns when that is done.
+func (c *Client) Companion(ctx context.Context, w Companion) (call.CompanionReport, error) {
+	return ask[call.CompanionReport](ctx, c, "POST", "companions", w)
+}
+
 // Move moves a call and returns when that is over, or when ctx ends.
 func (c *Client) Move(ctx context.Context, m Move) (call.MoveReport, error) {
 	return ask[call.MoveReport](ctx, c, "POST", "moves", m)

@@ -43,6 +43,7 @@ type Calls interface {
 	Move(ctx context.Context, r call.MoveRequest) (call.MoveReport, error)
 	End(ctx context.Context, id, who string) error
 	Trial(ctx context.Context, r call.TrialRequest, tell func(call.Finding)) (call.TrialReport, error)
+	Companion(ctx context.Context, r call.MoveRequest, leave bool) (call.CompanionReport, error)
 }
 
 // Entries reads the log: what is wanted of it, in order.
@@ -92,6 +93,7 @@ func NewServer(o Options) *Server {
 	s.handle("GET /api/v1/calls/{call}", s.call)
 	s.handle("DELETE /api/v1/calls/{call}", s.endCall)
 	s.handle("POST /api/v1/moves", s.move)
+	s.handle("POST /api/v1/companions", s.companion)
 	s.handle("GET /api/v1/log", s.entries)
 	s.handle("/", func(*http.Request) (any, error) {
 		return nil, refuse(http.StatusNotFound, "there is nothing here; the API begins at /api/v1/")

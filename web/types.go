@@ -78,6 +78,12 @@ type Move struct {
 	How    string `json:"how,omitempty"` // cli or api, for the log
 }
 
+// Companion is what POST /companions takes: as for a move, the call or the user, and the device that shall listen to it, or do so no more.
+type Companion struct {
+	Move
+	Leave bool `json:"leave,omitempty"`
+}
+
 // Node is what GET /node tells.
 type Node struct {
 	Version string            `json:"version"`

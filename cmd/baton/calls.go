@@ -96,7 +96,11 @@ func seatLabel(s call.SeatInfo) string {
 	}
 	var devices []string
 	for _, l := range s.Legs {
-		devices = append(devices, l.Device)
+		name := l.Device
+		if l.Listens {
+			name += " listens"
+		}
+		devices = append(devices, name)
 	}
 	if len(devices) == 0 {
 		return name

@@ -237,6 +237,10 @@ func sentence(e web.Entry) string {
 		return fmt.Sprintf("%s moves from %s to %s%s", e.User, e.From, e.Device, figures(e.Data))
 	case journal.CallMoveFailed:
 		return fmt.Sprintf("%s could not move%s%s%s", e.User, on(" from ", e.From), on(" to ", e.Device), why)
+	case journal.CompanionJoined:
+		return fmt.Sprintf("%s's %s listens to the call%s", e.User, e.Device, why)
+	case journal.CompanionLeft:
+		return fmt.Sprintf("%s's %s listens no more", e.User, e.Device)
 	case journal.CallForwarded:
 		return fmt.Sprintf("%s's call for %s is forwarded to %s%s", e.User, orDash(e.From), orDash(e.Peer), why)
 	case journal.CallPickedUp:

@@ -94,6 +94,16 @@ func TestPhones(t *testing.T) {
 	id := calls[0].ID
 	wants(t, 0, `(?m)^CALL +STATE +SINCE +TALKING +WHO +WITH +MOVES\n`+id+` +up +\d\d:\d\d:\d\d +[\d.]+s +alice \(desk.*\)  bob \(.*\) +0\n$`, on("calls", "--user", "101")...)
 
+	wants(t, 0, `^kitchen of alice listens to call `+id+`\n$`, on("companion", "alice", "kitchen")...)
+	wants(t, 0, `alice \(desk\S*, kitchen listens\)`, on("calls")...)
+	wants(t, 0, `(?s)device +2 kitchen, up \(listens\)`, on("call", "show", id)...)
+	wants(t, 1, `^baton: kitchen listens already`, on("companion", "alice", "kitchen", "--call", id)...)
+	wants(t, 0, `^kitchen of alice listens no more to call `+id+`\n$`, on("companion", "alice", "kitchen", "--leave")...)
+	waitFor(t, "the kitchen to be gone", func() bool {
+		said, _, _ := run(t, "", on("calls")...)
+		return !strings.Contains(said, "kitchen")
+	})
+	wants(t, 0, `(?s)alice's kitchen listens to the call: cli, .*alice's kitchen listens no more`, on("log")...)
 	wants(t, 0, `(?s)^call `+id+`: alice went from desk\S* to kitchen in \d+(\.\d)? ms.*the other side heard +longest gap .* 0 packets lost\n`, on("move", id[:5], "kitchen")...)
 	wants(t, 0, `(?s)^call `+id+`, up since .*alice \(101\)\n +device +2 kitchen, up; leg \S+\n +SIP +udp:127.*says +PCMU.*hears.*MOVED AT.*cli by \S+ +\d`, on("call", "show", id[:4])...)
 	wants(t, 0, `^call `+id+`: alice is on kitchen already\n$`, on("move", id, "2", "--seat", "101")...)

@@ -47,7 +47,7 @@ It does not connect emergency calls.`,
 	cmd.PersistentFlags().StringVar(&f.data, "data", "", "data directory (else BATON_DATA, else "+config.DefaultData()+")")
 	cmd.AddCommand(
 		serveCommand(f), checkCommand(), configCommand(f), doctorCommand(f), userCommand(f), devicesCommand(f), callsCommand(f), callCommand(f),
-		moveCommand(f), endCommand(f), logCommand(f), caCommand(f), versionCommand(),
+		moveCommand(f), companionCommand(f), endCommand(f), logCommand(f), caCommand(f), versionCommand(),
 	)
 	completionCommand(cmd)
 	f.completions(cmd)

@@ -82,6 +82,9 @@ func (p *page) leg(l call.LegInfo) {
 	if l.Held {
 		state += " (on hold)"
 	}
+	if l.Listens {
+		state += " (listens)"
+	}
 	device := strings.TrimPrefix(index(l.Index)+" "+l.Device, "- ")
 	p.say("  device  ", fmt.Sprintf("%s, %s; leg %s", device, state, l.ID))
 	p.say("  SIP     ", l.Remote)

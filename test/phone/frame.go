@@ -54,17 +54,24 @@ func (f frame) tail() [tailBytes]byte {
 }
 
 // readFrame finds the number in a payload: exact if not one byte of the head was changed. ok is false for a payload that
-// is no numbered frame: a tone, somebody's voice.
+// is no numbered frame: a tone, somebody's voice. Where head and tail differ the tail is right: it has a sum.
 func readFrame(b []byte, expand func(byte) int16) (f frame, exact, ok bool) {
 	if len(b) >= 18 && binary.BigEndian.Uint32(b) == headMagic {
 		f.source = binary.BigEndian.Uint16(b[4:])
 		f.counter = binary.BigEndian.Uint32(b[6:])
 		f.sent = int64(binary.BigEndian.Uint64(b[10:]))
-		return f, true, true
+		exact, ok = true, true
 	}
 	if len(b) != frameSize || expand == nil {
-		return f, false, false
+		return f, exact, ok
 	}
+	if tail, whole := readTail(b, expand); whole && tail != f {
+		return tail, false, true
+	}
+	return f, exact, ok
+}
+
+func readTail(b []byte, expand func(byte) int16) (f frame, whole bool) {
 	var t [tailBytes]byte
 	for i := range t {
 		t[i] = unlevel(expand(b[tailAt+2*i]))<<4 | unlevel(expand(b[tailAt+2*i+1]))
@@ -72,7 +79,7 @@ func readFrame(b []byte, expand func(byte) int16) (f frame, exact, ok bool) {
 	f.source = binary.BigEndian.Uint16(t[1:])
 	f.counter = binary.BigEndian.Uint32(t[3:])
 	f.sent = int64(binary.BigEndian.Uint64(t[7:]))
-	return f, false, t[0] == tailMagic && t == f.tail()
+	return f, t[0] == tailMagic && t == f.tail()
 }
 
 func level(n byte) int16 { return int16(levelFirst + levelStep*int(n)) }

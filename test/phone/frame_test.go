@@ -98,3 +98,16 @@ func TestLongestGapSeesSilence(t *testing.T) {
 		t.Errorf("nothing: %s", gap)
 	}
 }
+
+// TestFrameWithOneZero has 0x7f in its head, which a relay that decodes and encodes turns into the other zero of the law: the tail tells.
+func TestFrameWithOneZero(t *testing.T) {
+	sent := frame{source: 0x7f, counter: 0x7f7f, sent: 1}
+	var b [frameSize]byte
+	sent.write(b[:], toMu)
+	for i := range b {
+		b[i] = toMu(fromMu(b[i]))
+	}
+	if f, exact, ok := readFrame(b[:], fromMu); f != sent || exact || !ok {
+		t.Errorf("%+v, exact %v, %v", f, exact, ok)
+	}
+}

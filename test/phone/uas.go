@@ -307,6 +307,7 @@ func (c *Call) onReinvite(m *Message, from *link) {
 	case refuse < 0, again:
 		return
 	case late > 0 && m.Method == "INVITE":
+		p.respond(m, from, 100, "Trying", "", nil)
 		time.AfterFunc(late, func() { c.reanswer(m, from, refuse) })
 	default:
 		c.reanswer(m, from, refuse)
