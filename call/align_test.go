@@ -402,13 +402,13 @@ func TestAlignWhileAsked(t *testing.T) {
 
 func alignWhileAsked(t *testing.T, m *mixed) {
 	m.bob.Behave(phone.Behaviour{Late: 800 * time.Millisecond})
+	from := time.Now()
 	moved := m.beginMove()
 	at, err := m.desk.Ringing(3 * time.Second)
 	must(t, err)
 	m.reinvited(m.bob, 1)
-	from := time.Now()
+	asked := time.Now().Add(500 * time.Millisecond)
 	must(t, <-moved)
-	asked := from.Add(500 * time.Millisecond)
 	for who, pair := range map[string][2]*phone.Call{"bob": {m.in, m.out}, "alice": {m.out, m.in}} {
 		during := phone.Between(pair[0].Media().Heard(), from, asked)
 		if n := len(phone.Of(during, pair[1].Media().Source())); n < 20 || n != len(during) {

@@ -51,6 +51,9 @@ func (s *Seat) companion(device string) *Leg {
 // listens says that the leg is a companion.
 func (l *Leg) listens() bool { return slices.Contains(l.seat.companions, l) }
 
+// joins says that the leg is about to be a companion.
+func (l *Leg) joins() bool { return l.seat.joining != nil && l.seat.joining.leg == l }
+
 // mixable says whether what two legs say to each other can be heard by a third.
 func mixable(a, b *Leg) bool {
 	return media.Mixable(a.agreed.Send) && media.Mixable(b.agreed.Send) && speaks(a) && speaks(b)

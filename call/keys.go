@@ -141,6 +141,9 @@ func (c *Call) keyOf(l *Leg, k key) bool {
 	case len(l.seat.keys.waiting) >= maxKeys:
 		return false
 	}
+	if c.aside(l) {
+		k.rate = 0 // nobody has had it by RTP
+	}
 	q := &l.seat.keys
 	q.waiting = append(q.waiting, k)
 	if q.open == 0 {

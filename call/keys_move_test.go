@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"baton/call"
 	"baton/test/phone"
 )
 
@@ -129,4 +128,31 @@ func TestKeysOverAMove(t *testing.T) {
 	}
 }
 
-var _ = call.MoveRequest{}
+// TestKeyWhileAsked presses a key on the new device, and one on the old, while the far phone is asked for another codec.
+func TestKeyWhileAsked(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string]phone.Codec{"same clock": phone.G722, "other clock": phone.OPUS} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			r.user("alice", "101")
+			r.user("bob", "102")
+			m := &mixed{rig: r, alice: r.phone("alice", 1, rtpKeys(97, phone.PCMU)), desk: r.phone("alice", 2, rtpKeys(98, other))}
+			m.bob = r.phone("bob", 1, rtpKeys(101, phone.PCMU, other))
+			m.in, m.out = m.callAlice()
+			m.bob.Behave(phone.Behaviour{Late: 1200 * time.Millisecond})
+			moved := m.beginMove()
+			at, err := m.desk.Ringing(3 * time.Second)
+			must(t, err)
+			m.reinvited(m.bob, 1)
+			m.out.Media().Press('1', 100*time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
+			at.Media().Press('2', 100*time.Millisecond)
+			must(t, <-moved)
+			at.Media().Press('3', 100*time.Millisecond)
+			heardKeys(r, m.in, "123")
+			must(t, m.in.Hangup())
+			m.nothingLeft()
+		})
+	}
+}

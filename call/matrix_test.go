@@ -209,7 +209,7 @@ func (o *occasion) pushed(g trigger, a taking) *phone.Call {
 	g.push(o)
 	leg, err := o.desk.Ringing(3 * time.Second)
 	must(o.t, err)
-	if asked := leg.Invite().Get("Answer-Mode") == "Auto"; asked != g.one {
+	if asked := asksRingless(leg.Invite()); asked != g.one {
 		o.t.Errorf("it was asked to answer by itself: %v, want %v", asked, g.one)
 	}
 	if o.want == rings {

@@ -94,7 +94,7 @@ func (c *Call) record() Record {
 func (l *Leg) record() LegRecord {
 	return LegRecord{
 		ID: l.id, Device: l.device.Key, State: l.state, Dialog: l.dialog,
-		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Listens: l.listens(), Refer: l.refer,
+		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Listens: l.listens() || l.joins(), Refer: l.refer,
 		Can: l.can, Session: l.session,
 	}
 }

@@ -125,6 +125,8 @@ func (c *Call) referMove(l *Leg, uri sip.URI) (*move, error) {
 		return nil, refusal(404, "a pick-up code is dialled, not transferred to")
 	case t.Code == codePull:
 		return nil, refusal(404, "the pull code is dialled on the new device, not transferred to")
+	case t.Code == codeCompanion:
+		return nil, refusal(404, "the companion code is dialled on the device that shall listen, not transferred to")
 	case t.Code == codePush && t.N > 0:
 		d, err := c.b.Registrar.Find(l.seat.user.Name, fmt.Sprint(t.N))
 		if err != nil {

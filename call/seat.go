@@ -128,6 +128,7 @@ func (c *Call) wire() {
 		for _, l := range c.listeners(s) {
 			l.feed(sinks)
 			l.hear(c.source(other))
+			l.stream.Aside(c.aside(l))
 		}
 		for _, l := range s.companions {
 			if l.state == legUp {
@@ -136,6 +137,12 @@ func (c *Call) wire() {
 			}
 		}
 	}
+}
+
+// aside says that the leg is a move's new one, which the far side cannot follow before it has agreed to another codec.
+func (c *Call) aside(l *Leg) bool {
+	m := c.moveOf(l.seat)
+	return m != nil && m.to == l && m.apart
 }
 
 // source is what is heard of seat s: its holder's media or a tone. In a move it is the new leg as soon as that may talk:

@@ -73,6 +73,7 @@ type path struct {
 	sinks  []sink
 	taps   []tap
 	muted  bool // what comes goes nowhere
+	aside  bool // nobody follows the stream yet
 	leaves bool // nothing that comes now is awaited to its end
 }
 

@@ -59,7 +59,7 @@ func (k *pressed) over(p *packet) bool {
 	return k.known && !k.told && p.sound && p.now-k.at > eventStale
 }
 
-// tellKey tells of the key, once, if somebody whom the stream is fed to cannot take its event.
+// tellKey tells of the key, once, if somebody whom the stream is fed to cannot take its event, or does not follow the stream.
 func (s *Stream) tellKey(t *path) {
 	k := &s.ear.pressed
 	if !k.known || k.told {
@@ -67,7 +67,7 @@ func (s *Stream) tellKey(t *path) {
 	}
 	k.told = true
 	s.ear.keys.inc()
-	if to := s.told.Load(); to.key != nil && t.missed(k.codec) {
+	if to := s.told.Load(); to.key != nil && (t.aside || t.missed(k.codec)) {
 		to.key(Key{k.code, duration(int64(k.past+k.ticks), k.rate)}, int(k.rate))
 	}
 }

@@ -41,6 +41,7 @@ type Stream struct {
 	closed  bool
 	mixer   *mixer           // what it sends, if that is a mix
 	taps    map[*mixer]*pool // of the mixes that it is part of
+	aside   bool             // nobody follows it yet
 	leaves  bool             // another stream has taken its place
 }
 
@@ -108,6 +109,16 @@ func (s *Stream) Leave() {
 	s.rebuild()
 }
 
+// Aside tells that nobody follows this stream yet, or that somebody may from now on. A key that ends meanwhile is told (OnKey).
+func (s *Stream) Aside(on bool) {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	if s.aside != on {
+		s.aside = on
+		s.rebuild()
+	}
+}
+
 // SetPeer tells that the device's signalling now comes from ip, and opens the latch for it. The caller has proof that it does.
 func (s *Stream) SetPeer(ip netip.Addr) {
 	e := s.engine
@@ -157,7 +168,7 @@ func (s *Stream) feed(sinks []*Stream) {
 func (s *Stream) rebuild() {
 	if s.terms != nil && !s.closed {
 		p := newPath(s.terms, s.sinks)
-		p.leaves, p.muted = s.leaves, s.mixer != nil
+		p.leaves, p.aside, p.muted = s.leaves, s.aside, s.mixer != nil
 		if s.terms.direction.receives() {
 			for _, q := range s.taps {
 				p.taps = append(p.taps, newTap(q, s.terms.codecs))
