@@ -1,6 +1,9 @@
 package call
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"baton/media"
@@ -72,4 +75,73 @@ func (b *B2BUA) LeftBehind(id, user string) bool {
 	}
 	k, ok := c.candidate(user, "")
 	return ok && k.standing >= leftTalking && k.standing < notAnswered
+}
+
+// LegsOf lists the legs of the calls that any of these users is in, by Call-ID: who has it and in which state.
+func (b *B2BUA) LegsOf(users ...string) map[string]string {
+	b.mu.Lock()
+	calls := b.list()
+	b.mu.Unlock()
+	all := map[string]string{}
+	for _, c := range calls {
+		if s := c.public.Load(); s == nil || !slices.ContainsFunc(users, s.has) {
+			continue
+		}
+		legs, _ := inAgent(b.ctx, c, func() map[string]string {
+			legs := map[string]string{}
+			for _, l := range c.legs {
+				legs[l.dialog.CallID] = l.seat.user.Name + " " + l.device.Name + " " + string(l.state)
+			}
+			return legs
+		})
+		maps.Copy(all, legs)
+	}
+	return all
+}
+
+// Held says what is wrong with who holds the seats of a call that these users are in: each leg that is up must hold its seat or be a
+// pending move's, and no two legs the same seat.
+func (b *B2BUA) Held(users ...string) error {
+	b.mu.Lock()
+	calls := b.list()
+	b.mu.Unlock()
+	for _, c := range calls {
+		if s := c.public.Load(); s == nil || !slices.ContainsFunc(users, s.has) {
+			continue
+		}
+		wrong, err := inAgent(b.ctx, c, c.wrong)
+		if err == nil && wrong != "" {
+			return fmt.Errorf("call %s, %s: %s", c.id, c.state, wrong)
+		}
+	}
+	return nil
+}
+
+func (c *Call) wrong() string {
+	if c.state != StateUp {
+		return ""
+	}
+	for _, l := range c.legs {
+		holds := l.seat.holder == l
+		mine := false
+		for _, m := range c.moves {
+			mine = mine || m.to == l
+		}
+		switch {
+		case holds && (l.state == legClosing || l.state == legClosed):
+			return fmt.Sprintf("%s of %s holds its seat and is %s", l.device.Name, l.seat.user.Name, l.state)
+		case l.state == legUp && !holds && !mine:
+			return fmt.Sprintf("%s of %s is up and holds no seat", l.device.Name, l.seat.user.Name)
+		case holds && !slices.Contains(c.allSeats(), l.seat):
+			return fmt.Sprintf("%s of %s holds a seat that the call does not have", l.device.Name, l.seat.user.Name)
+		}
+	}
+	for i, m := range c.moves {
+		for _, n := range c.moves[:i] {
+			if m.seat == n.seat {
+				return "two moves of one seat"
+			}
+		}
+	}
+	return ""
 }

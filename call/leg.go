@@ -46,6 +46,9 @@ type Leg struct {
 	knows  []media.Codec // what the phone has said that it can play, in all its offers and answers
 	sent   chan struct{} // closed when our last request in the dialog is answered
 	byes   bool          // our BYE is on its way
+	way    *way          // of its requests
+	// its BYE could not be sent: its connection is gone, and it may come back
+	stranded bool
 
 	can     ability // what the phone has said that it can
 	session session
@@ -105,7 +108,7 @@ type Leg struct {
 }
 
 func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {
-	l := &Leg{id: newID(), seat: s, device: d, began: time.Now(), unfollow: func() {}}
+	l := &Leg{id: newID(), seat: s, device: d, began: time.Now(), unfollow: func() {}, way: newWay(sip.Flow{})}
 	l.origin = media.Origin{User: "baton", ID: uint64(time.Now().UnixMilli()), Version: 1}
 	heard, pressed := c.heed(l)
 	stream, err := c.b.Engine.Open(media.StreamOptions{Peer: flow.Remote.Addr(), OnHeard: heard, OnKey: pressed})
@@ -216,17 +219,16 @@ func (c *Call) bye(l *Leg) {
 
 // sendBye sends the BYE, and once more to where the phone is by now if nobody answers it.
 func (c *Call) sendBye(l *Leg) {
-	flow := l.dialog.Flow
+	l.stranded = false
 	c.request(l, l.dialog.NewRequest("BYE", sip.Body{}), requestPatience, func(err error) {
 		switch {
 		case unanswered(err) && c.ctx.Err() == nil && l.state == legClosing && c.elsewhere(l):
 			c.sendBye(l)
 			return
-		case unanswered(err) && l.dialog.Flow != flow: // one was sent there meanwhile
-			return
 		case errors.Is(err, sip.ErrFlowGone) && c.ctx.Err() == nil && l.state == legClosing:
+			l.stranded = true
 			c.after(comeBack, func() {
-				if l.dialog.Flow == flow {
+				if l.stranded {
 					c.closeLeg(l)
 				}
 			})
@@ -268,14 +270,14 @@ func waitFor(before <-chan struct{}) {
 
 // requestUnder is request under a context that may end before the call does; then is also given the 2xx.
 func (c *Call) requestUnder(ctx context.Context, l *Leg, out sip.Outgoing, patience time.Duration, then func(*sip.Response, error)) {
-	before, done := l.sent, make(chan struct{})
+	before, done, way := l.sent, make(chan struct{}), l.way
 	l.sent = done
 	l.open++
 	c.exchange(func() func() {
 		waitFor(before)
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		resp, err := c.b.Agent.Do(ctx, out)
+		resp, err := c.b.follow(ctx, way, out)
 		close(done)
 		return func() {
 			l.open--

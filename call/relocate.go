@@ -1,6 +1,7 @@
 package call
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ func (c *Call) relocate(l *Leg, flow sip.Flow) {
 	c.log.Info("device has changed its network", "leg", l.id, "device", l.device.Name, "from", l.dialog.Flow, "to", flow)
 	c.goTo(l, flow)
 	switch {
-	case l.state == legClosing && l.byes:
+	case l.stranded:
 		c.sendBye(l)
 	case l.state == legUp && !l.offers:
 		since := time.Now()
@@ -57,6 +58,7 @@ const ownOffer = 200 * time.Millisecond
 // goTo has all that the leg's phone is sent go over a flow that it has proved to be its own, also what is under way.
 func (c *Call) goTo(l *Leg, flow sip.Flow) {
 	l.dialog.Flow = flow
+	l.way = l.way.moved(flow)
 	l.stream.SetPeer(flow.Remote.Addr())
 	if l.exchange == nil {
 		c.b.Agent.Reroute(l.invite, flow)
@@ -78,6 +80,58 @@ func (c *Call) goTo(l *Leg, flow sip.Flow) {
 		c.serve(l)
 	case legAnswered, legUp, legClosing:
 		c.attach(l)
+	}
+}
+
+// way is where a leg's requests go, for those that wait for their answers: what follows the leg to its next flow.
+type way struct {
+	flow  sip.Flow
+	ended chan struct{} // closed when next is set
+	next  *way
+}
+
+func newWay(f sip.Flow) *way { return &way{flow: f, ended: make(chan struct{})} }
+
+// moved ends the way and gives the next.
+func (w *way) moved(f sip.Flow) *way {
+	w.next = newWay(f)
+	close(w.ended)
+	return w.next
+}
+
+// follow sends a request in a dialog and waits for its answer. When the phone goes elsewhere meanwhile it is sent again there; one that
+// it had had before it answers by a refusal, which is an answer too.
+func (b *B2BUA) follow(ctx context.Context, w *way, out sip.Outgoing) (*sip.Response, error) {
+	for {
+		resp, moved, err := b.doUntil(ctx, w.ended, out)
+		if !moved || ctx.Err() != nil {
+			return resp, err
+		}
+		w = w.next
+		out.Dialog.Flow = w.flow
+	}
+}
+
+// doUntil is Agent.Do that is given up when the channel is closed; moved says that it was.
+func (b *B2BUA) doUntil(ctx context.Context, ended <-chan struct{}, out sip.Outgoing) (resp *sip.Response, moved bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	resp, err = b.Agent.Do(ctx, out)
+	cancel()
+	<-done
+	select {
+	case <-ended:
+		return resp, unanswered(err), err
+	default:
+		return resp, false, err
 	}
 }
 

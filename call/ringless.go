@@ -86,8 +86,8 @@ func (d *dial) talk(l *Leg, f *fork) {
 	})
 }
 
-// way is how the leg's phone came to answer.
-func (l *Leg) way() string {
+// answeredBy is how the leg's phone came to answer.
+func (l *Leg) answeredBy() string {
 	since := l.rangAt
 	way := registrar.ByHeaders
 	if !l.nudged.IsZero() {
@@ -102,7 +102,7 @@ func (l *Leg) way() string {
 // learnAnswer keeps at once how a phone that was asked has answered: the next move may come soon.
 func (c *Call) learnAnswer(l *Leg) {
 	if l.ringless {
-		c.learnWay(l, l.way())
+		c.learnWay(l, l.answeredBy())
 	}
 }
 

@@ -260,9 +260,9 @@ func (t *trial) sayAnswer() {
 	switch {
 	case !l.ringless:
 		f.Verdict, f.Text = Note, fmt.Sprintf("it rang for %s; its user does not want it to answer by itself", brief(rang))
-	case l.way() == registrar.ByHeaders:
+	case l.answeredBy() == registrar.ByHeaders:
 		f.Text = fmt.Sprintf("by itself after %s, as the headers of the INVITE ask", brief(l.answer.Sub(l.began)))
-	case l.way() == registrar.ByTalk:
+	case l.answeredBy() == registrar.ByTalk:
 		f.Text = fmt.Sprintf("by itself %s after NOTIFY talk", brief(l.answer.Sub(l.nudged)))
 	default:
 		f.Verdict, f.Text = Note, fmt.Sprintf("by hand, it rang for %s: neither the headers nor NOTIFY talk had it answer", brief(rang))

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -30,6 +31,8 @@ type Call struct {
 	media    *Media
 	up       chan struct{} // closed when it is answered
 	ended    chan struct{}
+	order    sync.Mutex // held from the choice of a request's CSeq until it is sent
+	turn     sync.Mutex // held for one offer of ours and its answer: the next one waits (RFC 3261 §14.1)
 
 	// guarded by phone.mu
 	state     State
@@ -52,6 +55,7 @@ type Call struct {
 	acked     chan struct{} // closed at the ACK of our answer
 	ackSeen   bool
 	holding   bool
+	offering  int     // re-INVITEs of the phone's own under way
 	early     bool    // an incoming call that may be heard before it is answered
 	both      []Codec // in common with the peer
 	refers    []*Referral
@@ -96,6 +100,11 @@ func (p *Phone) newCall(outgoing bool) (*Call, error) {
 		up: make(chan struct{}), ended: make(chan struct{}), acked: make(chan struct{}),
 	}
 	c.sdp = offer{session: rand.Uint64() >> 2, version: 1, addr: told(m.Addr()), codecs: p.cfg.Codecs, direction: "sendrecv"}
+	if !p.cfg.Quiet {
+		p.mu.Lock()
+		p.made = append(p.made, c)
+		p.mu.Unlock()
+	}
 	return c, nil
 }
 

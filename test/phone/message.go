@@ -18,6 +18,8 @@ type Message struct {
 	Reason      string
 	Headers     []Header
 	Body        []byte
+
+	sent func() // called when it has been sent for the first time
 }
 
 var errShort = errors.New("message not complete")

@@ -115,6 +115,7 @@ type Phone struct {
 	left     []*link                  // connections of before a change of network
 	calls    map[string]*Call
 	subs     map[string]*Subscription // by Call-ID
+	made     []*Call
 	incoming chan *Call
 	regSeq   uint32
 	closed   bool
@@ -201,6 +202,20 @@ func (p *Phone) Log() []Logged {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]Logged(nil), p.log...)
+}
+
+// Forget empties the log and lets ended calls go: for runs with very many calls.
+func (p *Phone) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.log, p.made = nil, nil
+}
+
+// Made are all calls of the phone since it was made or told to forget, also those that have ended.
+func (p *Phone) Made() []*Call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]*Call(nil), p.made...)
 }
 
 // Received are the messages that came in after since.

@@ -104,6 +104,8 @@ func (c *Call) Progressed() { c.ring(Behaviour{Early: true}) }
 
 // Update changes the phone's codecs by UPDATE, answered or not (RFC 3311).
 func (c *Call) Update(codecs []Codec) error {
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	p := c.phone
 	p.mu.Lock()
 	c.sdp.codecs = codecs

@@ -3,6 +3,7 @@ package phone
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // place is where a phone is in the network.
@@ -150,4 +151,9 @@ func (c *Call) Acknowledge() error {
 	}
 	c.ack(res, nil)
 	return nil
+}
+
+// Dialled says that the call was dialled by the phone, to a number that begins so.
+func (c *Call) Dialled(number string) bool {
+	return c.outgoing && strings.HasPrefix(UserPart(AddrURI(c.remote)), number)
 }

@@ -86,7 +86,11 @@ func (p *Phone) roundTrip(req *Message, to *link, seen func(*Message)) (*Message
 		delete(p.waiting, req.key())
 		p.mu.Unlock()
 	}()
-	if err := p.send(req, to); err != nil {
+	err := p.send(req, to)
+	if req.sent != nil {
+		req.sent()
+	}
+	if err != nil && to.udp == nil {
 		return nil, fmt.Errorf("%s: %w", req.Line(), err)
 	}
 	limit, repeat := time.NewTimer(timerB), time.NewTimer(timerT1)
@@ -107,7 +111,8 @@ func (p *Phone) roundTrip(req *Message, to *link, seen func(*Message)) (*Message
 				seen(res)
 			}
 		case <-repeat.C:
-			if to.udp != nil {
+			if now, err := p.linkTo(to.remote); err == nil && (to.udp != nil || now.network != to.network || now.local != to.local) {
+				to = now // the phone may be elsewhere by now
 				p.send(req, to)
 			}
 			if wait *= 2; req.Method != "INVITE" {

@@ -205,6 +205,10 @@ func (p *Phone) linkTo(remote netip.AddrPort) (*link, error) {
 		}
 		conn = secure
 	}
+	if p.at() != here { // the phone has gone elsewhere meanwhile
+		conn.Close()
+		return p.linkTo(remote)
+	}
 	return p.adopt(conn), nil
 }
 
@@ -229,6 +233,9 @@ func (p *Phone) adopt(conn net.Conn) *link {
 	if p.closed {
 		conn.Close()
 		return l
+	}
+	if other := p.links[l.remote.String()]; other != nil { // two were opened at once
+		p.left = append(p.left, other)
 	}
 	p.links[l.remote.String()] = l
 	p.readers.Add(1)

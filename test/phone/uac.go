@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,10 +39,13 @@ func (c *Call) Cancel() error {
 
 // request sends a request of the dialog, with credentials if asked, and takes anything but a success for an error.
 func (c *Call) request(method string, body []byte, headers ...Header) (*Message, error) {
+	c.order.Lock() // requests leave in the order of their CSeq (RFC 3261 §12.2.1.1)
 	req, to, err := c.build(method, c.nextSeq())
 	if err != nil {
+		c.order.Unlock()
 		return nil, err
 	}
+	req.sent = c.order.Unlock
 	req.Body = body
 	for _, h := range headers {
 		req.Set(h.Name, h.Value)
@@ -49,11 +53,28 @@ func (c *Call) request(method string, body []byte, headers ...Header) (*Message,
 	if body != nil && req.Get("Content-Type") == "" {
 		req.Add("Content-Type", "application/sdp")
 	}
+	if method == "INVITE" {
+		c.offers(1)
+		defer c.offers(-1)
+	}
 	res, err := c.phone.exchange(req, to, c.nextSeq, nil, nil)
 	if err == nil && res.Code >= 300 {
 		err = &Status{res}
 	}
 	return res, err
+}
+
+func (c *Call) offers(n int) {
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	c.offering += n
+}
+
+// Holding says that the phone has the call on hold.
+func (c *Call) Holding() bool {
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	return c.holding
 }
 
 // Request sends any request in the dialog.
@@ -126,6 +147,8 @@ func (c *Call) Reoffer(codecs []Codec) error {
 
 // reinvite changes what the phone says of its sound; a phone that holds does not talk.
 func (c *Call) reinvite(hold bool, change func(*offer)) error {
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	p := c.phone
 	p.mu.Lock()
 	was, wasHolding := c.sdp, c.holding
@@ -151,6 +174,8 @@ func (c *Call) reinvite(hold bool, change func(*offer)) error {
 
 // Reinvite sends a re-INVITE with any body and acknowledges a success; what the phone says and hears stays as it is. It gives the status.
 func (c *Call) Reinvite(body []byte) (int, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	res, err := c.request("INVITE", body)
 	var refused *Status
 	switch {
@@ -165,6 +190,8 @@ func (c *Call) Reinvite(body []byte) (int, error) {
 
 // AskOffer sends a re-INVITE without offer and answers the one that comes. It gives the SDP of that offer.
 func (c *Call) AskOffer() ([]byte, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	res, err := c.request("INVITE", nil)
 	if err != nil {
 		return nil, err
@@ -186,7 +213,10 @@ func (c *Call) confirmTarget(res *Message) {
 }
 
 // Referral is a transfer that the phone asked for, with what it was told of it.
-type Referral struct{ told chan *Message }
+type Referral struct {
+	told chan *Message
+	seq  uint32 // CSeq of the REFER, known when it was answered
+}
 
 // Refer asks the peer to call a URI or a user of the phone's own domain in the phone's place (RFC 3515): a blind transfer.
 func (c *Call) Refer(to string) (*Referral, error) {
@@ -201,6 +231,13 @@ func (c *Call) Refer(to string) (*Referral, error) {
 	if err == nil && res.Code != 202 && res.Code != 200 {
 		err = &Status{res}
 	}
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	if err != nil { // it made no subscription
+		c.refers = slices.DeleteFunc(c.refers, func(k *Referral) bool { return k == r })
+		return r, err
+	}
+	r.seq, _ = res.CSeq()
 	return r, err
 }
 

@@ -18,7 +18,7 @@ func (p *Phone) request(m *Message, from *link) {
 		p.challenge(m, from, ask, realm)
 	case m.Method == "INVITE" && Param(m.Get("To"), "tag") == "":
 		p.invited(m, from)
-	case m.Method == "OPTIONS" && c == nil:
+	case m.Method == "OPTIONS" && c == nil && Param(m.Get("To"), "tag") == "":
 		p.respond(m, from, 200, "OK", token(6), nil, Header{"Allow", p.cfg.allowed()})
 	case m.Method == "MESSAGE":
 		p.onMessage(m, from)
@@ -298,10 +298,15 @@ func (c *Call) onReinvite(m *Message, from *link) {
 	p := c.phone
 	p.mu.Lock()
 	refuse, late := p.behave.Refuse, p.behave.Late
+	if m.Method == "INVITE" && c.offering > 0 && refuse == 0 { // RFC 3261 §14.2
+		refuse = 491
+	}
 	n, _ := m.CSeq()
 	again := n == c.changing // a repeat of what waits to be answered
 	c.changing = n
-	c.confirmTarget(m)
+	if refuse == 0 {
+		c.confirmTarget(m)
+	}
 	p.mu.Unlock()
 	switch {
 	case refuse < 0, again:
@@ -368,12 +373,24 @@ func (c *Call) onNotify(m *Message) {
 	}
 	c.phone.mu.Lock()
 	defer c.phone.mu.Unlock()
-	if len(c.refers) > 0 {
+	if r := c.referral(m.Get("Event")); r != nil {
 		select {
-		case c.refers[len(c.refers)-1].told <- m:
+		case r.told <- m:
 		default:
 		}
 	}
+}
+
+// referral is the one that a NOTIFY tells of: of a second REFER in a dialog it has the id (RFC 3515 §2.4.6), which may come before the
+// answer to that.
+func (c *Call) referral(event string) *Referral {
+	id, _ := strconv.ParseUint(Param(event, "id"), 10, 32)
+	for i, r := range c.refers {
+		if id == 0 || uint64(r.seq) == id || r.seq == 0 && i == len(c.refers)-1 {
+			return r
+		}
+	}
+	return nil
 }
 
 // onMessage takes a message within a dialog or outside of one; it is read in the phone's Log.
