@@ -42,14 +42,14 @@ func parseEvent(v string) (event string, p Params, err error) {
 		return "", nil, nil
 	}
 	if !isToken(event) {
-		return "", nil, fmt.Errorf("Event %q has no package", v)
+		return "", nil, fmt.Errorf("the Event %q has no package", v)
 	}
 	if p, err = parseParams(rest); err != nil {
-		return "", nil, fmt.Errorf("Event %q: %w", v, err)
+		return "", nil, fmt.Errorf("the Event %q: %w", v, err)
 	}
 	if id, ok := p.Get("id"); ok {
 		if !isToken(id) {
-			return "", nil, fmt.Errorf("Event %q: the id is no token", v)
+			return "", nil, fmt.Errorf("the Event %q: the id is no token", v)
 		}
 		event += ";id=" + id
 	}
@@ -63,7 +63,7 @@ func parseSeconds(v string) (time.Duration, error) {
 		n, err = math.MaxUint32, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("Expires %q is no number of seconds", v)
+		return 0, fmt.Errorf("an Expires of %q is no number of seconds", v)
 	}
 	return time.Duration(n) * time.Second, nil
 }
