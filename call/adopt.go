@@ -52,7 +52,7 @@ func (c *Call) heed(l *Leg) (heard func(time.Time), pressed func(media.Key, int)
 
 // idle says that nothing is under way in the leg's dialog that this call would have to finish.
 func (l *Leg) idle() bool {
-	return l.state == legUp && l.open == 0 && !l.negotiates() && l.later == nil && !l.byes
+	return l.state == legUp && l.open == 0 && !l.negotiates() && l.later == nil && !l.byes && l.acked
 }
 
 // give takes a leg out of the call, for another to adopt. From now on the leg is nobody's until the heir's call runs adopt,

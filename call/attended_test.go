@@ -655,6 +655,35 @@ func TestAttendedBeingAnswered(t *testing.T) {
 	must(t, err)
 	tr.faults.fault(0, nil)
 	tr.done(200, ref)
+	must(t, tr.second.Await(time.Second)) // her call was answered before it was handed over
+	if n := len(methods(tr.carol.Received(time.Time{}), "ACK")); n == 0 {
+		t.Error("carol's 200 was never acknowledged")
+	}
+	tr.together(tr.bobs, tr.carols)
+	must(t, tr.carols.Hangup())
+	tr.nothingLeft()
+}
+
+// TestAttendedAnswering: the same, but it is alice who answers, and transfers at once.
+func TestAttendedAnswering(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.alice.Behave(phone.Behaviour{})
+	tr.carols = mustDial(t, tr.carol, "101")
+	var err error
+	tr.second, err = tr.alice.Ringing(3 * time.Second)
+	must(t, err)
+	tr.faults.fault(45*time.Millisecond, nil) // between alice's 200 and carol's
+	must(t, tr.second.Answer())
+	tr.eventually("alice has answered", time.Second, func() bool { return tr.b.Calls("carol")[0].State == "up" })
+	if tr.carols.State() != phone.Calling {
+		t.Skip("carol has her 200 already: nothing to be seen")
+	}
+	ref, err := tr.first.ReferTo(tr.second)
+	must(t, err)
+	tr.faults.fault(0, nil)
+	tr.done(200, ref)
+	must(t, tr.carols.Await(time.Second))
 	tr.together(tr.bobs, tr.carols)
 	must(t, tr.carols.Hangup())
 	tr.nothingLeft()

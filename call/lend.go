@@ -40,11 +40,11 @@ func (c *Call) lendIdle(h *handover) {
 	case c.lending != h: // ended meanwhile
 	case h.withdrawn.Load():
 		c.decline(h, refusal(487, "the call of the transfer has ended"))
-	case far == nil || far.holder == nil || !far.holder.alive():
+	case far == nil || far.holder == nil:
 		c.decline(h, refusal(480, "nobody is on the other side of the call that Replaces names"))
-	case !slices.ContainsFunc(media.Sound(far.holder.agreed.Send), func(k media.Codec) bool { return media.Carries(h.far, k) }):
+	case far.holder.state == legUp && !slices.ContainsFunc(media.Sound(far.holder.agreed.Send), func(k media.Codec) bool { return media.Carries(h.far, k) }):
 		c.decline(h, refusal(488, fmt.Sprintf("%s of %s has no codec that the other side of the call has", far.holder.device.Name, far.user.Name)))
-	case far.holder.idle() && h.leg.state == legUp: // else the call is just being answered
+	case far.holder.idle(): // else the call may be just being answered
 		c.handOver(h, far.holder, nil)
 	case time.Since(h.since) > lendPatience:
 		c.decline(h, refusal(491, fmt.Sprintf("%s has not answered a request yet", far.holder.device.Name)))

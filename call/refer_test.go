@@ -212,6 +212,9 @@ func TestReferUnsubscribed(t *testing.T) {
 	if code := subscribe("refer", "0"); code != 200 {
 		t.Errorf("unsubscribe: %d", code)
 	}
+	if code := subscribe("refer", "60"); code != 403 {
+		t.Errorf("refresh of what has ended: %d", code)
+	}
 	must(t, tr.carols.Answer())
 	tr.together(tr.bobs, tr.carols)
 	got := notified(tr.alice)
