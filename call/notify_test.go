@@ -470,6 +470,12 @@ func TestManyWatchers(t *testing.T) {
 	r.nothingLeft()
 }
 
+// ownAddress is one on loopback that no other process and no phone takes ports of: a node that has stopped finds its own again.
+func ownAddress() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>16&63, pid>>8&255, pid&255)
+}
+
 // restart opens a node on a store at the address of one that has stopped; its users have the same passwords.
 func (r *rig) restart(dir string, tune func(*config.Config)) *rig {
 	r.t.Helper()
@@ -484,7 +490,7 @@ func TestRestartKeepsSubscriptions(t *testing.T) {
 	for _, killed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("killed %v", killed), func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, func(c *config.Config) { c.Watch = config.Lists{"alice": {"bob"}} })
+			r := openRig(t, t.TempDir(), ownAddress(), func(c *config.Config) { c.Watch = config.Lists{"alice": {"bob"}} })
 			r.user("alice", "101")
 			r.user("bob", "102")
 			alice, bob := r.phone("alice", 1), r.phone("bob", 1)
