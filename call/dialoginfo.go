@@ -206,7 +206,7 @@ func (n *notifier) entry(s *watch, v view) dialogEntry {
 	if v.called {
 		e.Direction = "recipient"
 	}
-	if v.state == viewConfirmed { // RFC 4235 §4.1.6, RFC 3840 names none: RFC 5359 and phones do
+	if v.state == viewConfirmed { // RFC 4235 §5.2
 		rendering := "yes"
 		if v.held {
 			rendering = "no"
