@@ -255,3 +255,55 @@ func TestCallLeftBehindComesLast(t *testing.T) {
 		s.over()
 	})
 }
+
+// TestHeldByTheFarSide: who pulls a call that the other has put on hold hears the hold tone, and the other when he is back.
+func TestHeldByTheFarSide(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	out, in := r.connect(alice, bob)
+	must(t, in.Hold(phone.HoldSendonly))
+	c := mustDial(t, r.phoneThatRingsNot("alice", 2), "*40")
+	must(t, c.Await(3*time.Second))
+	must(t, out.AwaitEnd(3*time.Second))
+	if !c.HearsTone(3 * time.Second) {
+		t.Error("the new device hears no tone")
+	}
+	must(t, in.Resume())
+	if !c.Hears(in, 3*time.Second) || !in.Hears(c, 3*time.Second) {
+		t.Error("they do not hear each other")
+	}
+	must(t, in.Hangup())
+	r.nothingLeft()
+}
+
+// TestJustTransferred: while a transfer rings the seat can be moved by nobody; then it is its new user's, at once.
+func TestJustTransferred(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, quick)
+	for name, number := range map[string]string{"alice": "101", "bob": "102", "carol": "103"} {
+		r.user(name, number)
+	}
+	alice, carol := r.phone("alice", 1), r.phone("carol", 1)
+	tablet, mobile := r.phoneThatRingsNot("alice", 2), r.phoneThatRingsNot("carol", 2)
+	out, in := r.connect(alice, r.phone("bob", 1))
+	ref, err := out.Refer("103")
+	must(t, err)
+	ringing := r.rings(carol)
+	for _, o := range []phone.DialOptions{{}, replacing(out.Replaces())} {
+		if m := r.refused(mustDial(t, tablet, "*40", o), 491); !strings.Contains(m.Get("Warning"), "a move of this seat is in progress") {
+			t.Errorf("%s", m.Get("Warning"))
+		}
+	}
+	must(t, ringing.Answer())
+	if code, err := ref.Wait(3 * time.Second); err != nil || code != 200 {
+		t.Errorf("the transfer: %d, %v", code, err)
+	}
+	c := mustDial(t, mobile, "*40")
+	must(t, c.Await(3*time.Second))
+	if !c.Hears(in, 3*time.Second) || !in.Hears(c, 3*time.Second) {
+		t.Error("carol's other device does not have the call")
+	}
+	r.refused(mustDial(t, tablet, "*40"), 404)
+	must(t, in.Hangup())
+	r.nothingLeft()
+}

@@ -128,10 +128,13 @@ func (b *B2BUA) replaced(r sip.Replaces, user string) (dialogOwner, error) {
 
 // hasEnded says whether a Replaces means a dialog that has ended a moment ago.
 func (b *B2BUA) hasEnded(r sip.Replaces, user string) bool {
+	var ended []endedDialog
 	b.mu.Lock()
-	ended := slices.DeleteFunc(slices.Clone(b.dialogs.ended), func(e endedDialog) bool {
-		return !r.Names(e.id) || time.Since(e.at) > endedFor
-	})
+	for _, e := range b.dialogs.ended {
+		if r.Names(e.id) && time.Since(e.at) <= endedFor {
+			ended = append(ended, e)
+		}
+	}
 	b.mu.Unlock()
 	return slices.ContainsFunc(ended, func(e endedDialog) bool { return b.mayReplace(user, e.user, e.kind) })
 }
