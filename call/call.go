@@ -213,6 +213,7 @@ func (c *Call) changeState(to State) {
 	if to == StateUp {
 		c.up = time.Now()
 		c.watchLegs()
+		c.publish() // before any phone is told: it may ask for the call at once
 	}
 }
 

@@ -20,6 +20,7 @@ type pickup struct {
 	offer *media.Description
 	found []ringing    // what is left to try, the best first
 	none  func() error // what becomes of x when none of them rings any more
+	pull  bool         // one's own: what another of one's devices has just answered is brought here
 }
 
 // ringing is one call that rings for somebody.
@@ -178,7 +179,7 @@ func (c *Call) pickedUp(p *pickup, d *dial) error {
 	}
 	c.picker = l
 	c.listen(l, func() { c.closeLeg(l) })
-	c.commit(func() { c.letPick(l, d, caller) })
+	c.commit(func() { c.letPick(p, l, d, caller) })
 	return nil
 }
 
@@ -227,13 +228,15 @@ func (c *Call) answerPicker(caller, l *Leg, offer *media.Description) error {
 
 // letPick answers the picker, and then the caller; only now the phones stop ringing. What came in since the record was
 // written has won: somebody has answered, the caller or the picker has hung up.
-func (c *Call) letPick(l *Leg, d *dial, caller *Leg) {
+func (c *Call) letPick(p *pickup, l *Leg, d *dial, caller *Leg) {
 	if l.state != legIncoming {
 		return
 	}
 	if c.state != StateSetup || d != c.dial || d.over || caller.state != legIncoming {
-		_ = l.exchange.Respond(refused(480, errTaken.Error()))
 		c.closeLeg(l)
+		if err := c.tooLate(p); err != nil {
+			_ = p.x.Respond(c.b.reply(err))
+		}
 		return
 	}
 	if err := c.accept(l); err != nil {
@@ -254,6 +257,16 @@ func (c *Call) letPick(l *Leg, d *dial, caller *Leg) {
 	c.changeState(StateUp)
 	c.wire()
 	c.commit(func() { c.connect(caller, l) })
+}
+
+// tooLate is what becomes of a device that somebody has been quicker than.
+func (c *Call) tooLate(p *pickup) error {
+	for i, s := range c.seats {
+		if p.pull && c.state == StateUp && s.user.Name == p.user.Name {
+			return c.pulled(p.x, p.offer, i, nil)
+		}
+	}
+	return refusal(480, errTaken.Error())
 }
 
 // notePickup writes into the log who has answered for whom. One's own call on another device is just answered.

@@ -193,3 +193,30 @@ func (g *group) settled(what string, out *phone.Call, others []*phone.Call) {
 	}
 	g.nothingLeft()
 }
+
+// TestOwnAnswerCrossesPull: one's phone answers while one dials *40 on another device, which then has the call all the same.
+func TestOwnAnswerCrossesPull(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, quick)
+	third := g.phoneThatRingsNot("bob", 3)
+	for i := range 30 {
+		out, first, second := g.ring()
+		c := make(chan *phone.Call, 1)
+		go func() {
+			time.Sleep(time.Duration(i%10) * 500 * time.Microsecond)
+			c <- mustDial(t, third, "*40")
+		}()
+		time.Sleep(time.Duration(i%7) * 500 * time.Microsecond)
+		_ = first.Answer() // or it is too late
+		pulled := <-c
+		must(t, pulled.Await(5*time.Second))
+		if !pulled.Hears(out, 3*time.Second) || !out.Hears(pulled, 3*time.Second) {
+			t.Fatalf("round %d: the call is not on the device that has dialled", i)
+		}
+		must(t, first.AwaitEnd(3*time.Second))
+		must(t, second.AwaitEnd(3*time.Second))
+		must(t, out.Hangup())
+		must(t, pulled.AwaitEnd(3*time.Second))
+		g.nothingLeft()
+	}
+}

@@ -16,13 +16,14 @@ func (b *B2BUA) pull(x *sip.Exchange, caller registrar.User, offer *media.Descri
 	if err != nil {
 		return b.noCall(x, caller, offer, err)
 	}
-	if k.ring != nil {
-		p := &pickup{b: b, x: x, user: caller, offer: offer, found: []ringing{{call: k.call, ringSummary: ringSummary{dial: k.ring}}}}
-		p.none = func() error { return b.noCall(x, caller, offer, errTaken) }
-		return p.next()
-	}
 	asked := k.call.do(func() {
-		if err := k.call.pulled(x, offer, k.seat, nil); err != nil {
+		var err error
+		if k.ring != nil {
+			err = k.call.answerHere(&pickup{b: b, x: x, user: caller, offer: offer, pull: true}, k.ring)
+		} else {
+			err = k.call.pulled(x, offer, k.seat, nil)
+		}
+		if err != nil {
 			_ = x.Respond(b.reply(err))
 		}
 	})
@@ -32,15 +33,21 @@ func (b *B2BUA) pull(x *sip.Exchange, caller registrar.User, offer *media.Descri
 	return nil
 }
 
+// answerHere has the device of the called user's answer what rings for him; if another of his has just done so it is a pull.
+func (c *Call) answerHere(p *pickup, d *dial) error {
+	err := c.pickedUp(p, d)
+	if errors.Is(err, errTaken) {
+		return c.tooLate(p)
+	}
+	return err
+}
+
 // noCall tells a caller by tone that there is nothing to bring to his device, and why.
 func (b *B2BUA) noCall(x *sip.Exchange, caller registrar.User, offer *media.Description, err error) error {
 	n := notice{tone: media.ToneUnknown, code: 404, why: "no live call of " + caller.Name + " to bring here"}
 	var r *Refusal
-	switch {
-	case errors.As(err, &r):
+	if errors.As(err, &r) {
 		n.code, n.why = r.Code, r.Why
-	case errors.Is(err, errTaken):
-		n.code, n.why = 480, err.Error()
 	}
 	return b.announce(x, caller, offer, n)
 }
