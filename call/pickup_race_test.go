@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"baton/call"
 	"baton/config"
 	"baton/test/phone"
 )
@@ -201,6 +203,22 @@ func TestOwnAnswerCrossesPull(t *testing.T) {
 	third := g.phoneThatRingsNot("bob", 3)
 	for i := range 30 {
 		out, first, second := g.ring()
+		if i < 3 {
+			g.slow()
+			pulled := mustDial(t, third, "*40")
+			g.eventually("the INVITE is taken", 3*time.Second, func() bool {
+				s := g.b.Calls("bob")[0].Seats
+				return slices.ContainsFunc(s[1].Legs, func(l call.LegInfo) bool { return l.State == "incoming" })
+			})
+			must(t, first.Answer())
+			g.faults.fault(0, nil)
+			g.talk(out, pulled)
+			must(t, first.AwaitEnd(3*time.Second))
+			g.elsewhere(second)
+			must(t, out.Hangup())
+			g.nothingLeft()
+			continue
+		}
 		c := make(chan *phone.Call, 1)
 		go func() {
 			time.Sleep(time.Duration(i%10) * 500 * time.Microsecond)
