@@ -38,11 +38,12 @@ type sign struct {
 	stream *media.Stream
 	spoke  time.Time // to its call, in signalling
 	asked  time.Time // by OPTIONS, last; zero = never
+	led    time.Time // to where the device has registered since, without a word from there; zero = never
 	heldAt time.Time
 }
 
 func (l *Leg) sign() sign {
-	s := sign{flow: l.dialog.Flow, stream: l.stream, spoke: l.answer, asked: l.askedAt, heldAt: l.heldAt}
+	s := sign{flow: l.dialog.Flow, stream: l.stream, spoke: l.answer, asked: l.askedAt, led: l.led, heldAt: l.heldAt}
 	if l.asked.After(s.spoke) {
 		s.spoke = l.asked
 	}
@@ -59,7 +60,7 @@ func (b *B2BUA) left(user, device string, s sign) bool {
 	if s.spoke.After(heard) {
 		heard = s.spoke
 	}
-	return !b.Agent.Alive(s.flow) || b.rebound(user, device, s.flow, heard) ||
+	return !b.Agent.Alive(s.flow) || !s.led.IsZero() && !heard.After(s.led) || b.rebound(user, device, s.flow, heard) ||
 		!s.asked.IsZero() && time.Since(s.asked) > unheard && !heard.After(s.asked)
 }
 

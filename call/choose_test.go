@@ -200,6 +200,18 @@ func TestCallLeftBehindComesLast(t *testing.T) {
 			s.mobile.Vanish()
 			return s.tablet
 		},
+		"it was started anew and is silent again": func(s *several) *phone.Phone {
+			s.mobile.Vanish()
+			again := s.phone("alice", 2)
+			again.Vanish()
+			s.eventually("its leg is sought there", 9*time.Second, func() bool {
+				return strings.HasSuffix(again.Contact(), "@"+strings.TrimPrefix(s.b.Calls("alice")[1].Seats[0].Legs[0].Remote, "udp:"))
+			})
+			if !s.b.LeftBehind(s.b.Calls("alice")[1].ID, "alice") {
+				s.t.Error("its call counts as live")
+			}
+			return s.tablet
+		},
 		"it was started anew": func(s *several) *phone.Phone {
 			s.mobile.Vanish()
 			return s.phone("alice", 2) // the same device from another port

@@ -100,6 +100,7 @@ type Leg struct {
 	unfollow func()             // ends the news of where its device is
 	updating bool               // an UPDATE of ours is under way
 	asked    time.Time          // last proof that its signalling is alive
+	led      time.Time          // when its flow was changed to where its device has registered since
 	twins    media.Twins        // keys that its phone told
 	began    time.Time
 	open     int   // requests of ours that are not answered, and what waits to be asked again
@@ -341,6 +342,7 @@ func (c *Call) elsewhere(l *Leg) bool {
 	for _, d := range c.b.Registrar.Lookup(l.seat.user.Name) {
 		if d.Key == l.device.Key && d.Binding.Flow != l.dialog.Flow {
 			c.goTo(l, d.Binding.Flow)
+			l.led = time.Now()
 			return true
 		}
 	}

@@ -447,8 +447,10 @@ func TestPickUpOfATransfer(t *testing.T) {
 func TestOwnMoveIsNotPickedUp(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, func(c *config.Config) { c.Call.Announce = false })
+	_, err := g.bobs.Register(0)
+	must(t, err)
 	out, in := g.connect(g.alice, g.bob)
-	_, err := g.bobs.Ringing(time.Second)
+	_, err = g.bobs.Register(time.Minute)
 	must(t, err)
 	_, err = in.Refer("*41")
 	must(t, err)

@@ -37,6 +37,7 @@ func (c *Call) registered(l *Leg, d registrar.Device) {
 // relocate goes on with a leg over another flow, and has both sides agree on the way of the sound.
 func (c *Call) relocate(l *Leg, flow sip.Flow) {
 	c.log.Info("device has changed its network", "leg", l.id, "device", l.device.Name, "from", l.dialog.Flow, "to", flow)
+	l.led = time.Now()
 	c.goTo(l, flow)
 	switch {
 	case l.stranded:
