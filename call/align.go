@@ -203,7 +203,7 @@ func (c *Call) align(m *move, far *Leg) {
 
 // commitOffer makes an offer of an alignment when the record knows of it.
 func (c *Call) commitOffer(m *move, l *Leg, offer media.Description) {
-	offer = l.versioned(offer)
+	offer, m.align.leg = l.versioned(offer), l
 	c.commit(func() {
 		if m.state == moveAligning {
 			c.offerAligned(m, l, offer)
@@ -233,7 +233,7 @@ func offeredNarrow(l, far *Leg) []media.Codec {
 // offerAligned makes the offer of an alignment.
 func (c *Call) offerAligned(m *move, l *Leg, offer media.Description) {
 	ctx, cancel := context.WithCancel(c.ctx)
-	m.align.cancel, m.align.leg = cancel, l
+	m.align.cancel = cancel
 	wanted := func(err error) bool {
 		if isGlare(err) {
 			m.align.last = err
@@ -329,7 +329,7 @@ func (c *Call) alignStrictly(m *move, far *Leg) {
 func alignFailure(l *Leg, err error) string {
 	why := failureOf(err).why
 	switch {
-	case errors.Is(err, errAnswer):
+	case errors.Is(err, errAnswer), errors.Is(err, errPending):
 		why = err.Error()
 	case unanswered(err):
 		why = "no answer"
@@ -353,9 +353,7 @@ func (c *Call) outlived(m *move, l *Leg, err error) {
 	case err == nil:
 		c.refit(l)
 	case errors.Is(err, errAnswer): // it may mean anything by it
-		if o := c.other(l.seat); o != nil && o.holder != nil {
-			_ = c.narrow(l, o.holder.playable(o.holder.agreed.Send))
-		}
+		c.goBack(l)
 	case unanswered(err):
 		c.after(alignPatience, func() { c.refit(l) })
 	}
@@ -368,10 +366,34 @@ func (c *Call) refit(l *Leg) {
 	if l.seat.holder != l || l.state != legUp || o == nil || o.holder == nil || o.holder.state != legUp || c.moveOf(o) != nil {
 		return
 	}
-	if understands(o.holder, l) == nil {
+	if understands(o.holder, l) != nil {
+		c.goBack(l)
+	}
+}
+
+// goBack offers a phone what the other side's holder can play, and nothing else. One that refuses keeps the call: its user can still be heard
+// to say what is wrong.
+func (c *Call) goBack(l *Leg) {
+	o := c.other(l.seat)
+	if o == nil || o.holder == nil {
 		return
 	}
-	_ = c.narrow(l, o.holder.playable(o.holder.agreed.Send))
+	offer, err := l.local.Reoffer(playableOf(codecsOf(l.local), o.holder))
+	if err != nil {
+		return
+	}
+	c.insist(c.ctx, l, l.versioned(offer), func(error) bool { return l.state == legUp }, func(err error) {
+		if err != nil {
+			c.log.Warn("phone did not go back to the codec of the call", "leg", l.id, "device", l.device.Name, "err", err)
+		}
+		c.wire()
+	})
+}
+
+// playableOf are those of codecs that a leg's phone can play, converted or told by INFO.
+func playableOf(codecs []media.Codec, l *Leg) []media.Codec {
+	can := l.playable(l.agreed.Send)
+	return slices.DeleteFunc(slices.Clone(codecs), func(k media.Codec) bool { return !media.Carries(can, k) })
 }
 
 // narrow has the leg's phone use only codecs that the other side can play: one re-INVITE, with the payload types it knows.

@@ -128,7 +128,9 @@ func (c *Call) wire() {
 		for _, l := range c.listeners(s) {
 			l.feed(sinks)
 			l.hear(c.source(other))
-			l.stream.Aside(c.aside(l))
+			if l.stream != nil {
+				l.stream.Aside(c.aside(l))
+			}
 		}
 		for _, l := range s.companions {
 			if l.state == legUp {

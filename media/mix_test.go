@@ -139,7 +139,10 @@ func TestMixLosesNoSound(t *testing.T) {
 	var said []int16
 	frame := 0 * ms
 	for i := range 100 {
-		arrives := x.at + 20*time.Duration(i)*ms + 14*ms + rand.N(12*ms) // before or after the mixer's turn
+		arrives := x.at + 20*time.Duration(i)*ms + 14*ms
+		if i > 0 {
+			arrives += rand.N(12 * ms) // before or after the mixer's turn
+		}
 		for ; x.at+frame < arrives; frame += 20 * ms {
 			x.m.play(x.at+frame, x.at+frame)
 		}
