@@ -360,6 +360,22 @@ func TestAlignHangUps(t *testing.T) {
 		m.reinvited(m.bob, 2) // it has taken the offer, and is asked to go back
 		m.asBefore(phone.PCMU)
 	})
+	t.Run("new, and the far phone will not go back", func(t *testing.T) {
+		t.Parallel()
+		m, moved, at := begin(t)
+		m.bob.Behave(phone.Behaviour{Refuse: 488}) // whatever comes after the offer that it is about to take
+		must(t, at.Hangup())
+		if err := <-moved; err == nil {
+			t.Error("the move went well")
+		}
+		m.reinvited(m.bob, 2)
+		time.Sleep(300 * time.Millisecond)
+		if m.in.State() != phone.Up || m.out.State() != phone.Up {
+			t.Error("the call was ended")
+		}
+		must(t, m.in.Hangup())
+		m.nothingLeft()
+	})
 	t.Run("old", func(t *testing.T) {
 		t.Parallel()
 		m, moved, at := begin(t)
