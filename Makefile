@@ -31,9 +31,11 @@ setup:
 bench: setup build
 	$(GO) test ./test/bench -run '(?i)$(subst |,|(?i),$(or $(BENCH),.))' -v -timeout 60m -count 1 -args -bench $(if $(COMPARE),-compare $(abspath $(COMPARE))) $(if $(PROFILE),-profile $(abspath $(PROFILE)))
 
-# Every fuzz target for SOAK seconds, one after the other; ONLY names some (an expression on package and target).
+# Every fuzz target for SOAK seconds, one after the other; ONLY names some (an expression on package and target). Then calls to which
+# everything happens at once, in SEQUENCES random orders.
 soak:
 	$(GO) run ./test/soak -for $(or $(SOAK),60)s -only '$(ONLY)'
+	$(GO) test ./call -run '^TestInterleavings$$' -count 1 -v -timeout 120m -args -sequences $(or $(SEQUENCES),20000)
 
 fmt:
 	$(TOOL) gofumpt -w .

@@ -77,7 +77,7 @@ func (c *Call) tell(l *Leg, offer *media.Description, n notice) error {
 	if err := l.exchange.Respond(sip.Reply{Code: 200, Headers: headers, Body: body}); err != nil {
 		return err
 	}
-	l.accepted, l.owes = true, offer == nil
+	l.accepted, l.owes, l.owing = true, offer == nil, l.exchange
 	c.setState(l, legUp)
 	c.attach(l)
 	if !n.stay {

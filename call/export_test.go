@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"baton/media"
+	"baton/sip"
 )
 
 // In has f run in the agent of a live call.
@@ -91,6 +92,9 @@ func (b *B2BUA) LegsOf(users ...string) map[string]string {
 			legs := map[string]string{}
 			for _, l := range c.legs {
 				legs[l.dialog.CallID] = l.seat.user.Name + " " + l.device.Name + " " + string(l.state)
+				if c.quiet {
+					legs[l.dialog.CallID] += " in an announcement"
+				}
 			}
 			return legs
 		})
@@ -144,4 +148,12 @@ func (c *Call) wrong() string {
 		}
 	}
 	return ""
+}
+
+// LateACK gives the call the ACK of its first INVITE once more, while the offer in the answer to another one waits for its own.
+func (c *Call) LateACK() {
+	l := c.seats[0].holder
+	l.owes, l.owing = true, &sip.Exchange{}
+	c.onAck(l, l.exchange, sip.Body{})
+	l.owes = false
 }

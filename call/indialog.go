@@ -86,24 +86,16 @@ func (c *Call) onReinvite(l *Leg, x *sip.Exchange) {
 	}
 	if len(x.Body().Data) == 0 {
 		l.local = l.versioned(l.local.WithDirection(media.SendRecv)) // the same m-lines and payload types (RFC 3264 §8)
-		body, l.owes = sdpBody(l.local), true
+		body, l.owes, l.owing = sdpBody(l.local), true, x
 	}
 	l.theirs = x
 	x.Watch(sip.Watch{
-		Acked:   func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onReAck(l, x, b) }) }) },
+		Acked:   func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, x, b) }) }) },
 		Unacked: func() { c.do(func() { c.withLeg(l, (*Call).onNoAck) }) },
 	})
 	_ = x.Respond(sip.Reply{Code: 200, Headers: headers, Body: body})
 	c.wire()
 	c.touch()
-}
-
-// onReAck takes the ACK of our 2xx to a re-INVITE.
-func (c *Call) onReAck(l *Leg, x *sip.Exchange, body sip.Body) {
-	if l.theirs == x {
-		l.theirs = nil
-	}
-	c.onAck(l, body)
 }
 
 // onUpdate answers an UPDATE, or a PRACK with an offer: they change the session at once, also of a call that is not

@@ -78,7 +78,7 @@ type table struct {
 	rand  *rand.Rand
 	far   *phone.Call
 	began time.Time
-	moved bool         // a network has changed: what was said into the old one is missing
+	moved atomic.Bool  // a network has changed: what was said into the old one is missing, and what was asked there
 	holds atomic.Int64 // what a phone says between its offer to hold and the answer is dropped: a packet or two
 	wrong []string
 
@@ -100,12 +100,13 @@ func (r *rig) newTable(n int) *table {
 	for _, name := range []string{"alice", "bob", "carol"} {
 		r.user(p.user(name), p.number(name))
 	}
-	home := func(c *phone.Config) { c.Addr = netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + n)}) } // no port is another table's after it
+	own := netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + n)}) // no port is another table's after it
+	home := func(c *phone.Config) { c.Addr = own }
 	at := func(user string, i int) *phone.Phone {
 		if n%16 != 15 {
 			return r.phone(p.user(user), i, home)
 		}
-		f, path := r.behindNAT(p.user(user), i)
+		f, path := r.behindNATAt(own, p.user(user), i)
 		p.paths = append(p.paths, path)
 		return f
 	}
@@ -203,7 +204,7 @@ func (p *table) refer(to string) {
 		}
 		code, err := p.outcome(c, ref)
 		p.tell("REFER by %s to %s: told %d, %v", c.Phone().Config().UserAgent, to, code, err)
-		if err != nil && c.State() == phone.Up && len(p.paths) == 0 {
+		if err != nil && c.State() == phone.Up && len(p.paths) == 0 && !p.moved.Load() {
 			p.fail("a REFER has no final NOTIFY: %v", err)
 		}
 	})
@@ -321,7 +322,7 @@ func (p *table) relocate(d *phone.Phone) {
 	if len(p.paths) > 0 { // its address is the path's
 		return
 	}
-	p.moved = true
+	p.moved.Store(true)
 	to := phone.Relocation{Abrupt: p.rand.IntN(2) == 0}
 	if p.rand.IntN(2) == 0 {
 		to.Addr = netip.AddrFrom4([4]byte{127, 0, byte(2 + p.rand.IntN(200)), byte(1 + p.n)})
@@ -373,12 +374,16 @@ func (p *table) pick() happening {
 func (p *table) play(seed uint64) []string {
 	p.rand, p.began = rand.New(rand.NewPCG(seed, 1)), time.Now()
 	p.treat(wire.Way{})
-	if p.moved { // the REGISTER of before may not have reached the node
+	if p.moved.Load() { // the REGISTER of before may not have reached the node
 		for _, d := range p.phones() {
-			must(p.t, second(d.Register(10*time.Minute)))
+			if _, err := d.Register(10 * time.Minute); err != nil {
+				p.wrong = []string{err.Error()}
+				return p.wrong
+			}
 		}
 	}
-	p.story, p.wrong, p.moved = nil, nil, false
+	p.story, p.wrong = nil, nil
+	p.moved.Store(false)
 	p.holds.Store(0)
 	if !p.begin() {
 		return p.wrong
@@ -466,14 +471,14 @@ func (p *table) legs() map[string]string {
 
 // settle waits until nothing is under way, and the phones and the node know the same legs. It says whether they do.
 func (p *table) settle() bool {
-	limit := 25 * time.Second
+	limit := 45 * time.Second // a phone that got no 200 sends no ACK: 32 s
 	if len(p.paths) > 0 {
 		limit = 90 * time.Second // Timer B and its kin
 	}
 	quiet := time.Time{}
 	look := time.Now().Add(4 * time.Second)
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if p.moved && time.Now().After(look) {
+		if p.moved.Load() && time.Now().After(look) {
 			look = time.Now().Add(4 * time.Second)
 			p.lookForDead()
 		}
@@ -560,7 +565,7 @@ func (p *table) hear(near *phone.Call) {
 func (p *table) listen() {
 	heard := p.far.Media().Heard()
 	r := phone.Analyse(heard, 8000)
-	if len(r.SSRCs) > 1 || r.Duplicates > 0 || r.Missing > 5*int(p.holds.Load()) && !p.moved {
+	if len(r.SSRCs) > 1 || r.Duplicates > 0 || r.Missing > 5*int(p.holds.Load()) && !p.moved.Load() {
 		p.fail("bob's stream is broken: %v", r)
 	}
 	theirs, mine := p.sources(p.bob), p.sources(append(slices.Clone(p.devices), p.carol)...)
@@ -625,6 +630,35 @@ func (p *table) finish() {
 	}
 }
 
+// lastWords keeps the newest lines of the node's log.
+type lastWords struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// Write takes one line.
+func (w *lastWords) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lines = append(w.lines, strings.TrimSpace(string(line))); len(w.lines) > 20_000 {
+		w.lines = slices.Clone(w.lines[10_000:])
+	}
+	return len(line), nil
+}
+
+// of gives the last lines about these users.
+func (w *lastWords) of(users ...string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var some []string
+	for _, line := range w.lines {
+		if slices.ContainsFunc(users, func(u string) bool { return strings.Contains(line+" ", "="+u+" ") }) {
+			some = append(some, line)
+		}
+	}
+	return some[max(0, len(some)-12):]
+}
+
 // TestInterleavings plays sequences, as many at once as there are tables.
 func TestInterleavings(t *testing.T) {
 	tables, first, all := 48, uint64(time.Now().UnixNano()), *sequences
@@ -636,11 +670,12 @@ func TestInterleavings(t *testing.T) {
 		must(t, err)
 		first, all, tables = seed, 1, 8
 	}
+	var said lastWords
 	r := newRig(t, func(c *config.Config) {
 		c.Call.Ring, c.Call.Announce, c.Call.PerUser = 700*time.Millisecond, false, 0
 		c.Call.Session, c.Call.SessionMin = 2*time.Second, time.Second
 		c.Call.Vanished, c.Call.HoldPing = 3*time.Second, 5*time.Second
-	})
+	}, &said)
 	var next, failed atomic.Int64
 	var wg sync.WaitGroup
 	began := time.Now()
@@ -652,7 +687,7 @@ func TestInterleavings(t *testing.T) {
 				wrong := p.play(seed)
 				if len(wrong) > 0 {
 					failed.Add(1)
-					t.Errorf("seed %d:\n\t%s\n%s", seed, strings.Join(wrong, "\n\t"), strings.Join(p.story, "\n"))
+					t.Errorf("seed %d:\n\t%s\n%s", seed, strings.Join(wrong, "\n\t"), strings.Join(append(p.story, said.of(p.user("alice"), p.user("bob"))...), "\n"))
 				}
 			}
 		})

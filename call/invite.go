@@ -129,7 +129,7 @@ func (c *Call) listen(l *Leg, cancelled func()) {
 	c.follow(l)
 	l.exchange.Watch(sip.Watch{
 		Cancelled: func() { c.do(cancelled) },
-		Acked:     func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, b) }) }) },
+		Acked:     func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, l.exchange, b) }) }) },
 		Unacked:   func() { c.do(func() { c.withLeg(l, (*Call).onNoAck) }) },
 	})
 }
@@ -316,7 +316,7 @@ func (c *Call) accept(l *Leg) error {
 	}
 	l.accepted, l.answer = true, time.Now()
 	l.session.From = l.answer
-	l.owes = len(l.remote.Lines) == 0
+	l.owes, l.owing = len(l.remote.Lines) == 0, l.exchange
 	c.setState(l, legUp)
 	c.attach(l)
 	return nil
@@ -345,9 +345,13 @@ func (c *Call) refuse(l *Leg, code int, why string) {
 	c.end(why)
 }
 
-// onAck takes the ACK of our 2xx, with the answer to our offer if the INVITE had none.
-func (c *Call) onAck(l *Leg, body sip.Body) {
+// onAck takes the ACK of our 2xx to an INVITE, with the answer to our offer if that had none. News of an ACK may come behind the next
+// re-INVITE.
+func (c *Call) onAck(l *Leg, x *sip.Exchange, body sip.Body) {
 	l.acked = true
+	if l.theirs == x {
+		l.theirs = nil
+	}
 	if l.byeLater {
 		l.byeLater = false
 		c.bye(l)
@@ -356,7 +360,7 @@ func (c *Call) onAck(l *Leg, body sip.Body) {
 	if !l.alive() {
 		return
 	}
-	if l.owes {
+	if l.owes && l.owing == x {
 		l.owes = false
 		if err := c.answerInACK(l, body); err != nil {
 			c.lost(l, err)

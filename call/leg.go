@@ -87,12 +87,13 @@ type Leg struct {
 	hears    source
 	feeds    []*Leg
 	refer    *referral
-	owes     bool      // its ACK or PRACK must bring the answer to our offer
-	offered  bool      // our offer went out in a provisional answer, and none belongs into the 2xx
-	refers   int       // REFERs taken in this dialog
-	asking   bool      // an OPTIONS of ours is under way
-	askedAt  time.Time // when the last was sent
-	offers   bool      // a re-INVITE of ours is under way
+	owes     bool          // its ACK or PRACK must bring the answer to our offer
+	owing    *sip.Exchange // whose ACK that is
+	offered  bool          // our offer went out in a provisional answer, and none belongs into the 2xx
+	refers   int           // REFERs taken in this dialog
+	asking   bool          // an OPTIONS of ours is under way
+	askedAt  time.Time     // when the last was sent
+	offers   bool          // a re-INVITE of ours is under way
 	offer    sip.Outgoing
 	later    *media.Description // to be offered when what is under way has ended
 	theirs   *sip.Exchange      // a re-INVITE of the phone's whose ACK is still to come

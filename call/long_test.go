@@ -1,6 +1,7 @@
 package call_test
 
 import (
+	"net/netip"
 	"runtime"
 	"testing"
 	"time"
@@ -21,10 +22,16 @@ func hurried(c *config.Config) {
 // behindNAT registers a phone behind a path of its own.
 func (r *rig) behindNAT(user string, n int) (*phone.Phone, *wire.Path) {
 	r.t.Helper()
-	path, err := wire.New(wire.Config{Phone: r.server.Addr(), UDP: r.server, TCP: r.tcp})
+	return r.behindNATAt(r.server.Addr(), user, n)
+}
+
+// behindNATAt is behindNAT with the phone and its path at an address of their own.
+func (r *rig) behindNATAt(at netip.Addr, user string, n int) (*phone.Phone, *wire.Path) {
+	r.t.Helper()
+	path, err := wire.New(wire.Config{Phone: at, UDP: r.server, TCP: r.tcp})
 	must(r.t, err)
 	r.t.Cleanup(path.Close)
-	return r.phone(user, n, func(c *phone.Config) { c.Server, c.Domain = path.Server(), r.server.Addr().String() }), path
+	return r.phone(user, n, func(c *phone.Config) { c.Server, c.Domain, c.Addr = path.Server(), r.server.Addr().String(), at }), path
 }
 
 // asked counts the requests in a call's dialog that a phone was sent since.

@@ -51,13 +51,13 @@ type lateCredentials struct{ *registrar.Registrar }
 
 func (l *lateCredentials) Secret(login string) (sip.Secret, bool) { return l.Registrar.Secret(login) }
 
-func newRig(t *testing.T, tune func(*config.Config)) *rig {
+func newRig(t *testing.T, tune func(*config.Config), logTo ...io.Writer) *rig {
 	t.Helper()
-	return openRig(t, t.TempDir(), "127.0.0.1:0", tune)
+	return openRig(t, t.TempDir(), "127.0.0.1:0", tune, logTo...)
 }
 
 // openRig opens a node on a store that may hold something, at an address.
-func openRig(t *testing.T, dir, udp string, tune func(*config.Config)) *rig {
+func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...io.Writer) *rig {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Call.Ring = 5 * time.Second
@@ -69,6 +69,9 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config)) *rig {
 		level = slog.LevelDebug
 	}
 	var out io.Writer = os.Stderr
+	if len(logTo) > 0 {
+		out, level = logTo[0], slog.LevelInfo
+	}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
 	db, err := store.Open(dir, log)
 	must(t, err)

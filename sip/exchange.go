@@ -219,10 +219,12 @@ func (tx *serverTx) stopTimer() {
 	}
 }
 
-// repeat answers a repeated request with what was answered last.
-func (tx *serverTx) repeat() {
+// repeat answers a repeated request with what was answered last, to where it comes from now: another port of its sender's NAT, or a
+// new connection (RFC 3261 §18.2.2).
+func (tx *serverTx) repeat(from Flow) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
+	tx.flow = from
 	if tx.last != nil && tx.state != confirmed {
 		_ = tx.shard.agent.send(tx.flow, tx.last)
 	}

@@ -149,7 +149,7 @@ func (tx *inviteTx) why(ctx context.Context) error {
 
 // wait is the transaction until its final answer, or until the caller has waited long enough for that.
 func (tx *inviteTx) wait(ctx context.Context, data []byte, gone <-chan struct{}, onProvisional func(*Response)) (*Response, error) {
-	t := newInviteTimers(tx.agent, tx.flow)
+	t := newInviteTimers(tx.agent, tx.draft.out.Dialog.Flow)
 	if tx.draft.limit > 0 {
 		t.b.Reset(tx.draft.limit)
 	}

@@ -62,3 +62,20 @@ func TestRingingWithoutConnection(t *testing.T) {
 		t.Errorf("it was waited for %v", took)
 	}
 }
+
+// TestRepeatFromAnotherPort has a request be repeated from another port, as after a NAT has forgotten the first: the answer goes there.
+func TestRepeatFromAnotherPort(t *testing.T) {
+	got := make(chan *Exchange, 2)
+	a := start(t, handle("INVITE", func(x *Exchange) { got <- x }))
+	first, now := dial(t, "udp", "127.0.0.1", a.Addrs()["udp"]), dial(t, "udp", "127.0.0.1", a.Addrs()["udp"])
+	m := first.authenticated(msg{method: "INVITE"}).String()
+	x := receive(t, "INVITE", got)
+	now.send(m)
+	time.Sleep(5 * quick.t1)
+	_ = x.Respond(Reply{Code: 486})
+	for {
+		if r := now.response(); r.Code() == 486 {
+			return
+		}
+	}
+}

@@ -83,7 +83,7 @@ func (s *shard) request(r *Request) {
 	s.mu.Unlock()
 	switch {
 	case tx != nil:
-		tx.repeat()
+		tx.repeat(r.flow)
 	case answer != nil:
 		_ = s.agent.send(r.flow, answer)
 	case r.ToTag() != "" && r.method != "REGISTER":

@@ -157,3 +157,9 @@ func (c *Call) Acknowledge() error {
 func (c *Call) Dialled(number string) bool {
 	return c.outgoing && strings.HasPrefix(UserPart(AddrURI(c.remote)), number)
 }
+
+// SDP is what the phone says of its sound now.
+func (c *Call) SDP() []byte { return c.describe() }
+
+// ACK acknowledges a 2xx to a re-INVITE that was sent by Request.
+func (c *Call) ACK(res *Message) { c.ack(res, nil) }
