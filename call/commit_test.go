@@ -58,6 +58,18 @@ func (f *faultyStore) Put(s call.Stored, done func(error)) {
 	put()
 }
 
+// End takes as long as a write, so that it comes behind those before it.
+func (f *faultyStore) End(id string, epoch uint64, done func(error)) {
+	f.mu.Lock()
+	delay := f.delay
+	f.mu.Unlock()
+	if delay > 0 {
+		time.AfterFunc(delay+5*time.Millisecond, func() { f.Bolt.End(id, epoch, done) })
+		return
+	}
+	f.Bolt.End(id, epoch, done)
+}
+
 func (f *faultyStore) PutLater(s call.Stored, done func(error)) {
 	f.mu.Lock()
 	faulty := f.delay > 0 || f.err != nil || s.ID == f.falls
@@ -67,18 +79,6 @@ func (f *faultyStore) PutLater(s call.Stored, done func(error)) {
 		return
 	}
 	f.Bolt.PutLater(s, done)
-}
-
-// End keeps its place behind the writes that are held up.
-func (f *faultyStore) End(id string, epoch uint64, done func(error)) {
-	f.mu.Lock()
-	delay := f.delay
-	f.mu.Unlock()
-	if delay > 0 {
-		time.AfterFunc(2*delay, func() { f.Bolt.End(id, epoch, done) })
-		return
-	}
-	f.Bolt.End(id, epoch, done)
 }
 
 func newPair(t *testing.T) (*rig, *phone.Phone, *phone.Phone) {
