@@ -156,6 +156,29 @@ func TestNetworkChangeBehindNAT(t *testing.T) {
 	}
 }
 
+// TestNetworkChangeWithoutAnswer has a phone register from another address and refuse every re-INVITE, or sit behind a NAT whose address
+// it does not know: its sound alone says where it is.
+func TestNetworkChangeWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.user("alice", "101")
+	r.user("bob", "102")
+	alice := r.phone("alice", 1)
+	out, in := r.connect(alice, r.phone("bob", 1))
+	alice.Behave(phone.Behaviour{Refuse: 488})
+	for i := range 5 {
+		since := time.Now()
+		must(t, alice.Relocate(phone.Relocation{Addr: elsewhereIP(i)}))
+		must(t, second(alice.Register(10*time.Minute)))
+		hearAgain(t, since, out, in)
+		time.Sleep(300 * time.Millisecond) // our re-INVITE, which it refuses
+	}
+	undisturbed(t, in)
+	must(t, in.Hangup())
+	must(t, out.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+}
+
 // TestNetworkChangeInEveryState changes the network of a device while its call is in some other state than talking.
 func TestNetworkChangeInEveryState(t *testing.T) {
 	for what, play := range map[string]func(*rig, *phone.Phone, *phone.Phone, func()){
