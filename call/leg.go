@@ -33,22 +33,21 @@ const (
 
 // Leg is one SIP dialog with its media to one device. Owned by its call's agent.
 type Leg struct {
-	id     string
-	seat   *Seat
-	device registrar.Device // as it was when the leg began
-	state  legState
-	dialog sip.Dialog
-	stream *media.Stream
-	origin media.Origin
-	local  media.Description // our last SDP
-	remote media.Description // the peer's last SDP
-	agreed media.Agreement
-	knows  []media.Codec // what the phone has said that it can play, in all its offers and answers
-	sent   chan struct{} // closed when our last request in the dialog is answered
-	byes   bool          // our BYE is on its way
-	way    *way          // of its requests
-	// its BYE could not be sent: its connection is gone, and it may come back
-	stranded bool
+	id       string
+	seat     *Seat
+	device   registrar.Device // as it was when the leg began
+	state    legState
+	dialog   sip.Dialog
+	stream   *media.Stream
+	origin   media.Origin
+	local    media.Description // our last SDP
+	remote   media.Description // the peer's last SDP
+	agreed   media.Agreement
+	knows    []media.Codec // what the phone has said that it can play, in all its offers and answers
+	sent     chan struct{} // closed when our last request in the dialog is answered
+	byes     bool          // our BYE is on its way
+	way      *way          // of its requests
+	stranded bool          // its BYE waits for its connection to come back
 
 	can     ability // what the phone has said that it can
 	session session

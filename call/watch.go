@@ -145,7 +145,9 @@ func (c *Call) reinvite(l *Leg, offer media.Description) {
 	case l.state != legUp:
 		return
 	case l.negotiates():
-		l.later = &offer
+		if l.later == nil || !sameCodecs(offer, l.local) { // a change is not forgotten for a refresh
+			l.later = &offer
+		}
 		return
 	}
 	l.later = nil
