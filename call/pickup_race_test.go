@@ -180,7 +180,7 @@ func (g *group) settled(what string, out *phone.Call, others []*phone.Call) {
 	})
 	for _, c := range others {
 		if out.State() == phone.Up && c.State() == phone.Up && (!c.Hears(out, 3*time.Second) || !out.Hears(c, 3*time.Second)) &&
-			out.State() == phone.Up { // a CANCEL that came too late is followed by a BYE
+			out.AwaitEnd(time.Second) != nil { // a CANCEL that came too late is followed by a BYE
 			g.t.Errorf("%s: the two do not hear each other", what)
 		}
 	}
