@@ -42,7 +42,7 @@ func TestSippBLFOfOnesOwn(t *testing.T) {
 				}
 				return nil
 			})
-			w.whole(far, since, 200*time.Millisecond)
+			w.whole(far, since, 500*time.Millisecond, 100*time.Millisecond) // sipp sends when it is given the time to
 			r.wait()
 			w.ended(far)
 		})

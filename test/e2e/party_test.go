@@ -179,7 +179,7 @@ func (p *party) unbroken(limit time.Duration) {
 	p.t.Helper()
 	pause(300 * time.Millisecond) // what is wrong may show a little later
 	now := time.Now()
-	p.whole(p.far, p.since, limit)
+	p.whole(p.far, p.since, limit, 25*time.Millisecond)
 	var listeners []*phone.Media
 	for _, l := range p.legs {
 		listeners = append(listeners, l.Media())
@@ -195,14 +195,14 @@ func (p *party) unbroken(limit time.Duration) {
 }
 
 // whole checks what a move promises to the far side: one complete stream on time, and no SIP message since both sides heard each
-// other.
-func (w *world) whole(far *phone.Call, since time.Time, limit time.Duration) {
+// other. Its gaps and its timestamps may be off by so much.
+func (w *world) whole(far *phone.Call, since time.Time, limit, drift time.Duration) {
 	w.t.Helper()
 	r := phone.Analyse(far.Media().Heard(), 8000)
 	if r.Missing != 0 || r.Reordered != 0 || r.Duplicates != 0 || len(r.SSRCs) != 1 || r.Changed != 0 {
 		w.t.Errorf("bob's stream is broken: %s", r)
 	}
-	if r.Drift > 25*time.Millisecond {
+	if r.Drift > drift {
 		w.t.Errorf("bob's timestamps are not true to the clock: %s", r)
 	}
 	gap, at := phone.LongestGap(far.Media().Heard(), since, time.Now().Add(-50*time.Millisecond))
