@@ -117,6 +117,7 @@ func TestWitnessNotesWhatItIsSent(t *testing.T) {
 	alice := w.phone("alice", "desk")
 	out := w.dial(alice, "102")
 	w.must(out.Await(10 * time.Second))
+	bob.await("CALL_ESTABLISHED", 5*time.Second) // the node has acknowledged
 	since := time.Now()
 	pause(1500 * time.Millisecond)
 	bob.undisturbed(since)
