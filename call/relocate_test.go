@@ -295,7 +295,11 @@ func changeWhileCallingGivesUp(r *rig, alice, bob *phone.Phone, change func()) {
 	must(r.t, err)
 	in, err := bob.Ringing(3 * time.Second)
 	must(r.t, err)
+	remote := func() string { return r.b.Calls("alice")[0].Seats[0].Legs[0].Remote }
+	before := remote()
 	change()
+	// The call is told by a post, perhaps after the 200 to her REGISTER.
+	r.eventually("the call knows where she is", time.Second, func() bool { return remote() != before })
 	must(r.t, out.Hangup())
 	must(r.t, in.AwaitEnd(3*time.Second))
 }

@@ -241,11 +241,19 @@ func (c *Call) reinvited(l *Leg, offer media.Description, began time.Time, err e
 			l.open--
 			c.reinvite(l, offer)
 		})
+	case l.astray(err):
+		// it was started anew and does not know the call: until the look at the legs finds that too, its user can bring the call back
 	case unanswered(err) && sameCodecs(offer, l.local) && (l.spoke().After(began) || errors.Is(err, sip.ErrFlowGone)):
 		// it talks, or is on its way to another network: a phone that is gone is found out by the look at the legs
 	case l.alive() && (deadly(err) != nil || !sameCodecs(offer, l.local)):
 		c.lost(l, err)
 	}
+}
+
+// astray says that a phone which has not spoken since its device registered from elsewhere does not know the dialog.
+func (l *Leg) astray(err error) bool {
+	var status *sip.StatusError
+	return errors.As(err, &status) && status.Code == 481 && l.led.After(l.spoke())
 }
 
 // isGlare says that a request has crossed one of the phone's (RFC 3261 §14.1).
