@@ -72,7 +72,11 @@ func TestTransferKey(t *testing.T) {
 			alice.closed()
 			t.Logf("transferred and closed in %s", time.Since(asked).Round(time.Millisecond))
 			pause(1200 * time.Millisecond)
-			bob.undisturbed(since)
+			if c.taker == "alice" {
+				bob.undisturbed(since)
+			} else {
+				bob.undisturbed(since, "UPDATE") // it is carol now
+			}
 			bob.do("hangup", "")
 			taker.await("CALL_CLOSED", 5*time.Second)
 			quit(alice.quit, taker.quit, bob.quit)
