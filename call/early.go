@@ -99,6 +99,8 @@ func (c *Call) inFork(l *Leg, f *fork, x *sip.Exchange) {
 		c.onForkUpdate(l, f, x)
 	case "OPTIONS":
 		_ = x.Respond(sip.Reply{Code: 200})
+	case "INVITE": // ours is not over yet (RFC 3261 §14.2)
+		_ = x.Respond(sip.Reply{Code: 491})
 	case "BYE": // which the called side must not send before it has answered (RFC 3261 §15)
 		_ = x.Respond(sip.Reply{Code: 481})
 	default:

@@ -348,10 +348,10 @@ func (c *Call) refuse(l *Leg, code int, why string) {
 // onAck takes the ACK of our 2xx to an INVITE, with the answer to our offer if that had none. News of an ACK may come behind the next
 // re-INVITE.
 func (c *Call) onAck(l *Leg, x *sip.Exchange, body sip.Body) {
-	l.acked = true
 	if l.theirs == x {
 		l.theirs = nil
 	}
+	l.acked = l.acked || x == l.exchange // that of a re-INVITE says nothing of our own ACK, which may be still to come
 	if l.byeLater {
 		l.byeLater = false
 		c.bye(l)

@@ -52,6 +52,7 @@ var races = []struct {
 	{"far side hangs up before the BYE of the old device", (*race).farHangsUpSwitched, nil},
 	{"old device hangs up before the ACK", (*race).oldHangsUpBeforeACK, nil},
 	{"old device hangs up as it is let go", (*race).oldHangsUpSwitched, nil},
+	{"new device offers before our ACK", (*race).newOffersBeforeACK, nil},
 	{"new device hangs up as it has the call", (*race).newHangsUpSwitched, nil},
 	{"hold, then transfer", (*race).holdThenRefer, nil},
 	{"transferor sends no BYE", (*race).noBye, nil},
@@ -201,7 +202,7 @@ func (r *race) dead() {
 	if r.b.Calls("alice")[0].Moves[0].Error == "" {
 		r.t.Error("a dead phone has got the call")
 	}
-	hearEachOther(r.t, r.out, r.in)
+	r.talks(r.out)
 }
 
 func (r *race) noCodec() {
@@ -326,6 +327,26 @@ func (r *race) oldHangsUpSwitched() {
 		r.t.Error("bob does not hear the new device")
 	}
 	_ = r.out.Hangup() // its BYE and ours cross
+	r.talks(ringing)
+}
+
+// newOffersBeforeACK has the new device answer and change its session at once: its own ACK is not taken for ours.
+func (r *race) newOffersBeforeACK() {
+	r.slowStore()
+	ringing := r.ring(r.api)
+	must(r.t, ringing.Answer())
+	if err := ringing.Resume(); err != nil && !strings.Contains(err.Error(), "491") { // it comes beside its answer
+		r.t.Errorf("its offer was told %v", err)
+	}
+	_ = ringing.Resume()
+	first, _ := ringing.Invite().CSeq()
+	r.eventually("its answer is acknowledged", 3*time.Second, func() bool {
+		return slices.ContainsFunc(methods(r.desk.Received(time.Time{}), "ACK"), func(m phone.Logged) bool {
+			n, _ := m.CSeq()
+			return n == first
+		})
+	})
+	must(r.t, r.out.AwaitEnd(5*time.Second))
 	r.talks(ringing)
 }
 

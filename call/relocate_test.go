@@ -195,6 +195,9 @@ func TestNetworkChangeInEveryState(t *testing.T) {
 		"it pulls, ACK to come":  changeOfThePuller,
 	} {
 		for _, n := range networks(7) {
+			if n.name == "new port" || n.from == "udp" && n.to.Transport != "" || n.name == "new connection, old one open" {
+				continue // as the others, for what is asked here
+			}
 			t.Run(what+", "+n.name, func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, nil)
