@@ -383,6 +383,7 @@ func TestAttendedToOwnDevice(t *testing.T) {
 // TestSemiAttended transfers while the second call still rings: bob hears ringing and gets carol when she answers. The
 // phone may keep its two calls, or end them at the 202.
 func TestSemiAttended(t *testing.T) {
+	t.Parallel()
 	for _, leaves := range []bool{false, true} {
 		t.Run(fmt.Sprintf("leaves %v", leaves), func(t *testing.T) {
 			t.Parallel()
@@ -425,6 +426,7 @@ func TestSemiAttended(t *testing.T) {
 // TestSemiAttendedNobody: carol refuses. Whoever still has the call keeps it; who has hung up is rung back, and the display
 // says what comes back.
 func TestSemiAttendedNobody(t *testing.T) {
+	t.Parallel()
 	for _, leaves := range []bool{false, true} {
 		t.Run(fmt.Sprintf("leaves %v", leaves), func(t *testing.T) {
 			t.Parallel()
@@ -483,6 +485,7 @@ func TestSemiAttendedSilent(t *testing.T) {
 // TestSemiAttendedBobLeaves: whoever was to be transferred hangs up while carol's phone rings. Then alice goes on waiting for
 // her, unless she has gone too.
 func TestSemiAttendedBobLeaves(t *testing.T) {
+	t.Parallel()
 	for _, leaves := range []bool{false, true} {
 		t.Run(fmt.Sprintf("leaves %v", leaves), func(t *testing.T) {
 			t.Parallel()

@@ -207,6 +207,7 @@ func TestForwardLoop(t *testing.T) {
 
 // TestForwardedAndNotTaken is missed by all whom the call was for, and by nobody when it was answered elsewhere.
 func TestForwardedAndNotTaken(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, func(c *config.Config) { c.Call.Ring = time.Second }, "alice", "bob", "carol")
 	alice, bob := r.phone("alice", 1), r.phone("bob", 1)
 	r.set("bob", func(s *registrar.Settings) { s.Forward.NoAnswer = "103" })
@@ -239,6 +240,7 @@ func TestForwardedToTheGone(t *testing.T) {
 
 // TestForwardAfterEarlyMedia has bob's phone play something before it is given up: carol is heard, and nothing of it is left.
 func TestForwardAfterEarlyMedia(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, nil, "alice", "bob", "carol")
 	alice, bob, carol := r.phone("alice", 1), r.phone("bob", 1), r.phone("carol", 1)
 	bob.Behave(phone.Behaviour{Early: true})
@@ -283,6 +285,7 @@ func TestForwardThenCancel(t *testing.T) {
 
 // TestTransferIsForwarded transfers a live call to a user who has calls forwarded, and to one who is not to be disturbed.
 func TestTransferIsForwarded(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, nil, "alice", "bob", "carol", "dave")
 	alice, bob, carol, dave := r.phone("alice", 1), r.phone("bob", 1), r.phone("carol", 1), r.phone("dave", 1)
 	dave.Behave(phone.AutoAnswer)
@@ -310,6 +313,7 @@ func TestTransferIsForwarded(t *testing.T) {
 
 // TestOwnMovesIgnoreSettings moves, pulls and calls one's own devices while nobody else gets through.
 func TestOwnMovesIgnoreSettings(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, nil, "alice", "bob", "carol")
 	alice, desk, bob := r.phone("alice", 1), r.phone("alice", 2), r.phone("bob", 1)
 	alice.Behave(phone.AutoAnswer)

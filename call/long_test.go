@@ -141,6 +141,7 @@ func TestByeFindsThePhone(t *testing.T) {
 // TestPullIsNotTakenBeforeItsACK has a device pull and stay silent without acknowledging the 200, as one that the 200 has
 // not reached yet: the old device keeps the call.
 func TestPullIsNotTakenBeforeItsACK(t *testing.T) {
+	t.Parallel()
 	r, alice, bob := newPair(t)
 	desk := r.phone("alice", 2)
 	out, in := r.connect(alice, bob)

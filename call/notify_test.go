@@ -487,6 +487,7 @@ func (r *rig) restart(dir string, tune func(*config.Config)) *rig {
 // TestRestartKeepsSubscriptions: a node that was stopped, or killed, goes on telling the phones that had subscribed, with versions
 // that rise, and takes their refreshes.
 func TestRestartKeepsSubscriptions(t *testing.T) {
+	t.Parallel()
 	for _, killed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("killed %v", killed), func(t *testing.T) {
 			t.Parallel()

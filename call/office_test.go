@@ -63,6 +63,7 @@ func TestStarCodes(t *testing.T) {
 
 // TestWrongStarCodes changes nothing and says so by tone and status.
 func TestWrongStarCodes(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, func(c *config.Config) { c.Call.Announce = false }, "alice", "bob")
 	alice := r.phone("alice", 1)
 	for dial, want := range map[string]int{
@@ -97,6 +98,7 @@ func TestWrongStarCodes(t *testing.T) {
 
 // TestStarCodeWithoutOffer is answered with an offer of ours.
 func TestStarCodeWithoutOffer(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, nil, "alice")
 	alice := r.phone("alice", 1)
 	c, err := alice.Dial("*26", phone.DialOptions{NoSDP: true})
@@ -111,6 +113,7 @@ func TestStarCodeWithoutOffer(t *testing.T) {
 
 // TestStarCodesCanBeChanged dials the codes of a configuration, and the usual ones, which mean nothing then.
 func TestStarCodesCanBeChanged(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, func(c *config.Config) { c.Codes.DoNotDisturb, c.Call.Announce = "*78", false }, "alice")
 	alice := r.phone("alice", 1)
 	c, err := alice.Dial("*26")
@@ -212,6 +215,7 @@ func TestBusyWhileDialling(t *testing.T) {
 
 // TestRingTime lets a user's devices ring as long as he has chosen, in calls and in moves.
 func TestRingTime(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, nil, "alice", "bob")
 	alice, bob := r.phone("alice", 1), r.phone("bob", 1)
 	r.set("bob", func(s *registrar.Settings) { s.Ring = time.Second })
@@ -231,6 +235,7 @@ func TestRingTime(t *testing.T) {
 
 // TestMissed tells which calls are: those that nobody of the user called has taken.
 func TestMissed(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, func(c *config.Config) { c.Call.Ring, c.Call.Announce = time.Second, false }, "alice", "bob", "carol")
 	alice, bob, desk := r.phone("alice", 1), r.phone("bob", 1), r.phone("bob", 2)
 	_ = desk
@@ -383,6 +388,7 @@ func TestRedirect(t *testing.T) {
 
 // TestSettingThatIsNotStored tells the caller that it is not.
 func TestSettingThatIsNotStored(t *testing.T) {
+	t.Parallel()
 	r := newOffice(t, func(c *config.Config) { c.Call.Announce = false }, "alice")
 	alice := r.phone("alice", 1)
 	must(t, errors.Join(r.store.Close()))
@@ -393,6 +399,7 @@ func TestSettingThatIsNotStored(t *testing.T) {
 
 // TestWhoWaitsHearsTheEnd has a transfer and the recall be taken by nobody: the other side hears a tone before it is hung up.
 func TestWhoWaitsHearsTheEnd(t *testing.T) {
+	t.Parallel()
 	for _, announce := range []bool{true, false} {
 		r := newOffice(t, func(c *config.Config) { c.Call.Announce = announce }, "alice", "bob")
 		r.set("alice", func(s *registrar.Settings) { s.Ring = time.Second })

@@ -10,6 +10,7 @@ import (
 // TestPanicCostsOneCall has one of two calls panic, in each place that works for a call: that call ends at both its phones and
 // leaves nothing, the other goes on.
 func TestPanicCostsOneCall(t *testing.T) {
+	t.Parallel()
 	fall := func() { panic("test") }
 	for name, f := range map[string]func(r *rig, id string) error{
 		"event": func(r *rig, id string) error { return r.b.In(id, func(*call.Call) { fall() }) },

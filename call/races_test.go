@@ -78,6 +78,7 @@ func shortSession(c *config.Config) {
 }
 
 func TestRaces(t *testing.T) {
+	t.Parallel()
 	for _, row := range races {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -116,6 +116,7 @@ func TestReferForms(t *testing.T) {
 
 // TestReferSilent: a phone that wants no NOTIFY gets none, whichever way it says so.
 func TestReferSilent(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		header phone.Header
 		code   int
@@ -251,6 +252,7 @@ func TestReferredBy(t *testing.T) {
 
 // TestTransferWays has what phones do about their own leg in a transfer to another user.
 func TestTransferWays(t *testing.T) {
+	t.Parallel()
 	for name, way := range map[string]func(tr *trio){
 		"BYE at the 202": func(tr *trio) {
 			ref, err := tr.first.Refer("103")
@@ -343,6 +345,7 @@ func TestTransferTone(t *testing.T) {
 // TestRecall: alice has hung up at the 202, and carol does not take the call. Alice is rung back, with who waits and where
 // from on the display. If she answers she has bob again; if not, he is told by tone, and the call ends.
 func TestRecall(t *testing.T) {
+	t.Parallel()
 	for _, answers := range []bool{true, false} {
 		t.Run(fmt.Sprintf("answers %v", answers), func(t *testing.T) {
 			t.Parallel()

@@ -91,6 +91,7 @@ func undisturbed(t *testing.T, c *phone.Call) {
 // TestNetworkChange has a device change its network in mid-call, twenty times in each way and with each kind of announcement:
 // both hear each other within a second of its first packet from there, and the other side has one stream and hears nothing of it by SIP.
 func TestNetworkChange(t *testing.T) {
+	t.Parallel()
 	changes := 20
 	if testing.Short() {
 		changes = 2
@@ -131,6 +132,7 @@ func TestNetworkChange(t *testing.T) {
 // TestNetworkChangeBehindNAT has the NAT of a device get other ports, and another address: the device registers anew and knows
 // no more than that.
 func TestNetworkChangeBehindNAT(t *testing.T) {
+	t.Parallel()
 	for what, changed := range map[string]func(*wire.Path, int){
 		"new port": func(p *wire.Path, _ int) { p.Rebind() },
 		"new IP":   func(p *wire.Path, i int) { p.RebindAt(elsewhereIP(i)) },
@@ -181,6 +183,7 @@ func TestNetworkChangeWithoutAnswer(t *testing.T) {
 
 // TestNetworkChangeInEveryState changes the network of a device while its call is in some other state than talking.
 func TestNetworkChangeInEveryState(t *testing.T) {
+	t.Parallel()
 	for what, play := range map[string]func(*rig, *phone.Phone, *phone.Phone, func()){
 		"held by it":             changeWhileHeld,
 		"held by the other":      changeWhileHeldByOther,

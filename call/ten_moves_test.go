@@ -2,6 +2,7 @@ package call_test
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -140,9 +141,9 @@ func TestFourHoursOfMoves(t *testing.T) {
 			t.Fatalf("after the move by %s: %v", m.how, err)
 		}
 		if i%3 == 1 {
-			must(t, h.leg.Hold(phone.HoldSendonly))
+			must(t, afterGlare(func() error { return h.leg.Hold(phone.HoldSendonly) }))
 			time.Sleep(hour / 10)
-			must(t, h.leg.Resume())
+			must(t, afterGlare(h.leg.Resume))
 		}
 		time.Sleep(time.Until(began.Add(time.Duration(i+1) * 4 * hour / time.Duration(len(tenMoves)))))
 	}
@@ -157,6 +158,17 @@ func TestFourHoursOfMoves(t *testing.T) {
 	must(t, h.in.Hangup())
 	must(t, h.leg.AwaitEnd(3*time.Second))
 	r.nothingLeft()
+}
+
+// afterGlare tries a change again as a phone does whose re-INVITE has met a refresh of ours (491, RFC 3261 §14.1).
+func afterGlare(change func() error) error {
+	for tries := 5; ; tries-- {
+		err := change()
+		if refused := (*phone.Status)(nil); !errors.As(err, &refused) || refused.Message.Code != 491 || tries == 0 {
+			return err
+		}
+		time.Sleep(150 * time.Millisecond)
+	}
 }
 
 // refreshed checks that bob's session was refreshed, and that the reports that he had by RTCP are of the one stream.
