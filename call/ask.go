@@ -1,6 +1,7 @@
 package call
 
 import (
+	"strconv"
 	"time"
 
 	"baton/journal"
@@ -131,8 +132,9 @@ func (c *Call) moveRinging(d *dial, r MoveRequest, dev registrar.Device, tell fu
 			e.Kind, e.Text, e.Data = journal.CallMoved, r.How, rep.data()
 		} else {
 			m.Error = why
-			e.Kind, e.Text = journal.CallMoveFailed, why
+			e.Kind, e.Text, e.Data = journal.CallMoveFailed, why, map[string]string{"code": strconv.Itoa(code)}
 		}
+		e.Data["how"], e.Data["who"] = r.How, r.Who
 		c.history = append(c.history, m)
 		c.note(e.Kind, e)
 		if m.Report != nil {

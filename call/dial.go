@@ -271,6 +271,9 @@ func (d *dial) giveUp(f failure) {
 	if d.over {
 		return
 	}
+	for _, a := range slices.Clone(d.asked) {
+		d.settle(a, nil, max(f.code, 400), f.why)
+	}
 	d.stop(nil)
 	d.failed(f.code, f.why)
 }

@@ -41,6 +41,14 @@ const (
 	no488  becomes = "stays, 488: no codec in common"
 	gone   becomes = "stays: the device is gone"
 	none   becomes = "–"
+
+	// of a call that rings for alice
+	there     becomes = "is answered there"
+	thereSelf becomes = "is answered there without a hand"
+	on486     becomes = "rings on, 486"
+	on488     becomes = "rings on, 488: no codec in common"
+	over480   becomes = "rings on until `call.ring` is over"
+	inNoCall  becomes = "rings on, 404: that phone is in no call"
 )
 
 // occasion is one cell being played: alice's call with bob is on old and is to go to desk.
@@ -66,6 +74,7 @@ var triggersOfMatrix = []trigger{
 	{name: "transfer to `*41`", push: referTo("*41")},
 	{name: "transfer to `*41N`", one: true, push: referTo("*412")},
 	{name: "transfer to `101*N`", one: true, push: referTo("101*2")},
+	{name: "transfer to a device's GRUU", one: true, push: (*occasion).referToGRUU},
 	{name: "`*41` as a second call", push: dialAside("*41")},
 	{name: "`*41N` as a second call", one: true, push: dialAside("*412")},
 	{name: "one's own number dialled", pull: dialled("101")},
@@ -83,6 +92,20 @@ func (g trigger) expected() map[taking]becomes {
 		return map[taking]becomes{byHand: moves, ringless: atOnce, refused: no486, timeout: no480}
 	}
 	return map[taking]becomes{byHand: moves, ringless: rings, refused: no486, timeout: no480}
+}
+
+// expectedRinging is what the matrix says of a trigger while the call rings at alice's phones. A phone that rings is in no dialog
+// that a transfer could be sent in.
+func (g trigger) expectedRinging() map[taking]becomes {
+	switch {
+	case g.pull != nil:
+		return map[taking]becomes{byHand: there, ringless: none, refused: on488, timeout: none}
+	case strings.Contains(g.name, "second call"):
+		return map[taking]becomes{byHand: inNoCall, ringless: inNoCall, refused: inNoCall, timeout: inNoCall}
+	case strings.HasPrefix(g.name, "transfer"):
+		return map[taking]becomes{byHand: none, ringless: none, refused: none, timeout: none}
+	}
+	return map[taking]becomes{byHand: there, ringless: thereSelf, refused: on486, timeout: over480}
 }
 
 func (o *occasion) byAPI() {
@@ -115,6 +138,10 @@ func referTo(place string) func(*occasion) {
 			o.tell(code)
 		}()
 	}
+}
+
+func (o *occasion) referToGRUU() {
+	referTo("sip:alice@" + o.server.String() + ";gr=" + o.desk.Config().Instance)(o)
 }
 
 // dialAside has the old phone dial a code as a second call: where the move fails it hears the tone for that, else both its calls end.
@@ -163,7 +190,102 @@ func TestMatrix(t *testing.T) {
 				})
 			}
 		}
+		for _, a := range answers {
+			want := g.expectedRinging()[a]
+			if want == none {
+				continue
+			}
+			cells.Go(func() {
+				room <- struct{}{}
+				defer func() { <-room }()
+				t.Run(fmt.Sprintf("%s/ringing/%s", g.name, a), func(t *testing.T) { playRinging(t, g, a, want) })
+			})
+		}
 	}
+}
+
+// playRinging plays a cell of a call that rings at both of alice's phones.
+func playRinging(t *testing.T, g trigger, a taking, want becomes) {
+	r := newRig(t, func(c *config.Config) {
+		if c.Call.Ring = 2500 * time.Millisecond; want == inNoCall { // the tone before the 404 takes three seconds
+			c.Call.Ring = 8 * time.Second
+		}
+	})
+	r.user("alice", "101")
+	r.user("bob", "102")
+	o := &occasion{rig: r, old: r.phone("alice", 1), desk: r.phone("alice", 2), bob: r.phone("bob", 1), want: want, told: make(chan int, 1)}
+	o.desk.Behave(phone.Behaviour{Ringless: a == ringless})
+	var err error
+	o.in, err = o.bob.Dial("101")
+	must(t, err)
+	o.out, err = o.old.Ringing(3 * time.Second)
+	must(t, err)
+	first, err := o.desk.Ringing(3 * time.Second)
+	must(t, err)
+	r.eventually("both ring", 3*time.Second, func() bool { return o.out.State() == phone.Alerting && first.State() == phone.Alerting })
+	taken := o.askedWhileRinging(g, a)
+	if want == over480 {
+		must(t, o.in.AwaitEnd(4*time.Second))
+		r.nothingLeft()
+		return
+	}
+	if taken == nil {
+		if o.out.State() != phone.Alerting {
+			t.Fatalf("the other phone is %s", o.out.State())
+		}
+		must(t, o.out.Answer())
+		taken = o.out
+	}
+	must(t, o.in.Await(3*time.Second))
+	if !taken.Hears(o.in, 3*time.Second) || !o.in.Hears(taken, 3*time.Second) {
+		t.Errorf("bob and %s do not hear each other", taken.Phone().Config().UserAgent)
+	}
+	for _, c := range []*phone.Call{o.out, first} {
+		if c != taken {
+			must(t, c.AwaitEnd(3*time.Second))
+		}
+	}
+	if rep := phone.Analyse(o.in.Media().Heard(), 8000); rep.Missing+rep.Reordered+rep.Duplicates+rep.Changed > 0 || len(rep.SSRCs) != 1 {
+		t.Errorf("bob's stream is broken: %s", rep)
+	}
+	must(t, o.in.Hangup())
+	r.nothingLeft()
+}
+
+// askedWhileRinging asks for the move and returns desk's leg where that has taken the call.
+func (o *occasion) askedWhileRinging(g trigger, a taking) *phone.Call {
+	o.t.Helper()
+	if g.pull != nil {
+		return o.pulled(g, a)
+	}
+	if o.want == inNoCall {
+		second, err := o.old.Dial(strings.Fields(strings.ReplaceAll(strings.ReplaceAll(g.name, "`", ""), "N", "2"))[0])
+		must(o.t, err)
+		must(o.t, second.AwaitEnd(8*time.Second))
+		if code := second.Final().Code; code != 404 {
+			o.t.Errorf("the second call was told %d", code)
+		}
+		return nil
+	}
+	if a == refused {
+		o.desk.Behave(phone.Behaviour{Reject: 486})
+	}
+	g.push(o)
+	again, err := o.desk.Ringing(3 * time.Second)
+	must(o.t, err)
+	if !asksRingless(again.Invite()) {
+		o.t.Error("it was not asked to answer by itself")
+	}
+	if a == byHand {
+		must(o.t, again.Answer())
+	}
+	if code, want := <-o.told, map[becomes]int{there: 200, thereSelf: 200, on486: 486, over480: 480}[o.want]; code != want {
+		o.t.Errorf("the trigger was told %d, want %d", code, want)
+	}
+	if o.want == there || o.want == thereSelf {
+		return again
+	}
+	return nil
 }
 
 // playCell plays one cell, and checks who has the call after it and that bob's stream was one all the while.
@@ -290,12 +412,14 @@ func TestMatrixIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../docs/moves.md")
 	must(t, err)
 	for _, g := range triggersOfMatrix {
-		row := "| " + g.name + " | talking, held |"
-		for _, a := range answers {
-			row += fmt.Sprintf(" %s |", g.expected()[a])
-		}
-		if !strings.Contains(string(text), "\n"+row+"\n") {
-			t.Errorf("docs/moves.md has no row\n%s", row)
+		for state, expected := range map[string]map[taking]becomes{"talking, held": g.expected(), "ringing": g.expectedRinging()} {
+			row := "| " + g.name + " | " + state + " |"
+			for _, a := range answers {
+				row += fmt.Sprintf(" %s |", expected[a])
+			}
+			if !strings.Contains(string(text), "\n"+row+"\n") {
+				t.Errorf("docs/moves.md has no row\n%s", row)
+			}
 		}
 	}
 }

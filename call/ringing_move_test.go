@@ -3,6 +3,7 @@ package call_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -194,7 +195,7 @@ func TestRingingCallIsNotTaken(t *testing.T) {
 			g.talk(out, first)
 			must(t, out.Hangup())
 			g.nothingLeft()
-			if e := g.entries(journal.CallMoveFailed); len(e) != 1 || e[0].User != "bob" || e[0].Device != "phoneb" {
+			if e := g.entries(journal.CallMoveFailed); len(e) != 1 || e[0].User != "bob" || e[0].Device != "phoneb" || e[0].Data["how"] != "cli" || e[0].Data["code"] != fmt.Sprint(code) {
 				t.Errorf("the log says %+v", e)
 			}
 		})
@@ -256,7 +257,7 @@ func TestRingingCallIsNotTaken(t *testing.T) {
 		t.Parallel()
 		g := newGroup(t, quick)
 		out, _, _ := g.ring()
-		g.failed(g.send(t.Context(), "2"), 487, "rings no more")
+		g.failed(g.send(t.Context(), "2"), 480, "no answer")
 		g.refused(out, 480)
 		g.nothingLeft()
 	})

@@ -31,7 +31,7 @@ type Metrics struct {
 
 // triggers are the ways in which a move can be asked for; what is none of them is counted as "other", so that the number of
 // series is bounded.
-var triggers = []string{"refer", "attended", "pull", "replaces", "code", "cli", "api", "pickup", "companion", "recall"}
+var triggers = []string{"refer", "attended", "pull", "replaces", "code", "cli", "api", "recall"}
 
 // moveFigures are the figures of a move that are histograms, with their buckets in seconds.
 var moveFigures = []struct {
@@ -64,7 +64,7 @@ func NewMetrics(next journal.Journal) *Metrics {
 			Name: "baton_move_lost_packets_total", Help: "Audio packets that a move cost: far = of what the far side was sent, near = of what it sent.",
 		}, []string{"trigger", "direction"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "baton_calls_total", Help: "Calls by how far they came: started, answered, forwarded, missed, ended.",
+			Name: "baton_calls_total", Help: "Calls by how far they came: started, answered, forwarded, picked-up, missed, ended.",
 		}, []string{"event"}),
 		talked: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "baton_call_seconds", Help: "Talk time of ended calls.", Buckets: []float64{1, 10, 30, 60, 180, 600, 1800, 3600, 4 * 3600},
@@ -87,7 +87,7 @@ func (m *Metrics) Append(e journal.Entry) {
 		m.moved(e)
 	case journal.CallMoveFailed:
 		m.moves.WithLabelValues(trigger(e), status(e)).Inc()
-	case journal.CallStarted, journal.CallAnswered, journal.CallForwarded, journal.CallMissed:
+	case journal.CallStarted, journal.CallAnswered, journal.CallForwarded, journal.CallPickedUp, journal.CallMissed:
 		m.calls.WithLabelValues(string(e.Kind)[len("call-"):]).Inc()
 	case journal.CallEnded:
 		m.calls.WithLabelValues("ended").Inc()
