@@ -45,6 +45,7 @@ var happenings = []happening{
 	{"REFER to a device", 2, func(p *table) { p.refer(fmt.Sprintf("%s*%d", p.number("alice"), 1+p.rand.IntN(3))) }},
 	{"REFER to *41", 1, func(p *table) { p.refer("*41") }},
 	{"REFER to *41N", 2, func(p *table) { p.refer(fmt.Sprintf("*41%d", 1+p.rand.IntN(3))) }},
+	{"transfer with consultation", 2, (*table).consult},
 	{"transfer to another user", 1, func(p *table) { p.refer(p.number("carol")) }},
 	{"pull by number", 3, func(p *table) { p.pull(p.number("alice")) }},
 	{"pull by *40", 3, func(p *table) { p.pull("*40") }},
@@ -79,6 +80,7 @@ type table struct {
 	far   *phone.Call
 	began time.Time
 	moved atomic.Bool  // a network has changed: what was said into the old one is missing, and what was asked there
+	asked atomic.Bool  // alice has consulted carol, and they have heard each other
 	holds atomic.Int64 // what a phone says between its offer to hold and the answer is dropped: a packet or two
 	wrong []string
 
@@ -208,6 +210,51 @@ func (p *table) refer(to string) {
 			p.fail("a REFER has no final NOTIFY: %v", err)
 		}
 	})
+}
+
+// consult has alice's phone hold, call carol, and bring the two others together: when she has answered, or while it rings.
+func (p *table) consult() {
+	c, early := p.talking(), p.rand.IntN(3) == 0
+	if c == nil || c.Phone() == p.carol {
+		return
+	}
+	p.holds.Add(1)
+	p.asked.Store(true)
+	p.background(func() {
+		if err := c.Hold(phone.HoldSendonly); err != nil {
+			p.tell("hold before the consultation: %v", err)
+			return
+		}
+		w, err := c.Phone().Dial(p.number("carol"))
+		if err != nil {
+			p.fail("dial: %v", err)
+			return
+		}
+		err = w.Await(map[bool]time.Duration{true: 30 * time.Millisecond, false: time.Second}[early])
+		p.tell("consultation by %s: %v", c.Phone().Config().UserAgent, err)
+		code := 0
+		if w.State() == phone.Up || early && w.State() == phone.Calling {
+			ref, err := c.ReferTo(w)
+			if err == nil {
+				code, err = p.outcome(c, ref)
+			}
+			p.tell("attended transfer by %s: told %d, %v", c.Phone().Config().UserAgent, code, err)
+		}
+		if code != 200 {
+			_ = w.Hangup()
+			_ = w.AwaitEnd(5 * time.Second)
+			p.consulted()
+		}
+	})
+}
+
+// consulted has carol hang up who was only asked: the consultation may have been brought to another device of alice's meanwhile.
+func (p *table) consulted() {
+	for _, c := range p.carol.Calls() {
+		if phone.UserPart(phone.AddrURI(c.Invite().Get("From"))) == p.number("alice") {
+			_ = c.Hangup()
+		}
+	}
 }
 
 // outcome waits for the final NOTIFY of a REFER; a phone that has hung up gets none.
@@ -384,6 +431,7 @@ func (p *table) play(seed uint64) []string {
 	}
 	p.story, p.wrong = nil, nil
 	p.moved.Store(false)
+	p.asked.Store(false)
 	p.holds.Store(0)
 	if !p.begin() {
 		return p.wrong
@@ -573,6 +621,10 @@ func (p *table) listen() {
 		others := mine
 		if d != p.bob {
 			others = theirs
+		}
+		if d != p.bob && p.asked.Load() {
+			others = maps.Clone(theirs)
+			maps.Copy(others, mine)
 		}
 		for _, c := range d.Made() {
 			for s := range phone.Analyse(c.Media().Heard(), 8000).Sources {
