@@ -216,15 +216,21 @@ func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
 	if err != nil {
 		return MoveReport{}, err
 	}
+	return ask(ctx, c, func(tell func(MoveReport, error)) func() { return c.requested(r, tell) })
+}
+
+// ask has the call's agent begin something that takes its time and waits until it is told what became of it. begin gives the way to take
+// it back, which the end of ctx does; nil = there is none.
+func ask[T any](ctx context.Context, c *Call, begin func(tell func(T, error)) (undo func())) (T, error) {
 	type outcome struct {
-		report MoveReport
+		report T
 		err    error
 	}
+	var none T
 	told := make(chan outcome, 1)
-	tell := func(report MoveReport, err error) { told <- outcome{report, err} }
 	var undo func() // owned by the agent
-	if !c.post(func() { undo = c.requested(r, tell) }) {
-		return MoveReport{}, ErrNoCall
+	if !c.post(func() { undo = begin(func(report T, err error) { told <- outcome{report, err} }) }) {
+		return none, ErrNoCall
 	}
 	select {
 	case o := <-told:
@@ -238,7 +244,7 @@ func (b *B2BUA) Move(ctx context.Context, r MoveRequest) (MoveReport, error) {
 				undo()
 			}
 		})
-		return MoveReport{}, ctx.Err()
+		return none, ctx.Err()
 	}
 }
 

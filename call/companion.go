@@ -392,45 +392,24 @@ func (b *B2BUA) Companion(ctx context.Context, r MoveRequest, leave bool) (Compa
 	if err != nil {
 		return CompanionReport{}, err
 	}
-	type outcome struct {
-		report CompanionReport
-		err    error
-	}
-	told := make(chan outcome, 1)
-	var j *joining // owned by the agent
-	asked := c.post(func() {
+	return ask(ctx, c, func(tell func(CompanionReport, error)) (undo func()) {
 		seat, device, err := c.seatFor(r)
 		if err != nil {
-			told <- outcome{err: err}
-			return
+			tell(CompanionReport{}, err)
+			return nil
 		}
 		report := CompanionReport{c.id, seat.user.Name, device.Name}
 		if leave {
-			told <- outcome{report, c.dismiss(seat, device)}
-			return
+			tell(report, c.dismiss(seat, device))
+			return nil
 		}
-		j = &joining{c: c, seat: seat, device: device, how: r.How, who: r.Who, told: func(err error) { told <- outcome{report, err} }}
+		j := &joining{c: c, seat: seat, device: device, how: r.How, who: r.Who, told: func(err error) { tell(report, err) }}
 		if err := c.requestCompanion(j); err != nil {
-			told <- outcome{err: err}
+			tell(CompanionReport{}, err)
+			return nil
 		}
+		return func() { c.failCompanion(j, refusal(487, "taken back")) }
 	})
-	if !asked {
-		return CompanionReport{}, ErrNoCall
-	}
-	select {
-	case o := <-told:
-		return o.report, o.err
-	case <-c.done:
-		o, err := last(told, outcome{})
-		return o.report, errors.Join(err, o.err)
-	case <-ctx.Done():
-		c.post(func() {
-			if j != nil {
-				c.failCompanion(j, refusal(487, "taken back"))
-			}
-		})
-		return CompanionReport{}, ctx.Err()
-	}
 }
 
 func (c *Call) requestCompanion(j *joining) error {

@@ -244,11 +244,9 @@ func (d *dial) lose(l *Leg, err error) {
 // flowGone lets a device ring again over the flow that it has by now, or will have.
 func (d *dial) flowGone(l *Leg) {
 	delete(d.rung, l.device.Key)
-	for _, dev := range d.c.b.Registrar.Lookup(d.seat.user.Name) {
-		if dev.Key == l.device.Key && dev.Binding.Flow != l.dialog.Flow {
-			d.join(dev)
-			return
-		}
+	if dev, ok := d.c.b.deviceHere(d.seat.user.Name, l.device.Key); ok && dev.Binding.Flow != l.dialog.Flow {
+		d.join(dev)
+		return
 	}
 	d.c.b.Registrar.Unreachable(d.seat.user.Name, l.device.Key, "its connection is gone")
 }

@@ -327,26 +327,31 @@ func (c *Call) repoint(l *Leg) bool {
 
 // rebound says that a device has registered since then, and not from the end of this flow: its NAT has given it another port.
 func (b *B2BUA) rebound(user, device string, flow sip.Flow, since time.Time) bool {
+	d, ok := b.deviceHere(user, device)
+	here := func(b registrar.Binding) bool { return b.Flow == flow }
+	return ok && d.Binding.Flow.Transport == flow.Transport && d.Binding.Registered.After(since) &&
+		!here(*d.Binding) && !slices.ContainsFunc(d.Spare, here)
+}
+
+// deviceHere is the user's device of that key as it is registered now; false if it is away.
+func (b *B2BUA) deviceHere(user, key string) (registrar.Device, bool) {
 	for _, d := range b.Registrar.Lookup(user) {
-		if d.Key == device {
-			here := func(b registrar.Binding) bool { return b.Flow == flow }
-			return d.Binding.Flow.Transport == flow.Transport && d.Binding.Registered.After(since) &&
-				!here(*d.Binding) && !slices.ContainsFunc(d.Spare, here)
+		if d.Key == key {
+			return d, true
 		}
 	}
-	return false
+	return registrar.Device{}, false
 }
 
 // elsewhere is repoint for a flow over which nobody answers: false if the device has no other.
 func (c *Call) elsewhere(l *Leg) bool {
-	for _, d := range c.b.Registrar.Lookup(l.seat.user.Name) {
-		if d.Key == l.device.Key && d.Binding.Flow != l.dialog.Flow {
-			c.goTo(l, d.Binding.Flow)
-			l.led = time.Now()
-			return true
-		}
+	d, ok := c.b.deviceHere(l.seat.user.Name, l.device.Key)
+	if !ok || d.Binding.Flow == l.dialog.Flow {
+		return false
 	}
-	return false
+	c.goTo(l, d.Binding.Flow)
+	l.led = time.Now()
+	return true
 }
 
 // connection is another binding of the leg's device, at the same address, over a connection that is open: the way for what is

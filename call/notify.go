@@ -210,18 +210,13 @@ func (n *notifier) unreached(s *watch, err error) {
 
 // device is the subscription's device as it is registered now.
 func (n *notifier) device(s *watch) (registrar.Device, bool) {
-	devices := n.b.Registrar.Lookup(s.User)
-	i := slices.IndexFunc(devices, func(d registrar.Device) bool { return d.Key == s.Device })
-	if i < 0 {
-		return registrar.Device{}, false
-	}
-	return devices[i], true
+	return n.b.deviceHere(s.User, s.Device)
 }
 
 // reach sees to it that the next NOTIFY goes to where the device is; false: it is nowhere now.
 func (n *notifier) reach(s *watch) bool {
 	if n.b.Agent.Alive(s.Dialog.Flow) {
-		if n.rebound(s) {
+		if n.b.rebound(s.User, s.Device, s.Dialog.Flow, s.Heard) {
 			n.elsewhere(s)
 		}
 		return true
@@ -231,15 +226,6 @@ func (n *notifier) reach(s *watch) bool {
 	}
 	n.await(s)
 	return false
-}
-
-// rebound says that the device has registered anew since it was last heard in the dialog, and not from there: its NAT has given
-// it another port.
-func (n *notifier) rebound(s *watch) bool {
-	d, ok := n.device(s)
-	here := func(b registrar.Binding) bool { return b.Flow == s.Dialog.Flow }
-	return ok && d.Binding.Flow.Transport == s.Dialog.Flow.Transport && d.Binding.Registered.After(s.Heard) &&
-		!here(*d.Binding) && !slices.ContainsFunc(d.Spare, here)
 }
 
 // elsewhere has the dialog go on over the flow that the device is registered over; false if it has no other that is alive.
