@@ -45,7 +45,12 @@ type baresipEvent struct {
 	at          time.Time
 }
 
-var lastBaresip = 6000
+// All programs of the tests share one namespace, and some listen at all its addresses. Nodes have SIP ports from 5070 on, linphonecs
+// from 7020, baresips from 8010, sipps from 15002; for sound baresips have 10040 to 14999, linphonecs those from 18020, nodes 20000 to
+// 29999, sipps those above.
+const firstBaresip = 8000
+
+var lastBaresip = firstBaresip
 
 const baresipConfig = `poll_method		epoll
 sip_listen		0.0.0.0:%[1]d
@@ -96,7 +101,7 @@ func (w *world) runBaresip(user string, s softphone) *baresip {
 	b := &baresip{t: w.t, dir: w.t.TempDir(), port: lastBaresip, hz: s.hz}
 	b.cond = sync.NewCond(&b.mu)
 	writeTone(w.t, b.dir+"/tone.wav", s.hz, 3*time.Minute)
-	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), 10000+20*(lastBaresip-6000), 10000+20*(lastBaresip-6000)+190, b.port+5)
+	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), 10000+4*(lastBaresip-firstBaresip), 10000+4*(lastBaresip-firstBaresip)+38, b.port+5)
 	config += strings.Join(s.config, "\n") + "\n"
 	at, transport := w.UDP.String(), s.transport
 	switch transport {
