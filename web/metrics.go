@@ -21,6 +21,7 @@ type Metrics struct {
 	// set once
 	next     journal.Journal
 	registry *prometheus.Registry
+	handler  http.Handler
 
 	moves   *prometheus.CounterVec
 	lost    *prometheus.CounterVec
@@ -28,6 +29,9 @@ type Metrics struct {
 	calls   *prometheus.CounterVec
 	talked  prometheus.Histogram
 }
+
+// maxScrapes is how many may read the metrics at once: each asks for all calls, and anybody who reaches the port may ask.
+const maxScrapes = 4
 
 // triggers are the ways in which a move can be asked for; what is none of them is counted as "other", so that the number of
 // series is bounded.
@@ -76,6 +80,7 @@ func NewMetrics(next journal.Journal) *Metrics {
 	}
 	m.registry.MustRegister(m.moves, m.lost, m.calls, m.talked, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes})
 	return m
 }
 
@@ -142,7 +147,7 @@ type gauges struct {
 var (
 	liveCalls   = prometheus.NewDesc("baton_live_calls", "Calls by state: setup, up, ending.", []string{"state"}, nil)
 	liveDevices = prometheus.NewDesc("baton_devices", "Devices that are known, by where they are: here, away.", []string{"state"}, nil)
-	heldThings  = prometheus.NewDesc("baton_held", "What the node holds: streams, dialogs, transactions, records, connections.", []string{"what"}, nil)
+	heldThings  = prometheus.NewDesc("baton_held", "What the node holds: streams, dialogs, transactions, records, subscriptions, connections.", []string{"what"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -181,16 +186,14 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	for what, n := range map[string]int{
 		"streams": held.Streams, "dialogs": held.Dialogs, "transactions": held.Transactions, "records": held.Records,
-		"connections": held.Connections.Open,
+		"subscriptions": held.Subscriptions, "connections": held.Connections.Open,
 	} {
 		gauge(heldThings, n, what)
 	}
 }
 
-// ServeHTTP shows the metrics.
-func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
-}
+// ServeHTTP shows the metrics. What cannot be read, as the records of a store that fails, is left out.
+func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.handler.ServeHTTP(w, r) }
 
 // ServeMetrics answers GET /metrics on a listener of its own until ctx ends, and nothing else: there is no password on it.
 func ServeMetrics(ctx context.Context, l net.Listener, m *Metrics) error {

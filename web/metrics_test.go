@@ -2,9 +2,11 @@ package web
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -100,5 +102,17 @@ func TestMetrics(t *testing.T) {
 	}
 	if code, _ := scrape(t, l.Addr().String(), "/api/v1/users"); code != http.StatusNotFound {
 		t.Errorf("the API answers %d on the port of the metrics, which has no password", code)
+	}
+}
+
+// TestMetricsOfAFailingStore shows all but what the store has to tell.
+func TestMetricsOfAFailingStore(t *testing.T) {
+	m, r := NewMetrics(&entries{}), newRig(t)
+	m.Watch(r.calls, r.users, func() (Held, error) { return Held{}, errors.New("the disk is gone") })
+	srv := httptest.NewServer(m)
+	defer srv.Close()
+	code, lines := scrape(t, srv.Listener.Addr().String(), "/metrics")
+	if _, held := lines[`baton_held{what="streams"}`]; code != 200 || lines[`baton_devices{state="away"}`] == "" || held {
+		t.Errorf("the answer is %d with %v", code, lines)
 	}
 }
