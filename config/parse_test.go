@@ -140,6 +140,7 @@ func TestErrors(t *testing.T) {
 			`baton.yaml:2: codes: forward_always "*21" and forward_busy "*211" begin alike`,
 			`baton.yaml:2: codes: forward_always "#21" and forward_busy "#211" begin alike`,
 		}},
+		{"codes:\n  pull: \"#22\"\n", []string{`baton.yaml:2: codes: pull "#22" and forward_off "#22" begin alike`}},
 		{"codes:\n  dnd_off: \"#67\"\n", []string{`baton.yaml:2: codes: dnd_off "#67" and forward_busy "#67" begin alike`}},
 		{"call:\n  session: 60s\n", []string{`baton.yaml:2: call.session: 60s is out of range; want 90s to 24h, or off`}},
 		{"call:\n  session_min: 30s\n", []string{`baton.yaml:2: call.session_min: 30s is out of range`}},
@@ -174,6 +175,13 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%q: error %q, want %q…", tt.doc, lines[i], want)
 			}
 		}
+	}
+}
+
+// TestCodeThatEndsNothing takes a code that would end one which has no end.
+func TestCodeThatEndsNothing(t *testing.T) {
+	if _, err := Parse("baton.yaml", []byte("codes:\n  pull: \"#27\"\n")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -49,22 +49,25 @@ func (p *parse) codes() {
 
 type namedCode struct{ name, text string }
 
-// byName lists what can be dialled, the codes that end something too.
+// byName lists what can be dialled, also what ends what the codes have set: #21 as *21 (call/office.go).
 func (c Codes) byName() []namedCode {
-	all := []namedCode{
-		{"pull", c.Pull},
-		{"push", c.Push},
-		{"pickup", c.Pickup},
-		{"companion", c.Companion},
+	ended := []namedCode{
 		{"forward_off", c.ForwardOff},
-		{"dnd_off", c.DoNotDisturbOff},
 		{"forward_always", c.ForwardAlways},
 		{"forward_busy", c.ForwardBusy},
 		{"forward_no_answer", c.ForwardNoAnswer},
 		{"forward_away", c.ForwardAway},
 		{"dnd", c.DoNotDisturb},
 	}
-	for _, on := range all[5:] {
+	all := []namedCode{
+		{"pull", c.Pull},
+		{"push", c.Push},
+		{"pickup", c.Pickup},
+		{"companion", c.Companion},
+		{"dnd_off", c.DoNotDisturbOff},
+	}
+	all = append(all, ended...)
+	for _, on := range ended {
 		if end := Ending(on.text); end != "" {
 			all = append(all, namedCode{on.name, end})
 		}
