@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"baton/call"
@@ -121,12 +124,34 @@ func (n *node) openSIP() (err error) {
 		return err
 	}
 	users.Registrar = n.registrar
+	for _, s := range strangers(c.Config, func(name string) bool { _, ok := n.registrar.User(name); return ok }) {
+		n.log.Warn("nobody has this name yet", "field", s[0], "user", s[1])
+	}
 	n.calls = call.New(call.Options{
 		Config: c.Call, Codes: c.Codes, Rights: call.Rights{Groups: c.Groups, Watch: c.Watch}, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
 		Registrar: n.registrar, Store: n.store, Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
 	})
 	n.metrics.Watch(n.calls, n.registrar, n.held)
 	return nil
+}
+
+// strangers are the fields of groups and watch with the names in them that are no user's: mistyped, or still to be added.
+func strangers(c config.Config, known func(name string) bool) (all [][2]string) {
+	see := func(field string, names ...string) {
+		for _, name := range names {
+			if name != "*" && !strings.HasPrefix(name, "@") && !known(name) {
+				all = append(all, [2]string{field, name})
+			}
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(c.Groups)) {
+		see("groups."+group, c.Groups[group]...)
+	}
+	for _, who := range slices.Sorted(maps.Keys(c.Watch)) {
+		see("watch."+who, who)
+		see("watch."+who, c.Watch[who]...)
+	}
+	return all
 }
 
 // run works until ctx ends, then hangs up all calls, and stops what is under them after that. ready is called when
