@@ -37,7 +37,19 @@ type pool struct {
 	in, out atomic.Uint32 // samples written and read, since ever
 	over    counter       // packets that found no room
 	samples [poolSize]int16
-	primed  bool // owned by the mixer
+	primed  bool   // owned by the mixer
+	ssrc    uint32 // of the newest packet, with its number; owned by the writer
+	seq     uint16
+}
+
+// follows says whether a packet is newer than all before it: one that came twice or was overtaken would be heard in the wrong place.
+func (q *pool) follows(p *packet) bool {
+	back := q.seq - p.seq
+	if p.ssrc == q.ssrc && back < maxMisorder && q.in.Load() != 0 {
+		return false
+	}
+	q.ssrc, q.seq = p.ssrc, p.seq
+	return true
 }
 
 // write decodes a payload into the pool.
@@ -93,7 +105,7 @@ func newTap(q *pool, codecs []heard) tap {
 // pour copies a packet into the pools that want it.
 func (t *path) pour(codec int, p *packet) {
 	for i := range t.taps {
-		if table := t.taps[i].tables[codec]; table != nil {
+		if table := t.taps[i].tables[codec]; table != nil && t.taps[i].pool.follows(p) {
 			t.taps[i].pool.write(p.buf[p.body:p.end], table)
 		}
 	}

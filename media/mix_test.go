@@ -133,6 +133,24 @@ func TestMixCatchesUp(t *testing.T) {
 	}
 }
 
+// TestMixTakesEachPacketOnce: what comes twice, or behind a later packet, is not heard in the wrong place.
+func TestMixTakesEachPacketOnce(t *testing.T) {
+	x := newMixed(t, pcmu, pcmu, pcmu)
+	x.frames(10, x.a, x.b)
+	q := x.a.s.taps[x.m]
+	for _, step := range []struct {
+		by   int // from the number of the next packet
+		want uint32
+	}{{0, mixFrame}, {-1, 0}, {1, mixFrame}, {-2, 0}, {1, mixFrame}} {
+		x.a.hdr.SequenceNumber += uint16(step.by)
+		before := q.in.Load()
+		x.a.send()
+		if n := q.in.Load() - before; n != step.want {
+			t.Errorf("%+d: %d samples, want %d", step.by, n, step.want)
+		}
+	}
+}
+
 // TestMixLosesNoSound: every sample that is said is heard, without a hole, though the network's jitter is most of a frame.
 func TestMixLosesNoSound(t *testing.T) {
 	x := newMixed(t, pcmu, pcmu, pcmu)
