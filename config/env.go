@@ -226,6 +226,9 @@ func Misspelt(environ []string) []string {
 
 func misspelt(rest string) bool {
 	inSection := false
+	for section := range lists { // no variable names a field of theirs
+		inSection = inSection || strings.HasPrefix(rest, strings.ToUpper(section)+"_")
+	}
 	for name := range fields {
 		if Variable(name) == prefix+rest {
 			return false
