@@ -179,7 +179,9 @@ func (tx *otherTx) forget() {
 	}
 	tx.shard.mu.Lock()
 	defer tx.shard.mu.Unlock()
-	delete(tx.shard.clients, tx.key)
+	if tx.shard.clients[tx.key] == tx { // a CANCEL may have been sent anew over another flow
+		delete(tx.shard.clients, tx.key)
+	}
 }
 
 // repeatTimer is Timer A or E: T1 where a request can be lost, else one that never fires.

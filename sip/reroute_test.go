@@ -79,3 +79,35 @@ func TestRepeatFromAnotherPort(t *testing.T) {
 		}
 	}
 }
+
+// TestCancelGoesAnew has a device be cancelled, come back over another flow, and lose the old one only then: the CANCEL that was sent
+// anew still has its answer.
+func TestCancelGoesAnew(t *testing.T) {
+	a := start(t)
+	old, now := newDevice(t, a, "tcp"), newDevice(t, a, "udp")
+	_, out := call2(old.flow)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := invite(ctx, a, out, nil)
+	old.answer(old.next("INVITE"), 180, "")
+	time.Sleep(quick.t1)
+	cancel()
+	old.next("CANCEL")
+	a.Reroute(out, now.flow)
+	again, c := now.next("INVITE"), now.next("CANCEL")
+	_ = old.conn.Close()
+	soon(t, "the connection is gone", func() bool { return !a.Alive(old.flow) })
+	time.Sleep(quick.t1)
+	now.answer(c, 200, "")
+	now.answer(again, 487, "")
+	if res := receive(t, "end", done); !errors.Is(res.err, context.Canceled) {
+		t.Errorf("%v", res.err)
+	}
+	s := a.shard(out.Dialog.CallID)
+	soon(t, "the CANCEL is answered", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.clients[clientKey{c.via.branch(), "CANCEL"}] == nil
+	})
+	now.next("ACK")
+	now.quiet(8 * quick.t1)
+}
