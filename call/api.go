@@ -199,7 +199,7 @@ func (b *B2BUA) End(ctx context.Context, id, who string) error {
 	return err
 }
 
-// MoveRequest asks for a move: of the call named, or of the user's newest talking one.
+// MoveRequest asks for a move: of the call named, or of the one of the user's that is meant (choose.go).
 type MoveRequest struct {
 	Call   string `json:"call,omitempty"` // id, may be abbreviated
 	User   string `json:"user,omitempty"` // instead of Call

@@ -68,7 +68,7 @@ type DeviceChange struct {
 	Ringless *bool   `json:"ringless,omitempty"`
 }
 
-// Move is what POST /moves takes: a call (may be abbreviated) or a user whose newest talking call is meant, and the
+// Move is what POST /moves takes: a call (may be abbreviated) or a user, of whose calls docs/moves.md says which is meant, and the
 // device that shall take it. Seat is the user whose device is meant when several users are in the call.
 type Move struct {
 	Call   string `json:"call,omitempty"`

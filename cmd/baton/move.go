@@ -21,7 +21,8 @@ func moveCommand(f *flags) *cobra.Command {
 		Long: `move brings a live call to another device and prints the figures of the move. The device that has the
 call goes on talking until the new one has been answered and heard; if that fails, nothing has changed.
 
-CALL is an id as "baton calls" lists it and may be abbreviated; --user means that user's newest talking call.
+CALL is an id as "baton calls" lists it and may be abbreviated; --user means that user's newest talking call,
+else the one he has put on hold last, else one that rings for him: the device is asked to answer it.
 DEVICE is an index, a name, a +sip.instance URN or a contact; "baton devices" lists them. Where both sides of
 CALL have such a device, --seat says whose is meant.`,
 		Example: `  baton move k3f9 kitchen
@@ -40,7 +41,7 @@ CALL have such a device, --seat says whose is meant.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&want.User, "user", "", "move this user's newest talking call")
+	cmd.Flags().StringVar(&want.User, "user", "", "move this user's call: talking, else on hold, else ringing")
 	cmd.Flags().StringVar(&want.Seat, "seat", "", "user of the call whose device is meant")
 	withJSON(cmd, &asJSON)
 	return cmd
