@@ -21,12 +21,13 @@ type several struct {
 	bob, carol           *phone.Call
 }
 
-func newSeveral(t *testing.T, mobile ...func(*rig, *phone.Config)) *several {
+func newSeveral(t *testing.T) *several { return newSeveralThat(t, time.Second) }
+
+// newSeveralThat has phones that are silent for so long asked whether they are there: a call whose phone is known to be gone
+// without that ends then.
+func newSeveralThat(t *testing.T, vanished time.Duration, mobile ...func(*rig, *phone.Config)) *several {
 	t.Helper()
-	r := newRig(t, func(c *config.Config) {
-		c.Call.Announce = false
-		c.Call.Vanished = time.Second
-	})
+	r := newRig(t, func(c *config.Config) { c.Call.Announce, c.Call.Vanished = false, vanished })
 	for name, number := range map[string]string{"alice": "101", "bob": "102", "carol": "103", "dave": "104"} {
 		r.user(name, number)
 	}
@@ -221,7 +222,11 @@ func TestCallLeftBehindComesLast(t *testing.T) {
 			if strings.Contains(how, "connection") {
 				tune = append(tune, tcp)
 			}
-			s := newSeveral(t, tune...)
+			vanished := 20 * time.Second
+			if strings.Contains(how, "does not answer") {
+				vanished = time.Second
+			}
+			s := newSeveralThat(t, vanished, tune...)
 			left := s.b.Calls("alice")[1].ID
 			asks := vanish(s)
 			s.eventually("the call counts as left behind", 9*time.Second, func() bool { return s.b.LeftBehind(left, "alice") })
@@ -239,7 +244,7 @@ func TestCallLeftBehindComesLast(t *testing.T) {
 	}
 	t.Run("it is the only one", func(t *testing.T) {
 		t.Parallel()
-		s := newSeveral(t)
+		s := newSeveralThat(t, 20*time.Second)
 		left := s.b.Calls("alice")[1].ID
 		must(t, s.bob.Hangup())
 		s.mobile.Vanish()
