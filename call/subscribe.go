@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"baton/registrar"
@@ -30,12 +29,6 @@ type eventPackage struct {
 var packages = map[string]eventPackage{
 	"dialog":          {dialogInfoType, (*B2BUA).mayWatchDialogs, (*notifier).dialogInfo},
 	"message-summary": {"application/simple-message-summary", (*B2BUA).mayWatchMessages, (*notifier).messageSummary},
-}
-
-// packageOf is the package's name in an Event value.
-func packageOf(event string) string {
-	name, _, _ := strings.Cut(strings.ToLower(event), ";")
-	return name
 }
 
 // How long a subscription may last (RFC 6665 §4.2.1.1, RFC 4235 §3.4).

@@ -293,7 +293,7 @@ func (n *notifier) restore(v StoredSubscription, wait time.Duration) {
 	if err != nil {
 		n.log.Warn("a stored subscription cannot be read", "id", v.ID, "err", err)
 	}
-	pack, known := packages[packageOf(s.Event)]
+	pack, known := packages[sip.EventPackage(s.Event)]
 	_, here := n.b.Registrar.User(s.User)
 	if err != nil || !known || !here || !time.Now().Before(s.Expires) {
 		s.ID = v.ID

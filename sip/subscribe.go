@@ -23,12 +23,18 @@ func ReadSubscribe(r *Request) (s Subscribe, err error) {
 	if s.Event, s.Params, err = parseEvent(r.Header("Event")); err != nil {
 		return s, err
 	}
-	s.Package, _, _ = strings.Cut(strings.ToLower(s.Event), ";")
+	s.Package = EventPackage(s.Event)
 	if v := r.Header("Expires"); v != "" {
 		s.Given = true
 		s.Expires, err = parseSeconds(v)
 	}
 	return s, err
+}
+
+// EventPackage is the package's name in an Event value, in lower case.
+func EventPackage(event string) string {
+	name, _, _ := strings.Cut(strings.ToLower(event), ";")
+	return name
 }
 
 // parseEvent reads an Event value. What it gives as event is the package and the id alone (RFC 6665 §4.4.1: other

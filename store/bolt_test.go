@@ -298,3 +298,16 @@ func TestCloseCommits(t *testing.T) {
 		t.Errorf("calls: %v, %v", calls, err)
 	}
 }
+
+// TestCountCalls counts what Calls lists, also what is still on its way to the file.
+func TestCountCalls(t *testing.T) {
+	db, stop := start(t, t.TempDir())
+	defer stop()
+	for i := range 300 { // more than a page holds
+		db.Put(call.Stored{ID: fmt.Sprintf("call%d", i), Version: 1, Blob: make([]byte, 200)}, func(error) {})
+	}
+	db.End("call7", 0, func(error) {})
+	if n, err := db.CountCalls(); err != nil || n != 299 {
+		t.Errorf("%d records, %v", n, err)
+	}
+}

@@ -49,6 +49,16 @@ func stale(tx *bbolt.Tx, id string, epoch uint64) bool {
 	return len(v) >= callHeader && binary.BigEndian.Uint64(v) > epoch
 }
 
+// CountCalls is how many records of calls there are.
+func (b *Bolt) CountCalls() (n int, err error) {
+	b.commit.catchUp()
+	err = b.state.View(func(tx *bbolt.Tx) error {
+		n = tx.Bucket(callsBucket).Stats().KeyN
+		return nil
+	})
+	return n, err
+}
+
 // Calls are the records of all calls that have not ended.
 func (b *Bolt) Calls() ([]call.Stored, error) {
 	b.commit.catchUp()

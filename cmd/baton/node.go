@@ -194,13 +194,13 @@ func (n *node) api() *web.Server {
 
 // held counts what a leak would leave behind.
 func (n *node) held() (web.Held, error) {
-	records, err := n.store.Calls()
+	records, err := n.store.CountCalls()
 	if err != nil {
 		return web.Held{}, err
 	}
 	calls, dialogs := n.calls.Debug()
 	return web.Held{
-		Calls: calls, Dialogs: dialogs, Streams: n.engine.OpenStreams(), Transactions: n.agent.Transactions(), Records: len(records),
+		Calls: calls, Dialogs: dialogs, Streams: n.engine.OpenStreams(), Transactions: n.agent.Transactions(), Records: records,
 		Subscriptions: n.calls.Subscriptions(),
 		Connections:   n.agent.Connections(), Traffic: n.agent.Traffic(), Load: n.load.Load(),
 	}, nil
