@@ -59,9 +59,8 @@ func (l *Leg) idle() bool {
 // which must be posted before anything else can be.
 func (c *Call) give(l *Leg, to *Call) *Leg {
 	c.reportsOf(l)
-	l.unfollow()
 	k := *l
-	k.seat, k.hears, k.feeds, k.forks = nil, source{}, nil, nil
+	k.seat, k.hears, k.feeds, k.forks, k.pressing = nil, source{}, nil, nil, false
 	l.heir = &heir{to, &k}
 	c.setState(l, legClosed)
 	if l.seat.holder == l {
@@ -76,7 +75,9 @@ func (c *Call) adopt(l *Leg, s *Seat) {
 	l.seat = s
 	c.legs = append(c.legs, l)
 	l.stream.Tell(c.heed(l))
+	before := l.unfollow
 	c.follow(l)
+	before()
 	c.attach(l)
 	c.log.Debug("leg adopted", "leg", l.id, "user", s.user.Name, "device", l.device.Name, "state", l.state)
 }

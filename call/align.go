@@ -253,6 +253,7 @@ func (c *Call) offerAligned(m *move, l *Leg, offer media.Description) {
 // insist makes an offer until the phone has taken or refused it, as long as it is wanted: glare, and whatever else is under way with
 // the phone, is waited out.
 func (c *Call) insist(ctx context.Context, l *Leg, offer media.Description, wanted func(error) bool, then func(error)) {
+	offer = l.renewed(offer)
 	c.propose(ctx, l, offer, func(err error) {
 		pause := time.Duration(0)
 		switch {

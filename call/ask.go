@@ -1,6 +1,7 @@
 package call
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -52,13 +53,13 @@ func (d *dial) legAt(key string) *Leg {
 	return nil
 }
 
-// ring calls the device with the headers that ask it to answer by itself.
+// ring calls the device with the headers that ask it to answer by itself; one that was taken back meanwhile rings as before.
 func (a *asking) ring() {
 	if a.d.over || a.leg != nil {
 		return
 	}
 	var err error
-	if a.leg, err = a.d.ring(a.device, true); err != nil {
+	if a.leg, err = a.d.ring(a.device, slices.Contains(a.d.asked, a)); err != nil {
 		a.d.settle(a, nil, 503, err.Error())
 	}
 }

@@ -38,10 +38,10 @@ type joining struct {
 	over bool
 }
 
-// companion is the leg of a device that listens, nil if it does not.
+// companion is the leg of a device that listens, nil if it does not, or is being hung up.
 func (s *Seat) companion(device string) *Leg {
 	for _, l := range s.companions {
-		if l.device.Key == device {
+		if l.state == legUp && (device == "" || l.device.Key == device) {
 			return l
 		}
 	}
@@ -217,7 +217,11 @@ func (c *Call) admit(j *joining, act func() error) {
 // speakG711 has the phones of the seat and of the far side talk G.711, both at once so that the gap is short.
 func (c *Call) speakG711(j *joining, then func(error)) {
 	near, far := j.seat.holder, c.other(j.seat).holder
-	if mixable(near, far) {
+	switch {
+	case near == nil || far == nil: // its phone has hung up, and a move is to bring another
+		then(refusal(480, "the call has just changed"))
+		return
+	case mixable(near, far):
 		then(nil)
 		return
 	}
@@ -318,6 +322,9 @@ func (c *Call) forgetCompanion(l *Leg) {
 
 // dropCompanions ends those of a seat that has been given to somebody else, or that can hear the call no more.
 func (c *Call) dropCompanions(m *move) {
+	if j := m.seat.joining; j != nil && m.into != m.seat {
+		c.failCompanion(j, refusal(480, "the call has been transferred"))
+	}
 	for _, s := range c.allSeatsAnd(m.seat) {
 		o := c.other(s)
 		for _, l := range slices.Clone(s.companions) {
@@ -348,10 +355,8 @@ func (m *move) companionFor() *Leg {
 		return nil
 	case m.only != nil:
 		return m.seat.companion(m.only.Key)
-	case len(m.seat.companions) > 0:
-		return m.seat.companions[0]
 	}
-	return nil
+	return m.seat.companion("")
 }
 
 // promote has a companion take the seat by the move: at once if it has been heard, and else, or while it has the call on hold, when it is.

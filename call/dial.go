@@ -123,7 +123,8 @@ func (d *dial) invite(l *Leg, headers []sip.Header) {
 			c.do(func() { d.provisional(l, r) })
 		})
 		return func() {
-			if !d.over && l.tooShort(err) {
+			if !d.over && l.state != legCancelled && l.tooShort(err) {
+				cancel(nil) // of the INVITE that is over
 				d.invite(l, headers)
 				return
 			}

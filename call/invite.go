@@ -226,8 +226,8 @@ func (c *Call) earlyMedia(caller, callee *Leg, r *sip.Response) error {
 // onAnswer joins caller and callee: both answers leave after the record is written.
 func (c *Call) onAnswer(caller, callee *Leg, r *sip.Response) {
 	c.dial = nil
-	if c.lending != nil {
-		c.handOver(c.lending, callee, r)
+	if h := c.lending; h != nil && !(h.withdrawn.Load() && caller.state == legIncoming) { // else it is an ordinary call again
+		c.handOver(h, callee, r)
 		return
 	}
 	c.seats[1].holder = callee

@@ -281,10 +281,12 @@ func (c *Call) requestUnder(ctx context.Context, l *Leg, out sip.Outgoing, patie
 		resp, err := c.b.follow(ctx, way, out)
 		close(done)
 		return func() {
-			l.open--
-			if err == nil && l.alive() && l.dialog.Follow(resp) {
-				c.attach(l)
-			}
+			c.withLeg(l, func(c *Call, l *Leg) {
+				l.open--
+				if err == nil && l.alive() && l.dialog.Follow(resp) {
+					c.attach(l)
+				}
+			})
 			then(resp, err)
 		}
 	})

@@ -64,7 +64,7 @@ func (c *Call) lendable(h *handover) error {
 		return refusal(481, "the call that Replaces names has just ended")
 	case c.quiet:
 		return refusal(481, "the call that Replaces names is an announcement")
-	case c.lending != nil || len(c.moves) > 0:
+	case c.lending != nil || len(c.moves) > 0 || c.picking() != nil:
 		return refusal(491, "a move of the call that Replaces names is in progress")
 	case setup && (l.state != legIncoming || c.dial == nil):
 		return refusal(481, "nobody rings in the call that Replaces names")

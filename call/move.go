@@ -329,8 +329,7 @@ func (c *Call) releaseOld(m *move, old *Leg) {
 	c.after(patience, func() { c.bye(old) })
 }
 
-// introduce shows people who talk with others now whom they talk with, and has their phones agree on a codec if they came
-// together from two calls.
+// introduce shows people who talk with others now whom they talk with.
 func (c *Call) introduce(m *move) {
 	far, adopted := m.farSide(), m.handover != nil && m.to.alive()
 	if far != nil && m.into != m.seat {
@@ -338,8 +337,6 @@ func (c *Call) introduce(m *move) {
 	}
 	if adopted {
 		c.showOther(m.to)
-	}
-	if adopted && far != nil {
 	}
 }
 

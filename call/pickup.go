@@ -152,10 +152,13 @@ func (c *Call) dialOf(l *Leg) *dial {
 
 // pickedUp has the device that asks answer what the dial rings for. Nothing has changed when it gives an error.
 func (c *Call) pickedUp(p *pickup, d *dial) error {
-	if d == nil || d.over || c.picking() != nil {
+	if d == nil || d.over || c.picking() != nil || c.lending != nil {
 		return errTaken
 	}
 	for _, m := range c.moves {
+		if m.dial == d && m.into == m.seat && p.user.Name != m.seat.user.Name {
+			return refusal(481, "no such dialog of yours") // what rings in a move of one's own is one's own
+		}
 		if m.dial == d {
 			return c.movePickedUp(p, m)
 		}
@@ -185,7 +188,7 @@ func (c *Call) pickedUp(p *pickup, d *dial) error {
 
 // picking is the leg that is about to have the call while its devices still ring, nil = none.
 func (c *Call) picking() *Leg {
-	if c.picker != nil && c.picker.state == legIncoming && c.state == StateSetup {
+	if c.picker != nil && c.picker.state == legIncoming {
 		return c.picker
 	}
 	return nil
@@ -297,8 +300,34 @@ func (c *Call) movePickedUp(p *pickup, m *move) error {
 		c.closeLeg(l)
 		return err
 	}
-	m.dial.stop(elsewhere)
-	m.into = l.seat
-	c.joinCaller(m, l, func() { c.notePickup(l, called) })
+	c.picker = l
+	c.listen(l, func() { c.closeLeg(l) })
+	c.commit(func() { c.letPickMove(p, l, m, called) })
 	return nil
+}
+
+// letPickMove is letPick for what a move rings for.
+func (c *Call) letPickMove(p *pickup, l *Leg, m *move, called *Seat) {
+	if l.state != legIncoming {
+		return
+	}
+	if m.state != moveDialing || m.dial.over {
+		c.closeLeg(l)
+		if err := c.tooLate(p); err != nil {
+			_ = p.x.Respond(c.b.reply(err))
+		}
+		return
+	}
+	m.into = l.seat // for the one whom the picker is shown is across from it
+	if err := c.accept(l); err != nil {
+		m.into = called
+		if !errors.Is(err, sip.ErrAnswered) {
+			c.closeLeg(l)
+		}
+		return
+	}
+	m.dial.stop(elsewhere)
+	m.device = l.device.Name
+	c.notePickup(l, called)
+	c.joinNew(m, l, func() error { return nil })
 }

@@ -97,7 +97,7 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 		c.failMove(m, err.Error(), 488)
 		return err
 	}
-	c.joinCaller(m, l, func() {})
+	c.joinCaller(m, l)
 	return nil
 }
 
@@ -114,17 +114,11 @@ func (c *Call) answerNew(m *move, l *Leg, offer *media.Description) error {
 	return nil
 }
 
-// joinCaller is joinNew for a device that has called us; then is done when it has our answer.
-func (c *Call) joinCaller(m *move, l *Leg, then func()) {
+// joinCaller is joinNew for a device that has called us.
+func (c *Call) joinCaller(m *move, l *Leg) {
 	c.listen(l, func() {
 		c.closeLeg(l)
 		c.failMove(m, l.device.Name+" gave up", 487)
 	})
-	c.joinNew(m, l, func() error {
-		err := c.accept(l)
-		if err == nil {
-			then()
-		}
-		return err
-	})
+	c.joinNew(m, l, func() error { return c.accept(l) })
 }

@@ -18,7 +18,7 @@ func (c *Call) follow(l *Leg) {
 	key := l.device.Key
 	l.unfollow = c.b.Registrar.Watch(l.seat.user.Name, func(d registrar.Device) {
 		if d.Key == key {
-			c.post(func() { c.registered(l, d) })
+			c.post(func() { c.withLeg(l, func(c *Call, l *Leg) { c.registered(l, d) }) })
 		}
 	})
 }

@@ -66,13 +66,13 @@ func (c *Call) other(s *Seat) *Seat {
 // allSeats are the call's seats and those that a transfer or a pick-up is about to fill.
 func (c *Call) allSeats() []*Seat {
 	seats := slices.Clone(c.seats)
-	if l := c.picking(); l != nil && !slices.Contains(seats, l.seat) {
-		seats = append(seats, l.seat)
-	}
 	for _, m := range c.moves {
 		if m.into != m.seat {
 			seats = append(seats, m.into)
 		}
+	}
+	if l := c.picking(); l != nil && !slices.Contains(seats, l.seat) {
+		seats = append(seats, l.seat)
 	}
 	return seats
 }

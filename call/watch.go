@@ -178,8 +178,12 @@ func (c *Call) propose(ctx context.Context, l *Leg, offer media.Description, the
 	l.stream.Expect(codecsOf(offer))
 	l.offer = l.dialog.NewRequest("INVITE", sdpBody(offer), c.askSession(l)...)
 	out := l.offer
+	before, done := l.sent, make(chan struct{})
+	l.sent = done
 	c.exchange(func() func() {
+		waitFor(before)
 		resp, err := c.b.Agent.Invite(ctx, out, func(*sip.Response) {})
+		close(done)
 		return func() {
 			l.offers = false
 			l.open--
