@@ -157,3 +157,8 @@ func (c *Call) LateACK() {
 	c.onAck(l, l.exchange, sip.Body{})
 	l.owes = false
 }
+
+// May says what a user may do with another's calls: pick them up when they ring, see them.
+func (b *B2BUA) May(user, other string) (pickUp, watch bool) {
+	return b.mayPickUp(user, other), b.mayWatch(user, other)
+}
