@@ -1,8 +1,8 @@
 # baton: make run starts a working system; make test tries all of it.
 GO ?= go
 SOURCES = $(shell find . -name '*.go' -not -path './.git/*')
-# The tests of calls wait far more than they compute: many run at once, whatever the processors.
-ATONCE = -parallel 16
+# The tests of calls wait far more than they compute: many run at once, whatever the processors; fewer where the race detector computes.
+ATONCE = 24
 TOOL = $(GO) tool -modfile=tools.mod
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
@@ -18,11 +18,11 @@ baton: go.mod go.sum $(SOURCES)
 
 unit:
 	$(GO) vet ./...
-	$(GO) test $(ATONCE) $$($(GO) list ./... | grep -v /test/ ) ./test/house
+	$(GO) test -parallel $(ATONCE) $$($(GO) list ./... | grep -v /test/ ) ./test/house
 
 test: setup build
 	$(GO) vet ./...
-	$(GO) test -race $(ATONCE) $$($(GO) list ./... | grep -v /test/ ) ./test/house
+	$(GO) test -race -parallel 16 $$($(GO) list ./... | grep -v /test/ ) ./test/house
 	$(GO) test -timeout 20m ./test/...
 
 setup:
