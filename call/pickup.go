@@ -180,10 +180,36 @@ func (c *Call) pickedUp(p *pickup, d *dial) error {
 		c.closeLeg(l)
 		return err
 	}
+	c.pick(l, func() { c.letPick(p, l, d, caller) })
+	return nil
+}
+
+// pick has a picker's leg wait for the record, and then for what let decides, unless it has given up.
+func (c *Call) pick(l *Leg, let func()) {
 	c.picker = l
 	c.listen(l, func() { c.closeLeg(l) })
-	c.commit(func() { c.letPick(p, l, d, caller) })
-	return nil
+	c.commit(func() {
+		if l.state == legIncoming {
+			let()
+		}
+	})
+}
+
+// cameLate lets a picker's leg go: somebody else has won meanwhile.
+func (c *Call) cameLate(p *pickup, l *Leg) {
+	c.closeLeg(l)
+	if err := c.tooLate(p); err != nil {
+		_ = p.x.Respond(c.b.reply(err))
+	}
+}
+
+// acceptPicker answers the picker; false: it was cancelled, of which the Watch tells, or is gone.
+func (c *Call) acceptPicker(l *Leg) bool {
+	err := c.accept(l)
+	if err != nil && !errors.Is(err, sip.ErrAnswered) {
+		c.closeLeg(l)
+	}
+	return err == nil
 }
 
 // picking is the leg that is about to have the call while its devices still ring, nil = none.
@@ -232,20 +258,11 @@ func (c *Call) answerPicker(caller, l *Leg, offer *media.Description) error {
 // letPick answers the picker, and then the caller; only now the phones stop ringing. What came in since the record was
 // written has won: somebody has answered, the caller or the picker has hung up.
 func (c *Call) letPick(p *pickup, l *Leg, d *dial, caller *Leg) {
-	if l.state != legIncoming {
-		return
-	}
 	if c.state != StateSetup || d != c.dial || d.over || caller.state != legIncoming {
-		c.closeLeg(l)
-		if err := c.tooLate(p); err != nil {
-			_ = p.x.Respond(c.b.reply(err))
-		}
+		c.cameLate(p, l)
 		return
 	}
-	if err := c.accept(l); err != nil {
-		if !errors.Is(err, sip.ErrAnswered) { // else it was cancelled: the Watch tells
-			c.closeLeg(l)
-		}
+	if !c.acceptPicker(l) {
 		return
 	}
 	called := c.seats[1]
@@ -300,30 +317,19 @@ func (c *Call) movePickedUp(p *pickup, m *move) error {
 		c.closeLeg(l)
 		return err
 	}
-	c.picker = l
-	c.listen(l, func() { c.closeLeg(l) })
-	c.commit(func() { c.letPickMove(p, l, m, called) })
+	c.pick(l, func() { c.letPickMove(p, l, m, called) })
 	return nil
 }
 
 // letPickMove is letPick for what a move rings for.
 func (c *Call) letPickMove(p *pickup, l *Leg, m *move, called *Seat) {
-	if l.state != legIncoming {
-		return
-	}
 	if m.state != moveDialing || m.dial.over {
-		c.closeLeg(l)
-		if err := c.tooLate(p); err != nil {
-			_ = p.x.Respond(c.b.reply(err))
-		}
+		c.cameLate(p, l)
 		return
 	}
 	m.into = l.seat // for the one whom the picker is shown is across from it
-	if err := c.accept(l); err != nil {
+	if !c.acceptPicker(l) {
 		m.into = called
-		if !errors.Is(err, sip.ErrAnswered) {
-			c.closeLeg(l)
-		}
 		return
 	}
 	m.dial.stop(elsewhere)

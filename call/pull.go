@@ -93,7 +93,6 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 		}
 	}
 	if err != nil {
-		m.to = nil
 		c.failMove(m, err.Error(), 488)
 		return err
 	}
