@@ -210,21 +210,24 @@ func TestAdoptedRequestsOnTheirWay(t *testing.T) {
 	tr.nothingLeft()
 }
 
+// handingOver stops both calls at the moment when that of the REFER has asked for carol's leg.
+func (tr *trio) handingOver() (freeFirst, freeSecond func(), refered <-chan error) {
+	tr.t.Helper()
+	calls := tr.b.Calls("")
+	freeSecond = tr.block(calls[1].ID)
+	told := make(chan error, 1)
+	go func() { told <- second(tr.first.ReferTo(tr.second)) }()
+	time.Sleep(50 * time.Millisecond) // the REFER's call has asked
+	return tr.block(calls[0].ID), freeSecond, told
+}
+
 // TestAdoptedOnItsWay: alice hangs her second call up while carol's leg is on its way, and the call that is to have it has
 // other things to do. Until that one has written where the leg is, the record of the call that it comes from stays.
 func TestAdoptedOnItsWay(t *testing.T) {
 	t.Parallel()
 	tr := newTrio(t)
 	tr.consult()
-	calls := tr.b.Calls("")
-	freeSecond := tr.block(calls[1].ID)
-	refered := make(chan error, 1)
-	go func() {
-		_, err := tr.first.ReferTo(tr.second)
-		refered <- err
-	}()
-	time.Sleep(50 * time.Millisecond) // the REFER's call has asked
-	freeFirst := tr.block(calls[0].ID)
+	freeFirst, freeSecond, refered := tr.handingOver()
 	freeSecond()
 	must(t, tr.second.Hangup())
 	time.Sleep(100 * time.Millisecond)
@@ -245,15 +248,7 @@ func TestAdoptedTooLate(t *testing.T) {
 	t.Parallel()
 	tr := newTrio(t)
 	tr.consult()
-	calls := tr.b.Calls("")
-	freeSecond := tr.block(calls[1].ID)
-	refered := make(chan error, 1)
-	go func() {
-		_, err := tr.first.ReferTo(tr.second)
-		refered <- err
-	}()
-	time.Sleep(50 * time.Millisecond) // the REFER's call has asked
-	freeFirst := tr.block(calls[0].ID)
+	freeFirst, freeSecond, refered := tr.handingOver()
 	gone := make(chan error, 1)
 	go func() { gone <- tr.bobs.Hangup() }()
 	time.Sleep(50 * time.Millisecond) // bob's BYE is the next that his call sees

@@ -443,19 +443,23 @@ func TestPickUpOfATransfer(t *testing.T) {
 	}
 }
 
+// ownMove has bob talk with alice and send his call to his other phone, which rings.
+func (g *group) ownMove() (out, in, ringing *phone.Call) {
+	g.t.Helper()
+	must(g.t, second(g.bobs.Register(0)))
+	out, in = g.connect(g.alice, g.bob)
+	must(g.t, second(g.bobs.Register(time.Minute)))
+	must(g.t, second(in.Refer("*41")))
+	ringing, err := g.bobs.Ringing(3 * time.Second)
+	must(g.t, err)
+	return out, in, ringing
+}
+
 // TestOwnMoveIsNotPickedUp: what rings because bob moves his own live call is not for his group.
 func TestOwnMoveIsNotPickedUp(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, func(c *config.Config) { c.Call.Announce = false })
-	_, err := g.bobs.Register(0)
-	must(t, err)
-	out, in := g.connect(g.alice, g.bob)
-	_, err = g.bobs.Register(time.Minute)
-	must(t, err)
-	_, err = in.Refer("*41")
-	must(t, err)
-	ringing, err := g.bobs.Ringing(3 * time.Second)
-	must(t, err)
+	out, _, ringing := g.ownMove()
 	g.refused(mustDial(t, g.carol, "*8"), 404)
 	g.refused(mustDial(t, g.carol, "**102"), 404)
 	if ringing.State() != phone.Alerting {
