@@ -143,7 +143,7 @@ func (m *move) refusedCodecs(why string, code int) string {
 // with all that far knows.
 func (c *Call) answerFor(l *Leg, offer *media.Description, far *Leg) error {
 	for _, codecs := range [][]media.Codec{offeredNow(far), offered(far)} {
-		local, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Endpoint(), media.SendRecv)
+		local, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Local(), media.SendRecv)
 		if err == nil {
 			err = l.settle(local, *offer)
 		}

@@ -181,10 +181,10 @@ func (c *Call) comesBeside(x *sip.Exchange, offer *media.Description, position i
 func (c *Call) answerCompanion(l *Leg, offer *media.Description) error {
 	codecs := companionCodecs(c.other(l.seat).holder)
 	if offer == nil {
-		l.local = media.NewOffer(l.origin, codecs, l.stream.Endpoint(), media.SendRecv)
+		l.local = media.NewOffer(l.origin, codecs, l.stream.Local(), media.SendRecv)
 		return nil
 	}
-	local, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Endpoint(), media.SendRecv)
+	local, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Local(), media.SendRecv)
 	if err == nil {
 		err = l.settle(local, *offer)
 	}

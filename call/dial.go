@@ -141,7 +141,7 @@ func (d *dial) compose(l *Leg, way registrar.Binding) []sip.Header {
 		us.Name += " (" + d.back + ")"
 	}
 	l.dialog = sip.NewDialog(us, them, way.Target(), way.Path, flow, c.epoch)
-	l.local = media.NewOffer(l.origin, d.codecs, l.stream.Endpoint(), media.SendRecv)
+	l.local = media.NewOffer(l.origin, d.codecs, l.stream.Local(), media.SendRecv)
 	headers := append(identityHeaders(us), c.diverted(d.hops, d.seat, flow)...)
 	if d.by != nil { // RFC 3892: our own word, whatever the phone said
 		headers = append(headers, sip.Header{Name: "Referred-By", Value: c.identity(d.by, flow).String()})

@@ -154,7 +154,7 @@ func (c *Call) relocal(l *Leg, offer *media.Description) (media.Description, err
 	if l.listens() {
 		codecs = companionCodecs(far)
 	}
-	answer, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Endpoint(), media.SendRecv)
+	answer, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Local(), media.SendRecv)
 	if err != nil {
 		return answer, err
 	}

@@ -3,7 +3,6 @@ package call
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -89,7 +88,7 @@ func usable(d media.Description) error {
 	if !ok {
 		return media.ErrNoAudio
 	}
-	_, err := media.NewAnswer(media.Origin{}, d, media.WithG711(line.Codecs), netip.AddrPort{}, media.SendRecv)
+	_, err := media.NewAnswer(media.Origin{}, d, media.WithG711(line.Codecs), media.Local{}, media.SendRecv)
 	return err
 }
 
@@ -205,7 +204,7 @@ func (c *Call) earlyMedia(caller, callee *Leg, r *sip.Response) error {
 	if err := callee.settle(callee.local, answer); err != nil {
 		return err
 	}
-	local, err := media.NewAnswer(caller.origin, caller.remote, callee.playable(callee.agreed.Send), caller.stream.Endpoint(), media.SendRecv)
+	local, err := media.NewAnswer(caller.origin, caller.remote, callee.playable(callee.agreed.Send), caller.stream.Local(), media.SendRecv)
 	if err != nil {
 		return err
 	}
@@ -266,7 +265,7 @@ func (c *Call) settleCaller(caller, callee *Leg) error {
 		return nil
 	}
 	if len(caller.remote.Lines) == 0 { // no offer: ours goes out in the 200
-		caller.local = media.NewOffer(caller.origin, codecs, caller.stream.Endpoint(), media.SendRecv)
+		caller.local = media.NewOffer(caller.origin, codecs, caller.stream.Local(), media.SendRecv)
 		return nil
 	}
 	if len(caller.local.Lines) > 0 { // the 200 repeats the 183's SDP
@@ -275,7 +274,7 @@ func (c *Call) settleCaller(caller, callee *Leg) error {
 		}
 		return understands(callee, caller)
 	}
-	local, err := media.NewAnswer(caller.origin, caller.remote, codecs, caller.stream.Endpoint(), media.SendRecv)
+	local, err := media.NewAnswer(caller.origin, caller.remote, codecs, caller.stream.Local(), media.SendRecv)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 // TestReofferKeepsPayloadTypes: what a session has had keeps its number, whatever is new goes round it (RFC 3264 §8.3.2).
 func TestReofferKeepsPayloadTypes(t *testing.T) {
 	at := netip.MustParseAddrPort("192.0.2.1:4000")
-	was := NewOffer(Origin{}, []Codec{pcmu, dtmf}, at, SendRecv)
+	was := NewOffer(Origin{}, []Codec{pcmu, dtmf}, Local{Addr: at}, SendRecv)
 	other := opus
 	other.PT = dtmf.PT // as the phone had it in another session
 	now, err := was.Reoffer([]Codec{other, pcmu, dtmf, wideDTMF, {Name: "red", Rate: 48000, PT: 63}})

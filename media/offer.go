@@ -5,9 +5,10 @@ import (
 	"slices"
 )
 
-// NewOffer returns an offer of one audio line at the address at. Codecs keep their order; a payload type that is taken, or cannot stand
+// NewOffer returns an offer of one audio line of local. Codecs keep their order; a payload type that is taken, or cannot stand
 // for another codec than its static one, is replaced by a free dynamic one.
-func NewOffer(o Origin, codecs []Codec, at netip.AddrPort, dir Direction) Description {
+func NewOffer(o Origin, codecs []Codec, local Local, dir Direction) Description {
+	at := local.Addr
 	l := Line{Kind: "audio", Proto: "RTP/AVP", Addr: at, RTCP: next(at), Direction: dir}
 	l.Codecs = numbered(atSoundRates(slices.DeleteFunc(slices.Clone(codecs), Codec.nested)))
 	return Description{Origin: o, Addr: at.Addr(), Lines: []Line{l}}
@@ -75,7 +76,8 @@ func freePT(codecs []Codec, taken *[128]bool) uint8 {
 // NewAnswer answers offer (RFC 3264 §6) with those of its codecs that are in codecs, in the offer's order and with its payload types. Every
 // m-line of the offer has its line in the answer; all but the first usable audio line are refused with port 0. The direction is dir as
 // far as the offer allows it. The error is ErrNoAudio, ErrSecure or ErrNoCodec.
-func NewAnswer(o Origin, offer Description, codecs []Codec, at netip.AddrPort, dir Direction) (Description, error) {
+func NewAnswer(o Origin, offer Description, codecs []Codec, local Local, dir Direction) (Description, error) {
+	at := local.Addr
 	theirs, index, ok := offer.Audio()
 	if !ok {
 		return Description{}, offer.noAudio()
@@ -135,6 +137,14 @@ type Agreement struct {
 	Recv       []Codec        `json:"recv"`
 	Direction  Direction      `json:"direction"` // ours
 	Ptime      int            `json:"ptime,omitempty"`
+
+	Security     Security      `json:"security,omitempty"` // Clear, SDES or DTLS
+	In           Crypto        `json:"in,omitzero"`        // SDES: the peer's key
+	Out          Crypto        `json:"out,omitzero"`       // and ours
+	Mux          bool          `json:"mux,omitempty"`      // RTCP comes and goes with RTP (RFC 5761)
+	ICE          ICE           `json:"ice,omitzero"`       // the peer's
+	Fingerprints []Fingerprint `json:"fingerprints,omitempty"`
+	Active       bool          `json:"active,omitempty"` // we begin the DTLS handshake (RFC 5763 §5)
 }
 
 // Agree says what local and remote come to; either may be the offer. The error is ErrNoAudio, ErrSecure or ErrNoCodec.

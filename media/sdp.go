@@ -18,6 +18,14 @@ type Line struct {
 	RTCPMux   bool           `json:"rtcp_mux,omitempty"`
 	Keyed     bool           `json:"keyed,omitempty"`   // it has a=crypto (RFC 4568); never written
 	Formats   []string       `json:"formats,omitempty"` // raw, for refusing
+
+	Crypto       []Crypto      `json:"crypto,omitempty"`
+	ICE          *ICE          `json:"ice,omitempty"`
+	Fingerprints []Fingerprint `json:"fingerprints,omitempty"`
+	Setup        string        `json:"setup,omitempty"` // of DTLS (RFC 4145 §4): actpass, active, passive
+	Mid          string        `json:"mid,omitempty"`   // RFC 5888
+	SSRC         uint32        `json:"ssrc,omitempty"`  // RFC 5576, with its CNAME
+	CNAME        string        `json:"cname,omitempty"`
 }
 
 // Origin is what stands in o=: the leg's own session id, and a version that grows by 1 with every change (RFC 3264 §8).
@@ -32,6 +40,7 @@ type Description struct {
 	Origin Origin     `json:"origin"`
 	Addr   netip.Addr `json:"addr"` // of the session; a line may have its own
 	Lines  []Line     `json:"lines"`
+	Bundle []string   `json:"bundle,omitempty"` // mids that share a transport (RFC 9143)
 }
 
 // Audio returns the first usable audio line and its index: not refused, and without SRTP.

@@ -185,7 +185,7 @@ func TestHostileDescriptions(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			begin := time.Now()
 			if d, err := ParseSDP([]byte(text)); err == nil {
-				_, _ = NewAnswer(Origin{}, d, Known(), here, SendRecv)
+				_, _ = NewAnswer(Origin{}, d, Known(), Local{Addr: here}, SendRecv)
 				d.Marshal()
 			}
 			best = min(best, time.Since(begin))
@@ -222,7 +222,7 @@ func TestHold(t *testing.T) {
 		if d.Held() != c.held {
 			t.Errorf("%s: held %v", name, d.Held())
 		}
-		a, err := NewAnswer(Origin{ID: 1, Version: 1}, d, Known(), netip.MustParseAddrPort("192.0.2.1:20000"), SendRecv)
+		a, err := NewAnswer(Origin{ID: 1, Version: 1}, d, Known(), Local{Addr: netip.MustParseAddrPort("192.0.2.1:20000")}, SendRecv)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +266,7 @@ func TestAnswers(t *testing.T) {
 		"events alone":   {"zoiper", []Codec{dtmf}, ErrNoCodec, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, err := NewAnswer(Origin{User: "baton", ID: 5, Version: 2}, parse(t, offers[c.offer]), c.codecs, here, SendRecv)
+			a, err := NewAnswer(Origin{User: "baton", ID: 5, Version: 2}, parse(t, offers[c.offer]), c.codecs, Local{Addr: here}, SendRecv)
 			if !errors.Is(err, c.err) {
 				t.Fatal(err)
 			}
@@ -281,7 +281,7 @@ func TestAnswers(t *testing.T) {
 	}
 	video := sdpOf("v=0", "o=x 1 1 IN IP4 10.0.0.1", "s=-", "c=IN IP4 10.0.0.1", "t=0 0", "m=video 4000 RTP/AVP 34", "m=audio 0 RTP/AVP 0")
 	for _, b := range [][]byte{video, sdpOf("v=0", "o=x 1 1 IN IP4 10.0.0.1", "s=-", "t=0 0")} {
-		if _, err := NewAnswer(Origin{}, parse(t, b), Known(), here, SendRecv); !errors.Is(err, ErrNoAudio) {
+		if _, err := NewAnswer(Origin{}, parse(t, b), Known(), Local{Addr: here}, SendRecv); !errors.Is(err, ErrNoAudio) {
 			t.Error(err)
 		}
 	}
@@ -299,7 +299,7 @@ func TestOffer(t *testing.T) {
 		dtmf,
 	}
 	at := netip.MustParseAddrPort("[2001:db8::1]:20002")
-	got := string(NewOffer(Origin{ID: 9, Version: 1}, own, at, SendOnly).Marshal())
+	got := string(NewOffer(Origin{ID: 9, Version: 1}, own, Local{Addr: at}, SendOnly).Marshal())
 	want := string(sdpOf("v=0", "o=- 9 1 IN IP6 2001:db8::1", "s=-", "c=IN IP6 2001:db8::1", "t=0 0",
 		"m=audio 20002 RTP/AVP 111 96 0 97 8 101", "a=rtpmap:111 opus/48000/2", "a=rtpmap:96 AMR/8000", "a=fmtp:96 octet-align=1",
 		"a=rtpmap:0 PCMU/8000", "a=rtpmap:97 speex/8000", "a=rtpmap:8 PCMA/8000", "a=rtpmap:101 telephone-event/8000", "a=fmtp:101 0-16",
@@ -313,7 +313,7 @@ func TestOffer(t *testing.T) {
 }
 
 func TestAgree(t *testing.T) {
-	offer := NewOffer(Origin{ID: 1, Version: 1}, Known(), here, SendRecv)
+	offer := NewOffer(Origin{ID: 1, Version: 1}, Known(), Local{Addr: here}, SendRecv)
 	answer := parse(t, sdpOf("v=0", "o=x 1 1 IN IP4 198.51.100.7", "s=-", "c=IN IP4 198.51.100.7", "t=0 0",
 		"m=audio 5000 RTP/AVP 8 98 100", "a=rtpmap:98 OPUS/48000/2", "a=rtpmap:100 telephone-event/8000", "a=ptime:30", "a=recvonly"))
 	a, err := Agree(offer, answer)
@@ -335,7 +335,7 @@ func TestAgree(t *testing.T) {
 	// The other way round, with rtcp-mux and two audio lines.
 	for name, want := range map[string]string{"linphone": "10.77.0.2:7078", "bria two lines": "10.0.0.9:4003"} {
 		remote := parse(t, offers[name])
-		local, err := NewAnswer(Origin{}, remote, []Codec{pcmu}, here, RecvOnly)
+		local, err := NewAnswer(Origin{}, remote, []Codec{pcmu}, Local{Addr: here}, RecvOnly)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -420,7 +420,7 @@ func FuzzParseSDP(f *testing.F) {
 			t.Fatalf("%v: %q became %q", err, b, out)
 		}
 		d.Held()
-		answer, err := NewAnswer(Origin{ID: 1, Version: 1}, d, d.WithDirection(SendRecv).all(), here, SendRecv)
+		answer, err := NewAnswer(Origin{ID: 1, Version: 1}, d, d.WithDirection(SendRecv).all(), Local{Addr: here}, SendRecv)
 		if err != nil {
 			return
 		}

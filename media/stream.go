@@ -10,6 +10,7 @@ import (
 // StreamOptions says whom a stream is for.
 type StreamOptions struct {
 	Peer    netip.Addr         // signalling IP of the device
+	WebRTC  bool               // ICE and DTLS on the port that all such streams share, instead of a port pair
 	OnHeard func(at time.Time) // once per Apply, at the first packet from the negotiated or latched source; must not block
 
 	// OnKey is told of each key that the peer has sent as telephone-event, with the clock rate of that, if it could not be passed to every
