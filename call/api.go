@@ -278,7 +278,7 @@ func (c *Call) requested(r MoveRequest, tell func(MoveReport, error)) (undo func
 		return nil
 	}
 	m := &move{
-		c: c, seat: seat, into: seat, from: seat.holder, only: &device, how: r.How, who: r.Who, began: time.Now(), reported: tell,
+		c: c, seat: seat, into: seat, from: seat.lastLeg(), only: &device, how: r.How, who: r.Who, began: time.Now(), reported: tell,
 	}
 	if !device.Here() {
 		tell(MoveReport{}, refusal(480, away(device)))

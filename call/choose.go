@@ -143,7 +143,7 @@ func (c *Call) upFor(s *summary, seat int) candidate {
 	if t.held {
 		k.standing, k.since = onHold, s.signs[seat].heldAt
 	}
-	if t.device != "" && c.b.left(t.user, t.device, s.signs[seat]) {
+	if t.device == "" || c.b.left(t.user, t.device, s.signs[seat]) {
 		k.standing += leftTalking - talking
 	}
 	return k

@@ -26,7 +26,7 @@ func FuzzDialled(f *testing.F) {
 		if !ok {
 			return
 		}
-		text := map[code]string{codePull: codes.Pull, codePush: codes.Push, codeCompanion: codes.Companion}[target.Code]
+		text := map[code]string{codePull: codes.Pull, codePush: codes.Push, codeCompanion: codes.Companion, codeLeave: codes.Leave}[target.Code]
 		if target.N > 0 {
 			text += strconv.Itoa(target.N)
 		}

@@ -51,6 +51,8 @@ func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 	switch {
 	case target.Code == codeCompanion:
 		return b.companion(x, caller, offer, target.N)
+	case target.Code == codeLeave:
+		return b.leave(x, caller, offer, target.N)
 	case target.Code == codePush:
 		return b.push(x, caller, offer, target.N)
 	case target.Code == codePickup:

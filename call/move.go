@@ -115,7 +115,7 @@ func (m *move) farSide() *Leg {
 
 // exclude is the key of the device that must not ring: the one that asked.
 func (m *move) exclude() string {
-	if m.how == "recall" || m.into.user.Name != m.seat.user.Name {
+	if m.how == "recall" || m.seat.away != nil || m.into.user.Name != m.seat.user.Name {
 		return ""
 	}
 	return m.from.device.Key
@@ -129,7 +129,7 @@ func (c *Call) addMove(m *move) error {
 		return refusal(480, "the call is not up")
 	case c.moveOf(m.seat) != nil || c.lending != nil:
 		return refusal(491, "a move of this seat is in progress")
-	case m.from == nil || m.from.state == legClosing || m.from.state == legClosed:
+	case m.from == nil || m.seat.away == nil && (m.from.state == legClosing || m.from.state == legClosed):
 		return refusal(481, "the seat is not held by a device")
 	case far == nil || far.holder == nil:
 		return refusal(480, "nobody is on the other side")
@@ -297,6 +297,7 @@ func (c *Call) switchOver(m *move) {
 		c.setState(old, legClosing)
 	}
 	c.hush(m)
+	c.back(m.seat)
 	c.dropCompanions(m)
 	c.wire()
 	c.commit(func() { c.releaseOld(m, old) })
@@ -306,7 +307,7 @@ func (c *Call) switchOver(m *move) {
 
 // hush ends the tone that the far side hears when the new leg's phone is muted: no packet of its would.
 func (c *Call) hush(m *move) {
-	far, tone := m.farSide(), m.from.held || m.left
+	far, tone := m.farSide(), m.from.held || m.left || m.seat.away != nil
 	if far != nil && tone && time.Since(m.to.stream.LastHeard()) > silent {
 		far.hears = source{}
 		far.stream.Play(media.ToneNone)

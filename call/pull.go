@@ -63,12 +63,12 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 		if c.seats[position].user.Name != x.User() { // a transfer came between
 			return refusal(404, "the call has just been transferred")
 		}
-		old = c.seats[position].holder
+		old = c.seats[position].lastLeg()
 	}
 	switch {
 	case how == "replaces" && !old.alive():
 		return refusal(603, "that dialog has ended") // RFC 3891 §3
-	case old == nil || !old.alive():
+	case old == nil || !old.alive() && old.seat.away == nil:
 		return refusal(404, "the call is not held by a device")
 	}
 	seat := old.seat
@@ -79,7 +79,7 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 	if l := seat.companion(d.Key); l != nil {
 		return c.companionDials(x, offer, l, how)
 	}
-	if d.Key == old.device.Key && !c.b.left(seat.user.Name, d.Key, old.sign()) {
+	if seat.away == nil && d.Key == old.device.Key && !c.b.left(seat.user.Name, d.Key, old.sign()) {
 		return c.b.announce(x, seat.user, offer, notice{tone: media.ToneEnded, code: 200, why: "the call is on this device already"})
 	}
 	m := &move{c: c, seat: seat, into: seat, from: old, how: how, who: seat.user.Name, began: time.Now()}

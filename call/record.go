@@ -51,6 +51,7 @@ type SeatRecord struct {
 	Number string      `json:"number"`
 	Name   string      `json:"name,omitempty"`
 	Legs   []LegRecord `json:"legs,omitempty"`
+	Left   time.Time   `json:"left,omitzero"` // when its user left, who may come back until call.wait is over
 }
 
 // LegRecord is a dialog with its media.
@@ -78,6 +79,9 @@ func (c *Call) record() Record {
 	}
 	for _, s := range c.allSeats() {
 		sr := SeatRecord{User: s.user.Name, Number: s.number, Name: s.name}
+		if s.away != nil {
+			sr.Left = s.away.from
+		}
 		for _, l := range c.legsOf(s) {
 			sr.Legs = append(sr.Legs, l.record())
 		}

@@ -58,6 +58,9 @@ func (c *Call) referred(l *Leg, x *sip.Exchange) error {
 	if replaces != nil {
 		return c.attend(l, x, *replaces, t)
 	}
+	if to, err := c.b.route(uri, l.seat.user); err == nil && to.Code == codeLeave && to.N == 0 {
+		return c.referLeave(l, x, t)
+	}
 	m, err := c.referMove(l, uri)
 	if err == nil {
 		err = c.addMove(m)

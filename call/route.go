@@ -19,12 +19,13 @@ const (
 	codePush           // send it to my other devices
 	codePickup         // take a call that rings in my groups, or at one extension
 	codeCompanion      // have this device listen to it
+	codeLeave          // leave it; it waits
 )
 
 // Target is what a request URI means.
 type Target struct {
 	Code   code
-	N      int               // of *40N, *41N and *43N, 0 = none
+	N      int               // of *40N to *43N, 0 = none
 	At     string            // of *8EXT and **EXT: a user's name or number, "" = none
 	User   registrar.User    // for Code none
 	Device *registrar.Device // one device of User, nil = all
@@ -54,12 +55,12 @@ func (b *B2BUA) route(u sip.URI, caller registrar.User) (Target, error) {
 	return Target{}, refusal(404, "there is no user "+strconv.Quote(dialled))
 }
 
-// routeCode reads *40, *41 and *43, and *40N and so on.
+// routeCode reads *40 to *43, and *40N and so on.
 func (b *B2BUA) routeCode(dialled string) (Target, bool) {
 	for _, k := range []struct {
 		code code
 		text string
-	}{{codePull, b.Codes.Pull}, {codePush, b.Codes.Push}, {codeCompanion, b.Codes.Companion}} {
+	}{{codePull, b.Codes.Pull}, {codePush, b.Codes.Push}, {codeCompanion, b.Codes.Companion}, {codeLeave, b.Codes.Leave}} {
 		rest, ok := strings.CutPrefix(dialled, k.text)
 		if !ok || k.text == "" {
 			continue

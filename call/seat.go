@@ -13,7 +13,8 @@ type Seat struct {
 	user   registrar.User
 	number string // as the others are shown it
 	name   string
-	holder *Leg // nil: nobody yet, or left
+	holder *Leg     // nil: nobody yet, or left
+	away   *absence // since its user has left, nil = he has not
 
 	companions []*Leg   // of devices that only listen
 	joining    *joining // the one that is about to

@@ -87,6 +87,7 @@ type Codes struct {
 	Pickup string `yaml:"pickup"` // *8: take the call that rings longest in my groups, *8EXT the one that rings at EXT
 
 	Companion string `yaml:"companion"` // *43: have this device listen to my live call
+	Leave     string `yaml:"leave"`     // *42: leave my live call, which waits for me
 
 	// Each forwarding is set by its code and a number, *21*102# or *21102, and ended by #21#.
 	ForwardAlways   string `yaml:"forward_always"`    // *21
@@ -106,6 +107,7 @@ type Call struct {
 	Session    time.Duration `yaml:"session"`     // 30m: session timer that is asked for; 0 = none, others' are served
 	SessionMin time.Duration `yaml:"session_min"` // 90s: the shortest that is taken
 	Announce   bool          `yaml:"announce"`    // true: a caller hears a tone for 3 s before "unknown number" and "nobody there"
+	Wait       time.Duration `yaml:"wait"`        // 5m: how long a call waits for one who has left it
 	PerUser    int           `yaml:"per_user"`    // 20: calls that one user has begun and that are not over
 }
 
@@ -129,7 +131,7 @@ func Default() Config {
 		Advertise:   Advertise{Local: privateNetworks()},
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}},
 		Codes:       defaultCodes(),
-		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, PerUser: 20, Announce: true},
+		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true},
 		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},
 	}
 }
@@ -137,7 +139,7 @@ func Default() Config {
 // defaultCodes are those of GSM and of European networks where they have one (ETSI TS 122 030, annex B).
 func defaultCodes() Codes {
 	return Codes{
-		Pull: "*40", Push: "*41", Pickup: "*8", Companion: "*43",
+		Pull: "*40", Push: "*41", Pickup: "*8", Companion: "*43", Leave: "*42",
 		ForwardAlways: "*21", ForwardBusy: "*67", ForwardNoAnswer: "*61", ForwardAway: "*62", ForwardOff: "*22",
 		DoNotDisturb: "*26", DoNotDisturbOff: "*27",
 	}

@@ -47,6 +47,7 @@ codes:
   push: '*51'
   pickup: "*52"
   companion: "*53"
+  leave: "*54"
   forward_always: "*71"
   forward_busy: "*72"
   forward_no_answer: "*73"
@@ -66,6 +67,7 @@ call:
   hold_ping: 2m
   session: off
   session_min: 2m
+  wait: 10m
   per_user: 7
   announce: false
 log:
@@ -88,12 +90,12 @@ log:
 		},
 		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}},
 		Codes: Codes{
-			Pull: "*50", Push: "*51", Pickup: "*52", Companion: "*53", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
+			Pull: "*50", Push: "*51", Pickup: "*52", Companion: "*53", Leave: "*54", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
 			DoNotDisturb: "*76", DoNotDisturbOff: "*77",
 		},
 		Groups: Lists{"sales": {"alice", "102"}, "3": {}},
 		Watch:  Lists{"bob": {"@sales", "104"}, "@sales": {"*"}},
-		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7},
+		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7, Wait: 10 * time.Minute},
 		Log:    Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
 	}
 	if !reflect.DeepEqual(c, want) {

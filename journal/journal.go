@@ -18,6 +18,7 @@ const (
 	CallMoveFailed     Kind = "move-failed"      // User, Device (to), From (device), Peer (whose device), Text (why); Data: how, who, code (SIP status)
 	CompanionJoined    Kind = "companion-joined" // User, Device, Text (how, by whom)
 	CompanionLeft      Kind = "companion-left"   // User, Device
+	CallLeft           Kind = "call-left"        // User, Device (that was hung up), Peer (who waits), Text (how); Data: how, who
 	CallForwarded      Kind = "call-forwarded"   // User (caller), From (who has calls forwarded), Peer (to whom), Text (why)
 	CallPickedUp       Kind = "call-picked-up"   // User (who has answered), Device, From (for whom it rang), Peer (who is on the other side)
 	CallMissed         Kind = "call-missed"      // User (caller), Peer (who was called), Text (why); Duration = since the call began

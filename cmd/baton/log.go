@@ -241,6 +241,8 @@ func sentence(e web.Entry) string {
 		return fmt.Sprintf("%s's %s listens to the call%s", e.User, e.Device, why)
 	case journal.CompanionLeft:
 		return fmt.Sprintf("%s's %s listens no more", e.User, e.Device)
+	case journal.CallLeft:
+		return fmt.Sprintf("%s leaves the call%s, %s waits", e.User, on(" on ", e.Device), orDash(e.Peer))
 	case journal.CallForwarded:
 		return fmt.Sprintf("%s's call for %s is forwarded to %s%s", e.User, orDash(e.From), orDash(e.Peer), why)
 	case journal.CallPickedUp:
