@@ -13,6 +13,8 @@ import (
 //	SDP IP             has been silent for 400 ms
 //	any other IP       only if the device is behind NAT (its SDP address is not its signalling IP), nothing of the above was heard for
 //	                   500 ms, within 2 s of the answer, after 5 packets in sequence; gives way to any of the above at once
+//
+// An SRTP packet whose tag was verified is the peer's: it latches from any address while nothing is latched, or nothing was heard for 400 ms.
 type rank uint8
 
 const (
@@ -104,6 +106,10 @@ func (t *terms) rankOf(from netip.AddrPort) rank {
 func (l *latch) believe(t *path, p *packet, from netip.AddrPort) bool {
 	r, since := t.rankOf(from), p.now-t.at
 	switch {
+	case p.verified && l.rank == nobody:
+		return from != l.was || since >= stragglers
+	case r == stranger && p.verified:
+		return p.now-l.last >= latchSilence
 	case r == stranger:
 		return l.rank == nobody && l.believeStranger(t, p, from, since)
 	case l.rank == stranger:

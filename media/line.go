@@ -48,8 +48,8 @@ type line struct {
 	twins Twins
 	gaps  gaps
 
-	guard guard
-	buf   []byte // for what cannot be changed in place
+	sealer *sealer
+	buf    []byte // for what cannot be changed in place
 }
 
 // incoming is how the present source's numbers become the line's.
@@ -67,15 +67,15 @@ type incoming struct {
 
 func (l *line) init(s *Stream) {
 	l.stream, l.ssrc = s, rand.Uint32()
-	l.seq, l.ts = uint16(rand.Uint32()), rand.Uint32() // RFC 3550 §5.1
+	l.seq, l.ts = uint16(rand.Uint32N(1<<15)), rand.Uint32() // RFC 3550 §5.1, RFC 3711 §3.3.1: or a lost first packet could cost the whole stream
 }
 
 // apply takes what was agreed; a source that was not sent until now is anchored anew.
-func (l *line) apply(t *terms) {
+func (l *line) apply(t *terms, k *sealer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open()
-	l.terms = t
+	l.terms, l.sealer = t, k
 }
 
 func (l *line) close() {
@@ -145,12 +145,15 @@ func (l *line) open() bool {
 		return false
 	}
 	l.to = l.stream.dest(l.terms)
-	if l.terms.direction.sends() && l.to.IsValid() {
+	if l.terms.direction.sends() && l.to.IsValid() && l.guarded() {
 		return true
 	}
 	l.in.broken = true
 	return false
 }
+
+// guarded says that packets are protected as was agreed.
+func (l *line) guarded() bool { return l.terms.security == Clear || l.sealer != nil }
 
 func (l *line) take(src *source, p *packet, o *outgoing) bool {
 	want := src == l.want.Load()
@@ -224,7 +227,7 @@ func (l *line) payload(p *packet, o *outgoing) []byte {
 // scratch returns n bytes of the line's own; it allocates once.
 func (l *line) scratch(n int) []byte {
 	if cap(l.buf) < n {
-		l.buf = make([]byte, maxPacket+64)
+		l.buf = make([]byte, maxSealed)
 	}
 	return l.buf[:n]
 }
@@ -241,17 +244,22 @@ func putHeader(b []byte, pt uint8, marker bool, seq uint16, ts, ssrc uint32) {
 
 // write protects and sends a packet.
 func (l *line) write(b []byte, now time.Duration) {
-	l.octets.add(uint64(len(b) - 12))
-	if l.guard != nil {
-		b = l.guard.seal(l.scratch(maxPacket)[:0], b)
+	seq, octets := binary.BigEndian.Uint16(b[2:]), uint64(len(b)-12)
+	if l.sealer != nil {
+		var ok bool
+		if b, ok = l.sealer.seal(l.scratch(maxPacket)[:0], b); !ok {
+			l.late.inc()
+			return
+		}
 	}
 	if _, err := l.stream.rtp.WriteToUDPAddrPort(b, l.to); err != nil {
 		l.unsent.inc()
 	}
 	l.sent.inc()
+	l.octets.add(octets)
 	l.gaps.sent(now)
 	if l.first.Load() == 0 {
-		l.base.Store(uint32(binary.BigEndian.Uint16(b[2:])))
+		l.base.Store(uint32(seq))
 		l.first.Store(int64(now))
 	}
 	l.at = now

@@ -13,6 +13,7 @@ type terms struct {
 	remote    netip.AddrPort // where SDP wants RTP; zero = nowhere that may be sent to
 	control   netip.AddrPort // and RTCP
 	direction Direction
+	security  Security
 	send      []Codec
 	codecs    []heard
 	index     [128]uint8 // payload type → position in codecs + 1
@@ -30,7 +31,7 @@ type heard struct {
 const defaultFrame = 20 * time.Millisecond
 
 func newTerms(a Agreement, peer netip.Addr, now time.Duration) *terms {
-	t := &terms{at: now, peer: peer, direction: a.Direction, send: slices.Clone(a.Send), frame: defaultFrame}
+	t := &terms{at: now, peer: peer, direction: a.Direction, security: a.Security, send: slices.Clone(a.Send), frame: defaultFrame}
 	t.remote, t.control = reachable(a.Remote, peer), reachable(a.RemoteRTCP, peer)
 	if a.Ptime > 0 {
 		t.frame = time.Duration(a.Ptime) * time.Millisecond
@@ -70,6 +71,7 @@ func reachable(at netip.AddrPort, peer netip.Addr) netip.AddrPort {
 // path is all that receive needs to know: what was agreed with the peer, and where its packets go.
 type path struct {
 	*terms
+	opener *opener // nil = none agreed, or no keys yet
 	sinks  []sink
 	taps   []tap
 	muted  bool // what comes goes nowhere

@@ -9,7 +9,7 @@ import (
 
 // The way of a packet, in the order of the functions below:
 //
-//	receive → parse → (unprotect) → admit → heard → forward → line.offer → splice → (protect) → socket
+//	receive → (unprotect) → parse → admit → heard → forward → line.offer → splice → (protect) → socket
 //	                                          └────▶ hearKey, for telephone-events
 //
 // Nothing here allocates, waits, logs or looks anything up by more than an index.
@@ -29,18 +29,14 @@ type packet struct {
 	rate   uint32
 	event  bool // telephone-event
 	sound  bool // speech
+
+	verified bool // by its tag: it is the peer's, wherever it came from
 }
 
 // source is one that a line can follow: a stream's ear, or a tone.
 type source struct {
 	first, last atomic.Int64 // when it was heard, since its last Apply and at all; engine's clock
 	tone        bool
-}
-
-// guard is the seam for SRTP: open verifies and decrypts in place, seal encrypts behind dst. A stream without one is plain RTP.
-type guard interface {
-	open(packet []byte) ([]byte, bool)
-	seal(dst, packet []byte) []byte
 }
 
 // ear is the receiving half of a stream.
@@ -52,7 +48,6 @@ type ear struct {
 	// owned by the reader
 	latch   latch
 	steady  steady
-	guard   guard
 	pressed pressed
 	keys    counter // telephone-events heard to their end
 
@@ -66,19 +61,23 @@ func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
 		s.control(buf, from, now, true) // RFC 5761
 		return
 	}
-	var p packet
-	if !p.parse(buf) {
+	t := s.path.Load()
+	switch {
+	case !isRTP(buf):
 		s.ear.drops.malformed.inc()
 		return
-	}
-	p.now = now
-	t := s.path.Load()
-	if t == nil {
+	case t == nil, !t.keyed():
 		s.ear.drops.early.inc()
 		return
 	}
-	if g := s.ear.guard; g != nil && !p.open(g) {
+	buf, ok := t.unprotect(buf, now)
+	if !ok {
 		s.ear.drops.forged.inc()
+		return
+	}
+	p := packet{now: now, verified: t.opener != nil}
+	if !p.parse(buf) {
+		s.ear.drops.malformed.inc()
 		return
 	}
 	if !s.admit(t, &p, from) {
@@ -104,12 +103,26 @@ func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
 	}
 }
 
+// isRTP says whether b could be RTP: of the right size and version.
+func isRTP(b []byte) bool { return len(b) >= 12 && len(b) <= maxPacket && b[0]>>6 == 2 }
+
 // isRTCP tells the two apart on one port (RFC 5761 §4).
 func isRTCP(b []byte) bool { return len(b) > 1 && b[1] >= 192 && b[1] <= 223 }
 
+// keyed says that packets can be opened as was agreed.
+func (t *path) keyed() bool { return t.security == Clear || t.opener != nil }
+
+// unprotect opens an SRTP packet. Nothing of one that it refuses has been looked at: not even its padding is where it seems to be.
+func (t *path) unprotect(b []byte, now time.Duration) ([]byte, bool) {
+	if t.opener == nil {
+		return b, true
+	}
+	return t.opener.open(b, now)
+}
+
 // parse reads the header (RFC 3550 §5.1); CSRC list, extension and padding are left behind.
 func (p *packet) parse(b []byte) bool {
-	if len(b) < 12 || len(b) > maxPacket || b[0]>>6 != 2 {
+	if !isRTP(b) {
 		return false
 	}
 	p.buf, p.body, p.end = b, 12+4*int(b[0]&15), len(b)
@@ -126,12 +139,6 @@ func (p *packet) parse(b []byte) bool {
 		p.end -= int(b[len(b)-1])
 	}
 	return p.body < p.end
-}
-
-// open is the unprotect stage.
-func (p *packet) open(g guard) bool {
-	b, ok := g.open(p.buf)
-	return ok && p.parse(b)
 }
 
 // heard keeps the figures, and tells the call of the first packet.

@@ -34,7 +34,11 @@ type ctrl struct {
 
 	mu                 sync.Mutex
 	foreign, malformed counter
+	forged             counter
 	terms              *terms
+	opener             *opener
+	sealer             *sealer
+	buf                []byte         // of what is opened and sealed
 	spoke              bool           // RTCP was sent
 	source             netip.AddrPort // where RTCP last came from, on its own port
 	due                time.Duration
@@ -55,13 +59,13 @@ func (c *ctrl) init(now time.Duration) {
 // spread draws from half to one and a half of d, so that reports never fall into step (RFC 3550 §6.3.1).
 func spread(d time.Duration) time.Duration { return d/2 + mrand.N(d) }
 
-func (c *ctrl) apply(t *terms) {
+func (c *ctrl) apply(t *terms, g guards) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.terms == nil || c.terms.control != t.control {
 		c.source = netip.AddrPort{}
 	}
-	c.terms = t
+	c.terms, c.opener, c.sealer = t, g.opener, g.sealer
 }
 
 // receiveRTCP takes one packet from the RTCP socket.
@@ -74,8 +78,8 @@ func (s *Stream) control(buf []byte, from netip.AddrPort, now time.Duration, mux
 	c := &s.ctrl
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !s.mayControl(from) {
-		c.foreign.inc()
+	buf, ok := s.mayControl(buf, from, now)
+	if !ok {
 		return
 	}
 	packets, err := rtcp.Unmarshal(buf)
@@ -100,12 +104,37 @@ func (s *Stream) control(buf []byte, from netip.AddrPort, now time.Duration, mux
 	}
 }
 
-// mayControl says whether RTCP from this address is the peer's: the IP of its signalling, its SDP or its latched RTP.
-func (s *Stream) mayControl(from netip.AddrPort) bool {
-	t, ip := s.ctrl.terms, from.Addr()
-	if t == nil {
-		return false
+// mayControl opens RTCP, and says whether it is the peer's: by its tag, or without SRTP by the address that it came from.
+func (s *Stream) mayControl(b []byte, from netip.AddrPort, now time.Duration) ([]byte, bool) {
+	c := &s.ctrl
+	switch {
+	case c.terms == nil:
+		c.foreign.inc()
+		return nil, false
+	case c.opener != nil:
+		b, ok := c.opener.openRTCP(c.scratch(), b, now)
+		if !ok {
+			c.forged.inc()
+		}
+		return b, ok
+	case c.terms.security != Clear || !s.reportsFrom(from):
+		c.foreign.inc()
+		return nil, false
 	}
+	return b, true
+}
+
+// scratch is the session's own buffer.
+func (c *ctrl) scratch() []byte {
+	if c.buf == nil {
+		c.buf = make([]byte, 0, 256) // more than a report has
+	}
+	return c.buf
+}
+
+// reportsFrom says whether plain RTCP from this address is the peer's: the IP of its signalling, its SDP or its latched RTP.
+func (s *Stream) reportsFrom(from netip.AddrPort) bool {
+	t, ip := s.ctrl.terms, from.Addr()
 	if ip == t.peer || ip == t.remote.Addr() || ip == t.control.Addr() {
 		return true
 	}
@@ -229,6 +258,21 @@ func (s *Stream) sendRTCP(packets []rtcp.Packet) {
 	if err != nil {
 		return // only lists too long for the format could fail
 	}
+	if b, ok := c.protect(b); ok {
+		s.writeRTCP(b)
+	}
+}
+
+// protect seals what goes out; false while there are no keys, or no more packets may be sealed with them.
+func (c *ctrl) protect(b []byte) ([]byte, bool) {
+	if c.sealer == nil {
+		return b, c.terms.security == Clear
+	}
+	return c.sealer.sealRTCP(c.scratch(), b)
+}
+
+func (s *Stream) writeRTCP(b []byte) {
+	c := &s.ctrl
 	from, to := s.rtcp, c.terms.control
 	switch {
 	case c.terms.control == c.terms.remote:

@@ -77,5 +77,7 @@ type Local struct {
 
 // Local returns what the stream has to say of itself.
 func (s *Stream) Local() Local {
-	return Local{Addr: s.endpoint, SSRC: s.line.ssrc, CNAME: s.ctrl.cname}
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	return Local{Addr: s.endpoint, SSRC: s.line.ssrc, CNAME: s.ctrl.cname, Crypto: s.ownKeys()}
 }

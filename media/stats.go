@@ -131,6 +131,7 @@ type Stats struct {
 	In       Traffic           `json:"in"`                  // from the peer
 	Out      Traffic           `json:"out"`                 // to the peer; lost and jitter as the peer reports them
 	Reported bool              `json:"reported"`            // the peer has reported on what it hears
+	Secure   string            `json:"secure"`              // none, sdes or dtls
 	Dropped  map[string]uint64 `json:"dropped,omitempty"`
 }
 
@@ -147,7 +148,7 @@ type Traffic struct {
 
 // Stats returns the stream's counters.
 func (s *Stream) Stats() Stats {
-	st := Stats{Local: s.endpoint.String(), Dropped: s.dropped()}
+	st := Stats{Local: s.endpoint.String(), Dropped: s.dropped(), Secure: Clear.String()}
 	st.RTT = float64(s.ctrl.rtt.Load()) / float64(time.Millisecond)
 	r := &s.ear.reception
 	st.In = Traffic{SSRC: r.ssrc.Load(), Packets: r.packets.Load(), Octets: r.octets.Load(), Lost: r.lost(), Jitter: r.jitterMS()}
@@ -159,6 +160,7 @@ func (s *Stream) Stats() Stats {
 	st.Reported = s.ctrl.reported.Load()
 	st.Latched = s.ear.latch.source.Load() != nil
 	if p := s.path.Load(); p != nil {
+		st.Secure = p.security.String()
 		st.Packet = float64(p.frame) / float64(time.Millisecond)
 		if to := s.dest(p.terms); to.IsValid() {
 			st.Remote = to.String()
@@ -203,6 +205,7 @@ func (s *Stream) dropped() map[string]uint64 {
 	for name, c := range map[string]*counter{
 		"malformed": &d.malformed, "early": &d.early, "foreign": &d.foreign, "forged": &d.forged, "payload": &d.payload, "muted": &d.muted,
 		"late": &l.late, "slot": &l.slot, "unsent": &l.unsent, "rtcp_foreign": &s.ctrl.foreign, "rtcp_malformed": &s.ctrl.malformed,
+		"rtcp_forged": &s.ctrl.forged,
 	} {
 		if n := c.Load(); n > 0 {
 			out[name] = n

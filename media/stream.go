@@ -36,6 +36,7 @@ type Stream struct {
 	// guarded by engine.mu
 	peer    netip.Addr
 	terms   *terms
+	guards  guards
 	sinks   []*Stream
 	feeders []*Stream // the streams that have this one among their sinks
 	player  *player   // of the last tone
@@ -78,12 +79,13 @@ func (s *Stream) Apply(a Agreement) {
 		return
 	}
 	s.terms = newTerms(a, s.peer, e.clock())
+	s.agreeOn(a)
 	s.rebuild()
 	for _, f := range s.feeders {
 		f.rebuild()
 	}
-	s.line.apply(s.terms)
-	s.ctrl.apply(s.terms)
+	s.line.apply(s.terms, s.guards.sealer)
+	s.ctrl.apply(s.terms, s.guards)
 }
 
 // Expect lets the peer send the codecs of an offer that it has not answered yet, with the payload types of that: it may do so as soon as it
@@ -137,8 +139,8 @@ func (s *Stream) SetPeer(ip netip.Addr) {
 	t.peer, t.at = s.peer, e.clock()
 	s.terms = &t
 	s.rebuild()
-	s.line.apply(&t)
-	s.ctrl.apply(&t)
+	s.line.apply(&t, s.guards.sealer)
+	s.ctrl.apply(&t, s.guards)
 }
 
 // Feed says where what s hears goes: to each of sinks that follows s.
@@ -169,6 +171,7 @@ func (s *Stream) feed(sinks []*Stream) {
 func (s *Stream) rebuild() {
 	if s.terms != nil && !s.closed {
 		p := newPath(s.terms, s.sinks)
+		p.opener = s.guards.opener
 		p.leaves, p.aside, p.muted = s.leaves, s.aside, s.mixer != nil
 		if s.terms.direction.receives() {
 			for _, q := range s.taps {
