@@ -33,6 +33,7 @@ type Options struct {
 	Registrar *registrar.Registrar
 	Store     Store
 	Journal   journal.Journal
+	Secret    []byte    // seals the keys in records; what another has sealed cannot be opened
 	LastRun   time.Time // when a node last ran on the store before this one; zero = not known
 	Log       *slog.Logger
 }
@@ -40,6 +41,8 @@ type Options struct {
 // B2BUA owns all calls of a node.
 type B2BUA struct {
 	Options
+
+	vault vault // set once
 
 	stop context.CancelFunc
 	ctx  context.Context // exchanges' context: outlives Run's by the time that BYEs take
@@ -58,7 +61,7 @@ type B2BUA struct {
 
 // New makes a B2BUA; Run must be called for calls to be ended with the node.
 func New(o Options) *B2BUA {
-	b := &B2BUA{Options: o, calls: map[string]*Call{}, dialogs: dialogIndex{live: map[string][]dialogOwner{}}, begun: map[string]int{}}
+	b := &B2BUA{Options: o, vault: newVault(o.Secret), calls: map[string]*Call{}, dialogs: dialogIndex{live: map[string][]dialogOwner{}}, begun: map[string]int{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.notifier = newNotifier(b)
 	return b
@@ -132,8 +135,8 @@ func (b *B2BUA) closeLeftovers() error {
 }
 
 func (b *B2BUA) closeLeftover(s Stored) {
-	r, err := decodeRecord(s.Blob)
-	if err != nil {
+	r, err := b.vault.decode(s.Blob)
+	if err != nil && !errors.Is(err, ErrSealed) { // for the log its keys are not needed
 		b.Log.Warn("record of an earlier call cannot be read", "call", s.ID, "err", err)
 	} else {
 		end := r.lastUp(b.LastRun)

@@ -1,7 +1,6 @@
 package call
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -64,7 +63,7 @@ func (c *Call) write() {
 	if c.store.writing != 0 || c.store.stored == c.store.version || c.state == StateEnded || c.abandoned {
 		return
 	}
-	blob, err := json.Marshal(c.record())
+	blob, err := c.b.vault.encode(c.record())
 	if err != nil {
 		c.log.Error("encode the call's record", "err", err)
 		c.runActs(c.store.version)

@@ -1,7 +1,6 @@
 package call
 
 import (
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -43,6 +42,7 @@ type Record struct {
 	Saved   time.Time    `json:"saved"`
 	Seats   []SeatRecord `json:"seats"`
 	Closing []sip.Dialog `json:"closing,omitempty"` // dialogs that still need their BYE
+	Sealed  []byte       `json:"sealed,omitempty"`  // its keys (seal.go)
 }
 
 // SeatRecord is a user's place; it has two legs in mid-move, the holder first.
@@ -63,6 +63,7 @@ type LegRecord struct {
 	Local   media.Description `json:"local"`
 	Remote  media.Description `json:"remote"`
 	Agreed  media.Agreement   `json:"agreed"`
+	SRTP    *media.Standing   `json:"srtp,omitempty"`
 	Knows   []media.Codec     `json:"knows,omitempty"` // all that the phone has said that it can play
 	Held    bool              `json:"held,omitempty"`
 	Listens bool              `json:"listens,omitempty"` // a companion: it hears both sides and is muted
@@ -97,7 +98,7 @@ func (c *Call) record() Record {
 
 func (l *Leg) record() LegRecord {
 	return LegRecord{
-		ID: l.id, Device: l.device.Key, State: l.state, Dialog: l.dialog,
+		ID: l.id, Device: l.device.Key, State: l.state, Dialog: l.dialog, SRTP: l.stream.Standing(),
 		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Listens: l.listens() || l.joins(), Refer: l.refer,
 		Can: l.can, Session: l.session,
 	}
@@ -118,10 +119,4 @@ func (r Record) lasted(end time.Time) time.Duration {
 		return 0
 	}
 	return end.Sub(r.Up)
-}
-
-func decodeRecord(blob []byte) (Record, error) {
-	var r Record
-	err := json.Unmarshal(blob, &r)
-	return r, err
 }

@@ -57,19 +57,6 @@ func (c Crypto) context() (*srtp.Context, error) {
 		srtp.SRTPReplayProtection(replayWindow), srtp.SRTCPReplayProtection(replayWindow))
 }
 
-// newGuard makes both halves: in is the key that the peer seals with, out is ours.
-func newGuard(in, out Crypto) (*opener, *sealer, error) {
-	o, err := newInbound(in)
-	if err != nil {
-		return nil, nil, fmt.Errorf("peer's key: %w", err)
-	}
-	s, err := newSealer(out)
-	if err != nil {
-		return nil, nil, fmt.Errorf("own key: %w", err)
-	}
-	return &opener{cur: o}, s, nil
-}
-
 // opener verifies and decrypts what comes.
 type opener struct {
 	// set once
@@ -167,9 +154,7 @@ func (k *inbound) rollovers(ssrc uint32) []uint32 {
 	out := []uint32{1}
 	for _, h := range k.hints {
 		if h.SSRC == ssrc {
-			for i := range h.Ahead + 2 {
-				out = append(out, h.ROC+i)
-			}
+			out = append(out, h.ROC, h.ROC+1)
 		}
 	}
 	return out
@@ -271,9 +256,8 @@ func (x *index) next(seq uint16) (roc uint32, ok bool) {
 
 // Rollover is where a source stands: which rollover counter (RFC 3711 §3.3.1) its newest packet had.
 type Rollover struct {
-	SSRC  uint32 `json:"ssrc"`
-	ROC   uint32 `json:"roc,omitempty"`
-	Ahead uint32 `json:"-"` // by how much more it may have risen since, besides one
+	SSRC uint32 `json:"ssrc"`
+	ROC  uint32 `json:"roc,omitempty"`
 }
 
 // rolled says where the sources stand that were verified.

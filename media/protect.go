@@ -26,6 +26,36 @@ type guards struct {
 	inbound []*inbound // all that there were, the newest last
 	sealers []*sealer
 	own     []Crypto // what Local announces
+	before  Standing // of the process that had the leg before
+}
+
+// Standing is where a leg's SRTP stands, so that another process can go on with its keys: it is right for as long as no source
+// counts over twice, which takes 20 minutes at the least.
+type Standing struct {
+	In   []Rollover `json:"in,omitempty"`   // of the peer's sources
+	Out  Rollover   `json:"out"`            // of ours
+	RTCP uint32     `json:"rtcp,omitempty"` // our SRTCP index
+}
+
+// Standing says where the stream's SRTP stands; nil = it has none.
+func (s *Stream) Standing() *Standing {
+	s.engine.mu.Lock()
+	o, k := s.guards.opener, s.guards.sealer
+	s.engine.mu.Unlock()
+	if o == nil || k == nil {
+		return nil
+	}
+	st := &Standing{In: o.cur.rolled(), Out: Rollover{SSRC: s.line.ssrc}}
+	st.Out.ROC, st.RTCP = k.stands(s.line.ssrc)
+	return st
+}
+
+// Resume tells a stream, before its first Apply, where the SRTP of its leg stood in another process. Its own numbers begin anew, as the
+// stream's SSRC does: with another SSRC no index is used twice.
+func (s *Stream) Resume(at Standing) {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	s.guards.before = at
 }
 
 // keys are the stream's own, one for each suite, made at first use and kept for life; under engine.mu.
@@ -99,6 +129,7 @@ func (g *guards) openerFor(in Crypto, until time.Duration) (*opener, error) {
 		return nil, err
 	}
 	o := &opener{cur: k}
+	k.expect(g.before.In)
 	if g.opener != nil {
 		o.old, o.until = g.opener.cur, until
 		k.expect(o.old.rolled())
@@ -142,4 +173,12 @@ func (s *sealer) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.index.jumps = true
+}
+
+// stands returns the rollover counter of the packet sealed last, and the index of the last SRTCP packet.
+func (s *sealer) stands(ssrc uint32) (roc, rtcp uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rtcp, _ = s.ctx.Index(ssrc)
+	return uint32(s.index.highest >> 16), rtcp
 }

@@ -31,6 +31,23 @@ func (s Secret) GoString() string { return "…" }
 // LogValue keeps logs from showing it.
 func (s Secret) LogValue() slog.Value { return slog.StringValue("…") }
 
+// MarshalJSON keeps JSON from showing it; who keeps it writes it otherwise.
+func (s Secret) MarshalJSON() ([]byte, error) {
+	if len(s) == 0 {
+		return []byte(`""`), nil
+	}
+	return []byte(`"…"`), nil
+}
+
+// UnmarshalJSON finds out whether there was one; what it was JSON does not know.
+func (s *Secret) UnmarshalJSON(b []byte) error {
+	*s = nil
+	if string(b) != `""` && string(b) != "null" {
+		*s = Secret("…")
+	}
+	return nil
+}
+
 // Crypto is one a=crypto attribute (RFC 4568 §9.1): the key with which its owner encrypts.
 type Crypto struct {
 	Tag   int    `json:"tag"`

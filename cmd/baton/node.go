@@ -129,7 +129,7 @@ func (n *node) openSIP() (err error) {
 	}
 	n.calls = call.New(call.Options{
 		Config: c.Call, Codes: c.Codes, Rights: call.Rights{Groups: c.Groups, Watch: c.Watch}, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
-		Registrar: n.registrar, Store: n.store, Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
+		Registrar: n.registrar, Store: n.store, Secret: n.store.Secret(), Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
 	})
 	n.metrics.Watch(n.calls, n.registrar, n.held)
 	return nil
