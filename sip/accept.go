@@ -2,7 +2,6 @@ package sip
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -76,32 +75,35 @@ func (a *Agent) rest(ctx context.Context, l *streamListener, rest time.Duration,
 
 // take serves one connection, or closes it when there is no place for it.
 func (a *Agent) take(l *streamListener, c net.Conn) {
-	s := newStream(a, l, c)
-	if why, ok := a.admit(s); !ok {
+	s := newStream(a, Flow{Transport: l.transport, Local: addrPort(c.LocalAddr()), Remote: addrPort(c.RemoteAddr())})
+	s.line = newOctets(c, l.tls, func() { s.enter(inside) })
+	if _, ok := a.place(s); !ok {
 		_ = c.Close()
-		a.ended[why].Add(1)
-		if more, ok := a.seldom.allow(why.String()); ok {
-			a.log.Warn("connection refused: too many", "of", why, "from", s.flow.Remote.String(), "unsaid", more)
-		}
 		return
 	}
 	a.wg.Go(s.write)
-	a.wg.Go(func() { a.serveStream(s) })
+	go a.serveStream(s)
 }
 
-func newStream(a *Agent, l *streamListener, c net.Conn) *stream {
-	s := &stream{
-		agent: a, raw: c, conn: c, out: newOutbox(), done: make(chan struct{}),
-		flow: Flow{Transport: l.transport, Local: addrPort(c.LocalAddr()), Remote: addrPort(c.RemoteAddr())},
-	}
-	s.source = sourceOf(s.flow.Remote.Addr())
-	if l.tls != nil {
-		s.conn = tls.Server(c, l.tls)
-	}
-	return s
+// newStream is a connection that has no line yet.
+func newStream(a *Agent, f Flow) *stream {
+	return &stream{agent: a, out: newOutbox(), done: make(chan struct{}), flow: f, source: sourceOf(f.Remote.Addr())}
 }
 
-// admit gives a new connection its place and its number. When all places are taken, one that nobody has logged in on
+// place is admit that counts and tells of those who find no place.
+func (a *Agent) place(s *stream) (ending, bool) {
+	why, ok := a.admit(s)
+	if ok {
+		return why, true
+	}
+	a.ended[why].Add(1)
+	if more, ok := a.seldom.allow(why.String()); ok {
+		a.log.Warn("connection refused: too many", "of", why, "from", s.flow.Remote.String(), "unsaid", more)
+	}
+	return why, false
+}
+
+// admit gives a new connection its place and its number, and has Run wait for its reader. When all places are taken, one that nobody has logged in on
 // is freed for it, so that strangers cannot shut devices out.
 func (a *Agent) admit(s *stream) (ending, bool) {
 	a.mu.Lock()
@@ -118,6 +120,7 @@ func (a *Agent) admit(s *stream) (ending, bool) {
 	s.flow.ID = a.lastStream
 	a.streams[s.flow.ID] = s
 	a.sources[s.source]++
+	a.wg.Add(1)
 	return 0, true
 }
 

@@ -95,19 +95,27 @@ func (e *edge) refresh() {
 // networks, else the address the peer is reached from; the listener's port and transport.
 func (a *Agent) ContactURI(f Flow, user string) URI {
 	e := a.edge
-	u := URI{Scheme: "sip", User: user, Port: int(e.bound[f.Transport].Port())}
+	u := URI{Scheme: "sip", User: user, Port: e.portOf(f)}
 	if e.advertisedTo(f.Remote.Addr()) {
 		u.Host = e.advertise
-		if e.port != 0 {
+		if e.port != 0 && f.Transport != "wss" {
 			u.Port = e.port
 		}
 	} else {
 		u.Host = e.towards(f).String()
 	}
-	if f.Transport != "udp" {
-		u.Params = Params{{"transport", f.Transport}}
+	if t := f.uriTransport(); t != "" {
+		u.Params = Params{{"transport", t}}
 	}
 	return u
+}
+
+// portOf is the port of the listener that a flow began at; a WebSocket's is not the agent's own.
+func (e *edge) portOf(f Flow) int {
+	if at, ok := e.bound[f.Transport]; ok {
+		return int(at.Port())
+	}
+	return int(f.Local.Port())
 }
 
 // advertisedTo says whether a peer is told the advertised host: one outside, and of its family if it is an address.

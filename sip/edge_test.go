@@ -49,3 +49,19 @@ func TestContactURI(t *testing.T) {
 		}
 	}
 }
+
+// TestContactURIOfWebSocket wants the port of the web server, which is another than that of SIP.
+func TestContactURIOfWebSocket(t *testing.T) {
+	t.Parallel()
+	for advertise, want := range map[string]string{
+		"":                     "sip:u@10.0.0.1:8443;transport=ws",
+		"198.51.100.1":         "sip:u@198.51.100.1:8443;transport=ws",
+		"sip.example.net:5080": "sip:u@sip.example.net:8443;transport=ws",
+	} {
+		a := start(t, func(o *Options) { o.Advertise = config.Advertise{SIP: advertise} })
+		f := Flow{Transport: "wss", Local: netip.MustParseAddrPort("10.0.0.1:8443"), Remote: netip.MustParseAddrPort("192.0.2.1:9")}
+		if u := a.ContactURI(f, "u"); u.String() != want {
+			t.Errorf("%q: %s, want %s", advertise, u, want)
+		}
+	}
+}

@@ -35,7 +35,7 @@ type proxy struct {
 func (p *proxy) next(wait time.Duration) *Request {
 	p.t.Helper()
 	_ = p.conn.SetReadDeadline(time.Now().Add(wait))
-	buf := make([]byte, maxMessage)
+	buf := make([]byte, MaxMessage)
 	n, from, err := p.conn.ReadFromUDPAddrPort(buf)
 	if err != nil {
 		return nil

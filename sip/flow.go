@@ -9,7 +9,7 @@ import (
 // Flow names the very connection or UDP 5-tuple that a message came over (RFC 5626 §3). It is a plain, comparable
 // value; a stored flow of a connection that is gone (or of an earlier run of the node) is dead, never dialled.
 type Flow struct {
-	Transport string         `json:"transport"` // udp, tcp, tls
+	Transport string         `json:"transport"` // udp, tcp, tls, wss
 	Local     netip.AddrPort `json:"local"`
 	Remote    netip.AddrPort `json:"remote"`
 	ID        uint64         `json:"id,omitempty"` // connection number, unique over runs (random high half); 0 on UDP
@@ -19,6 +19,17 @@ func (f Flow) String() string { return f.Transport + ":" + f.Remote.String() }
 
 // reliable reports whether the transport repeats what was lost, so that transactions need not.
 func (f Flow) reliable() bool { return f.Transport != "udp" }
+
+// uriTransport is the transport as a URI names it, "" where none need be: `ws` stands for both kinds of WebSocket (RFC 7118 §5.2).
+func (f Flow) uriTransport() string {
+	switch f.Transport {
+	case "udp":
+		return ""
+	case "wss":
+		return "ws"
+	}
+	return f.Transport
+}
 
 // Alive reports whether a request can be sent over the flow: its connection is open, or its UDP listener is ours.
 func (a *Agent) Alive(f Flow) bool {

@@ -48,7 +48,7 @@ func (f *framer) next() ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, &framingError{400, head, err}
-	case n > maxMessage-len(head):
+	case n > MaxMessage-len(head):
 		return nil, &framingError{513, head, fmt.Errorf("message of %d bytes", len(head)+n)}
 	}
 	msg := append(head, make([]byte, n)...)
@@ -97,7 +97,7 @@ func (f *framer) head() ([]byte, error) {
 			return nil, &framingError{400, nil, errNotSIP}
 		}
 		first = false
-		if len(head) > maxMessage {
+		if len(head) > MaxMessage {
 			return nil, &framingError{513, wholeLines(head), errors.New("headers do not end")}
 		}
 		if err == nil && bytes.HasSuffix(head, []byte("\r\n\r\n")) {

@@ -180,7 +180,7 @@ func FuzzFramer(f *testing.F) {
 				if err != nil {
 					return out
 				}
-				if len(m) > maxMessage {
+				if len(m) > MaxMessage {
 					t.Fatalf("message of %d bytes", len(m))
 				}
 				out = append(out, string(m))

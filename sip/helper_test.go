@@ -95,7 +95,7 @@ func handle(method string, fn func(*Exchange)) func(*Options) {
 type wire struct {
 	t    testing.TB
 	conn net.Conn
-	r    *framer
+	r    interface{ next() ([]byte, error) } // nil over UDP
 	buf  []byte
 }
 
@@ -116,7 +116,7 @@ func dial(t testing.TB, network, from string, to netip.AddrPort) *wire {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	w := &wire{t: t, conn: c, buf: make([]byte, maxMessage)}
+	w := &wire{t: t, conn: c, buf: make([]byte, MaxMessage)}
 	if network == "tcp" {
 		w.r = &framer{r: bufio.NewReader(c)}
 	}
@@ -360,7 +360,7 @@ func newLossy(t *testing.T, target netip.AddrPort, n int) netip.AddrPort {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	go func() {
 		var caller netip.AddrPort
-		buf := make([]byte, maxMessage)
+		buf := make([]byte, MaxMessage)
 		for {
 			k, from, err := front.ReadFromUDPAddrPort(buf)
 			if err != nil {

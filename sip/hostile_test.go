@@ -166,8 +166,8 @@ func TestBorderOfAMessage(t *testing.T) {
 		m.branch = magic + "border"
 		return msg{method: "OPTIONS", transport: "TCP", branch: m.branch, body: strings.Repeat("x", n-len(m.String())-len("65000")+1+len("1"))}.String()
 	}
-	exact := sized(maxMessage)
-	if len(exact) != maxMessage {
+	exact := sized(MaxMessage)
+	if len(exact) != MaxMessage {
 		t.Fatalf("the test has made %d bytes", len(exact))
 	}
 	w := dial(t, "tcp", "", a.Addrs()["tcp"])
@@ -176,9 +176,9 @@ func TestBorderOfAMessage(t *testing.T) {
 	w.send(probe("TCP"))
 	w.expect(401)
 
-	head, _, _ := strings.Cut(sized(maxMessage+1), "\r\n\r\n")
-	long := strings.Replace(msg{method: "OPTIONS", transport: "TCP"}.String(), "Content-Length", "Subject: "+strings.Repeat("x", 2*maxMessage)+"\r\nContent-Length", 1)
-	for name, text := range map[string]string{"body": head + "\r\n\r\n", "headers": long[:maxMessage+4096]} {
+	head, _, _ := strings.Cut(sized(MaxMessage+1), "\r\n\r\n")
+	long := strings.Replace(msg{method: "OPTIONS", transport: "TCP"}.String(), "Content-Length", "Subject: "+strings.Repeat("x", 2*MaxMessage)+"\r\nContent-Length", 1)
+	for name, text := range map[string]string{"body": head + "\r\n\r\n", "headers": long[:MaxMessage+4096]} {
 		w := dial(t, "tcp", "", a.Addrs()["tcp"])
 		w.send(text)
 		if got := w.readStatus(); got != 513 {

@@ -8,6 +8,12 @@ const writeBytes = 1 << 20
 // writeAtOnce is how much is written in one go: each has its own time, so that a slow peer that reads is not given up.
 const writeAtOnce = 16 << 10
 
+// batch is several messages, one behind the other.
+type batch struct {
+	data []byte
+	ends []int // where each ends, in data
+}
+
 // outbox holds what waits to be written to a connection, one message behind the other. What has gathered while the writer
 // was busy goes out together.
 type outbox struct {
@@ -15,7 +21,7 @@ type outbox struct {
 
 	// guarded by mu
 	mu    sync.Mutex
-	data  []byte
+	batch batch
 	taken int  // octets that the writer has taken and not written yet
 	last  bool // nothing follows: the connection closes after it
 }
@@ -25,9 +31,11 @@ func newOutbox() outbox { return outbox{wake: make(chan struct{}, 1)} }
 // put queues a message; false: there is no room.
 func (o *outbox) put(message []byte) bool {
 	o.mu.Lock()
-	fits := o.taken+len(o.data)+len(message) <= writeBytes
+	b := &o.batch
+	fits := o.taken+len(b.data)+len(message) <= writeBytes
 	if fits {
-		o.data = append(o.data, message...)
+		b.data = append(b.data, message...)
+		b.ends = append(b.ends, len(b.data))
 	}
 	o.mu.Unlock()
 	o.signal()
@@ -50,12 +58,12 @@ func (o *outbox) signal() {
 }
 
 // take gives what has gathered, and says whether it is the last. What is given is the writer's own.
-func (o *outbox) take() (data []byte, last bool) {
+func (o *outbox) take() (messages batch, last bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	data, o.data = o.data, nil
-	o.taken = len(data)
-	return data, o.last
+	messages, o.batch = o.batch, batch{}
+	o.taken = len(messages.data)
+	return messages, o.last
 }
 
 // wrote makes room: so many octets of what was taken are gone.

@@ -12,7 +12,7 @@ import (
 
 // The limits of one message.
 const (
-	maxMessage = 64 << 10
+	MaxMessage = 64 << 10 // octets; what is longer gets 513, or is dropped where that cannot be answered
 	maxHeaders = 128
 	maxVias    = 40  // RFC 4475 §3.1.1.7 has 34
 	maxList    = 128 // values of one list

@@ -12,7 +12,7 @@ type Request struct {
 
 // ParseRequest parses and validates one request, as if it had come in a datagram.
 func ParseRequest(data []byte) (*Request, error) {
-	if len(data) > maxMessage {
+	if len(data) > MaxMessage {
 		return nil, bad("message of %d bytes", len(data))
 	}
 	m, err := parse(data, Flow{Transport: "udp"})

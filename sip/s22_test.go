@@ -85,7 +85,7 @@ func TestS22AFlowIsOneConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	second := &wire{t: t, conn: c, r: newFramer(c), buf: make([]byte, maxMessage)}
+	second := &wire{t: t, conn: c, r: newFramer(c), buf: make([]byte, MaxMessage)}
 	second.send(probe("TCP"))
 	second.expect(401)
 	live, ok := sameEnds(a, first.flow)

@@ -1,7 +1,6 @@
 package sip
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -42,12 +41,11 @@ const (
 	inside
 )
 
-// stream is one TCP or TLS connection. Its reader's goroutine makes the handshake and reads, its writer's writes.
+// stream is one connection: TCP, TLS, or a WebSocket. Its reader's goroutine makes the handshake and reads, its writer's writes.
 type stream struct {
 	// set once
 	agent  *Agent
-	raw    net.Conn // under TLS
-	conn   net.Conn
+	line   line
 	flow   Flow
 	source netip.Prefix
 	out    outbox
@@ -62,12 +60,21 @@ type stream struct {
 	why   ending // set before done closes
 }
 
+// line is what a connection is made of: octets that are cut into messages, or messages as they are.
+type line interface {
+	open(until time.Time) error // what comes before the first message
+	next() ([]byte, error)      // one message, or errPing
+	await(until time.Time)      // next fails then with os.ErrDeadlineExceeded, or finds the stream closed
+	// write writes one message behind the other; wrote is told how many octets of them are gone.
+	write(messages batch, patience time.Duration, wrote func(octets int)) error
+	cut()      // ends it at once, whatever the peer does; everything above returns
+	farewell() // ends it when all is written, as its protocol wants it
+}
+
 // send queues one message. A peer that does not read its messages loses the connection.
 func (s *stream) send(data []byte) error {
-	select {
-	case <-s.done:
+	if s.over() {
 		return fmt.Errorf("send over %s: %w", s.flow, ErrFlowGone)
-	default:
 	}
 	if s.out.put(data) {
 		return nil
@@ -95,9 +102,9 @@ func (s *stream) close(why ending) {
 	s.end.Do(func() {
 		s.mu.Lock()
 		s.why = why
+		close(s.done) // under mu: nothing is awaited after it
 		s.mu.Unlock()
-		close(s.done)
-		_ = s.raw.Close()
+		s.line.cut()
 	})
 }
 
@@ -108,13 +115,13 @@ func (s *stream) write() {
 		case <-s.done:
 			return
 		case <-s.out.wake:
-			data, last := s.out.take()
-			if err := s.writeAll(data); err != nil {
+			messages, last := s.out.take()
+			if err := s.line.write(messages, s.agent.patience.write, s.out.wrote); err != nil {
 				s.close(s.whyWrite(err))
 				return
 			}
 			if last {
-				_ = s.conn.Close() // with the farewell of TLS
+				s.line.farewell()
 				s.close(endFraming)
 				return
 			}
@@ -122,33 +129,15 @@ func (s *stream) write() {
 	}
 }
 
-func (s *stream) writeAll(data []byte) error {
-	for len(data) > 0 {
-		n := min(len(data), writeAtOnce)
-		_ = s.conn.SetWriteDeadline(time.Now().Add(s.agent.patience.write))
-		if _, err := s.conn.Write(data[:n]); err != nil {
-			return err
-		}
-		s.out.wrote(n)
-		data = data[n:]
-	}
-	return nil
-}
-
 // read is the reader's goroutine: handshake, then messages until the first error.
 func (s *stream) read() error {
 	defer s.agent.survive()
-	_ = s.conn.SetDeadline(time.Now().Add(s.agent.patience.first))
-	if t, ok := s.conn.(*tls.Conn); ok {
-		if err := t.Handshake(); err != nil {
-			return fmt.Errorf("TLS handshake: %w", err)
-		}
+	if err := s.line.open(s.begin()); err != nil {
+		return err
 	}
 	s.enter(inFirst)
-	f := newFramer(s.conn)
-	f.started = func() { s.enter(inside) }
 	for {
-		msg, err := f.next()
+		msg, err := s.line.next()
 		switch {
 		case errors.Is(err, errPing):
 			if err := s.send([]byte("\r\n")); err != nil {
@@ -166,6 +155,24 @@ func (s *stream) read() error {
 	}
 }
 
+// begin sets until when the first message must have come.
+func (s *stream) begin() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awaits(s.agent.patience.first)
+	return time.Now().Add(s.agent.patience.first)
+}
+
+// over says that the connection has ended.
+func (s *stream) over() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // enter changes the stage and sets how long it may last. The first message has the time that was set at the beginning,
 // whatever comes of it.
 func (s *stream) enter(to stage) {
@@ -177,7 +184,7 @@ func (s *stream) enter(to stage) {
 	s.stage = to
 	switch to {
 	case inside:
-		_ = s.conn.SetReadDeadline(time.Now().Add(s.agent.patience.message))
+		s.awaits(s.agent.patience.message)
 	case between:
 		s.rest()
 	}
@@ -189,7 +196,14 @@ func (s *stream) rest() {
 	if s.trusted.Load() {
 		idle = s.agent.patience.device
 	}
-	_ = s.conn.SetReadDeadline(time.Now().Add(idle))
+	s.awaits(idle)
+}
+
+// awaits sets how long the next message may take, unless the connection has ended. mu is held.
+func (s *stream) awaits(d time.Duration) {
+	if !s.over() {
+		s.line.await(time.Now().Add(d))
+	}
 }
 
 // pinged waits again for a device that has shown that it is there. A stranger must say something.
@@ -213,6 +227,7 @@ func (s *stream) trust() {
 
 // serveStream reads a connection to its end, and tells that the flow is closed.
 func (a *Agent) serveStream(s *stream) {
+	defer a.wg.Done() // of admit
 	err := s.read()
 	var framing *framingError
 	if errors.As(err, &framing) {
@@ -237,13 +252,15 @@ func (s *stream) whyRead(err error) ending {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case errors.As(err, &framing):
+	case errors.As(err, &framing), errors.Is(err, ErrMessageSize):
 		return endFraming
+	case errors.Is(err, ErrMessageSlow):
+		return endSlowMessage
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return [...]ending{inHandshake: endSlowHandshake, inFirst: endSlowFirst, between: endIdle, inside: endSlowMessage}[s.stage]
-	case isTimeout(err): // of the kernel: its keep-alives stayed unanswered
+	case isTimeout(err), errors.Is(err, ErrVanished): // the kernel's keep-alives stayed unanswered, or a WebSocket's
 		return endVanished
-	case s.stage == inHandshake && s.conn != s.raw:
+	case s.stage == inHandshake:
 		return endBadHandshake
 	}
 	return endByPeer

@@ -67,7 +67,7 @@ func unmap(a netip.AddrPort) netip.AddrPort {
 
 // serveUDP reads datagrams until the socket is closed. One goroutine reads them, so that they keep their order.
 func (a *Agent) serveUDP() {
-	buf, oob := make([]byte, maxMessage+1), make([]byte, addressBuffer)
+	buf, oob := make([]byte, MaxMessage+1), make([]byte, addressBuffer)
 	for {
 		n, told, _, from, err := a.udp.conn.ReadMsgUDPAddrPort(buf, oob)
 		if errors.Is(err, net.ErrClosed) {
@@ -77,7 +77,7 @@ func (a *Agent) serveUDP() {
 			time.Sleep(time.Millisecond)
 			continue
 		}
-		if n > maxMessage || keepAlive(buf[:n]) || from.Port() == 0 {
+		if n > MaxMessage || keepAlive(buf[:n]) || from.Port() == 0 {
 			continue
 		}
 		flow := Flow{Transport: "udp", Local: a.udp.at(sentTo(oob[:told])), Remote: unmap(from)}

@@ -12,8 +12,8 @@ import (
 )
 
 // supported lists the extensions a request may require (RFC 3261 §8.2.2.3); extensions are those of them that are told in
-// calls, allExtensions also has what a registrar knows (RFC 3327, RFC 5627).
-var supported = []string{"replaces", option100rel, "timer", "norefersub", optionNoSub, "path", "gruu"}
+// calls, allExtensions also has what a registrar knows (RFC 3327, RFC 5627, RFC 5626).
+var supported = []string{"replaces", option100rel, "timer", "norefersub", optionNoSub, "path", "gruu", "outbound"}
 
 var (
 	extensions    = strings.Join(supported[:5], ", ")
