@@ -176,6 +176,9 @@ func (o order) answer(devices []Device, own []string, now time.Time) sip.Reply {
 	for _, p := range o.path {
 		reply.Headers = append(reply.Headers, sip.Header{Name: "Path", Value: p}) // RFC 3327 §5.3
 	}
+	if o.flows {
+		reply.Headers = append(reply.Headers, sip.Header{Name: "Require", Value: optionOutbound})
+	}
 	if o.gruus {
 		reply.Headers = append(reply.Headers, sip.Header{Name: "Supported", Value: "path, " + optionGRUU})
 	}

@@ -41,6 +41,7 @@ type order struct {
 	path   []string
 	star   bool // Contact: *
 	gruus  bool // it wants to know the public GRUUs (RFC 5627)
+	flows  bool // it registers by flows (RFC 5626)
 	aor    sip.URI
 	wishes []wish // those to bind first, best q first; none and no star = a question
 }
@@ -84,7 +85,26 @@ func readOrder(req *sip.Request, flow sip.Flow) (order, error) {
 		o.wishes = append(o.wishes, w)
 	}
 	slices.SortStableFunc(o.wishes, byWeight)
+	o.flows = supports(req, optionOutbound) && slices.ContainsFunc(o.wishes, wish.byFlow) && o.firstHop(req)
 	return o, nil
+}
+
+const optionOutbound = "outbound"
+
+// byFlow says that the contact is bound to the very flow that it came over (RFC 5626 §6).
+func (w wish) byFlow() bool { return w.regID > 0 && w.expires > 0 }
+
+// firstHop says whether the flow is the device's own, or ends at a proxy that keeps it: `ob` in the last Path (RFC 5626 §6).
+func (o order) firstHop(req *sip.Request) bool {
+	if len(req.Headers("Via")) == 1 {
+		return true
+	}
+	if len(o.path) == 0 {
+		return false
+	}
+	edge, err := sip.ParseNameAddr(o.path[len(o.path)-1])
+	_, keeps := edge.URI.Params.Get("ob")
+	return err == nil && keeps
 }
 
 // byWeight puts contacts to bind before those to unbind, and the preferred first.
