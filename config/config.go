@@ -16,6 +16,7 @@ type Config struct {
 	TLS         TLS         `yaml:"tls"`
 	Connections Connections `yaml:"connections"`
 	Limits      Limits      `yaml:"limits"`
+	Web         Web         `yaml:"web"`
 	Advertise   Advertise   `yaml:"advertise"`
 	Media       Media       `yaml:"media"`
 
@@ -45,7 +46,12 @@ type TLS struct {
 	Key         string `yaml:"key"`
 }
 
-// Connections bounds the TCP and TLS connections that a node keeps.
+// Web is the HTTPS port's section.
+type Web struct {
+	Origins []string `yaml:"origins"` // of pages, beside the node's own, whose scripts may be phones; none by default
+}
+
+// Connections bounds the TCP, TLS and WebSocket connections that a node keeps.
 type Connections struct {
 	PerSource int `yaml:"per_source"` // 100: of one IPv4 address, or one IPv6 /64
 	Total     int `yaml:"total"`      // 10000, and never more than half of the file descriptors

@@ -72,8 +72,11 @@ func TestEveryVariable(t *testing.T) {
 		if value == "" {
 			value = "192.0.2.7" // a host, a name and an address
 		}
-		if name == "proxies" {
+		switch name {
+		case "proxies":
 			value = "192.0.2.7/32"
+		case "web.origins":
+			value = "https://phone.example.org"
 		}
 		want[name] = value
 		environ = append(environ, Variable(name)+"="+value)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -29,6 +30,7 @@ var fields = map[string]field{
 	"listen.metrics":          one(func(c *Config) *string { return &c.Listen.Metrics }, listener, `host:port as in 127.0.0.1:9464, or off`),
 	"tls.certificate":         one(func(c *Config) *string { return &c.TLS.Certificate }, text, "a PEM file"),
 	"tls.key":                 one(func(c *Config) *string { return &c.TLS.Key }, text, "a PEM file"),
+	"web.origins":             {set: setOrigins, want: "origins as in [https://phone.example.org]", list: true},
 	"connections.per_source":  one(func(c *Config) *int { return &c.Connections.PerSource }, number(1, 1_000_000), "1 to 1000000"),
 	"connections.total":       one(func(c *Config) *int { return &c.Connections.Total }, number(1, 1_000_000), "1 to 1000000"),
 	"limits.stranger":         one(func(c *Config) *int { return &c.Limits.Stranger }, number(0, 1_000_000), "0 to 1000000 a second"),
@@ -355,6 +357,32 @@ func setProxies(c *Config, values []string) (err error) {
 		c.Proxies = nil
 	}
 	return err
+}
+
+// setOrigins replaces the origins whose pages may be phones.
+func setOrigins(c *Config, values []string) error {
+	c.Web.Origins = nil
+	for _, v := range values {
+		origin, err := Origin(v)
+		if err != nil {
+			return err
+		}
+		c.Web.Origins = append(c.Web.Origins, origin)
+	}
+	return nil
+}
+
+// Origin reads the origin of a page as a browser writes it: scheme://host, and the port where that is not the scheme's own
+// (RFC 6454 §6.2). What it gives can be compared.
+func Origin(s string) (string, error) {
+	u, err := url.Parse(strings.ToLower(s))
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
+		return "", fmt.Errorf("%q is no origin", s)
+	}
+	if port := map[string]string{"https": "443", "http": "80"}[u.Scheme]; port != "" {
+		u.Host = strings.TrimSuffix(u.Host, ":"+port)
+	}
+	return u.String(), nil
 }
 
 func networks(values []string) ([]netip.Prefix, error) {

@@ -42,6 +42,8 @@ advertise:
   media: 203.0.113.7
   local: [10.0.0.0/8, fd00::/8]
 media: {address: 10.0.0.1, ports: 30000-30999}
+web:
+  origins: [https://phone.example.org:443, HTTP://localhost:5173]
 codes:
   pull: "*50"
   push: '*51'
@@ -89,6 +91,7 @@ log:
 			Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		},
 		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}},
+		Web:   Web{Origins: []string{"https://phone.example.org", "http://localhost:5173"}},
 		Codes: Codes{
 			Pull: "*50", Push: "*51", Pickup: "*52", Companion: "*53", Leave: "*54", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
 			DoNotDisturb: "*76", DoNotDisturbOff: "*77",
@@ -126,6 +129,11 @@ func TestErrors(t *testing.T) {
 		{"media:\n  ports: 30000-70000\n", []string{`baton.yaml:2: media.ports: "30000-70000" is no range`}},
 		{"media:\n  ports: [20000, 30000]\n", []string{`baton.yaml:2: media.ports: "[20000, 30000]" is not a range`}},
 		{"media:\n  address: 0.0.0.0\n", []string{`baton.yaml:2: media.address: "0.0.0.0" is no address`}},
+		{"web:\n  origins: [phone.example.org]\n", []string{`baton.yaml:2: web.origins: "phone.example.org" is no origin; want origins as in`}},
+		{"web:\n  origins: [https://phone.example.org/]\n", []string{`baton.yaml:2: web.origins: "https://phone.example.org/" is no origin`}},
+		{"web:\n  origins: [https://a@phone.example.org]\n", []string{`baton.yaml:2: web.origins: "https://a@phone.example.org" is no origin`}},
+		{"web:\n  origins: ['*']\n", []string{`baton.yaml:2: web.origins: "*" is no origin`}},
+		{"web:\n  origins: ['null']\n", []string{`baton.yaml:2: web.origins: "null" is no origin`}},
 		{"call:\n  ring: 30\n", []string{`baton.yaml:2: call.ring: "30" is no duration (30s, 2m); want 1s to 1h`}},
 		{"call:\n  ring: 2h\n", []string{`baton.yaml:2: call.ring: 2h is out of range`}},
 		{"call: 30s\n", []string{`baton.yaml:1: call: "30s" is not a list of fields`}},
