@@ -31,11 +31,12 @@ type Config struct {
 // Lists holds lists of users, by names that the file chooses. A user stands there by name or number.
 type Lists map[string][]string
 
-// Listen holds the SIP listeners as host:port; an empty host is every address (IPv4 and IPv6), "off" is no listener.
+// Listen holds the listeners as host:port; an empty host is every address (IPv4 and IPv6), "off" is no listener.
 type Listen struct {
 	UDP string `yaml:"udp"` // :5060
 	TCP string `yaml:"tcp"` // :5060
 	TLS string `yaml:"tls"` // :5061
+	Web string `yaml:"web"` // :8443: HTTPS with the page, its API, SIP over WebSocket, ICE-TCP and TURN
 
 	Metrics string `yaml:"metrics"` // off: HTTP for Prometheus, without a password
 }
@@ -44,12 +45,25 @@ type Listen struct {
 type TLS struct {
 	Certificate string `yaml:"certificate"` // with the whole chain
 	Key         string `yaml:"key"`
+	ACME        ACME   `yaml:"acme"`
 }
 
 // Web is the HTTPS port's section.
 type Web struct {
 	Origins []string `yaml:"origins"` // of pages, beside the node's own, whose scripts may be phones; none by default
 }
+
+// ACME has certificates for public names got and renewed by themselves (RFC 8555); they are shown to who asks for one of
+// the names, the other certificate to everybody else.
+type ACME struct {
+	Names     []string `yaml:"names"`     // none by default: nothing is asked for
+	Email     string   `yaml:"email"`     // that the authority may write to, "" = none
+	Directory string   `yaml:"directory"` // URL; Let's Encrypt
+	Agree     bool     `yaml:"agree"`     // to the authority's terms of service; false
+}
+
+// LetsEncrypt is the directory of the authority that is asked unless another is set.
+const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
 // Connections bounds the TCP, TLS and WebSocket connections that a node keeps.
 type Connections struct {
@@ -131,7 +145,8 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Data:        DefaultData(),
-		Listen:      Listen{UDP: ":5060", TCP: ":5060", TLS: ":5061", Metrics: "off"},
+		Listen:      Listen{UDP: ":5060", TCP: ":5060", TLS: ":5061", Web: ":8443", Metrics: "off"},
+		TLS:         TLS{ACME: ACME{Directory: LetsEncrypt}},
 		Connections: Connections{PerSource: 100, Total: 10_000},
 		Limits:      Limits{Stranger: 100, Strangers: 2000, Source: 2000, User: 200, Calls: 100, CPU: 90},
 		Advertise:   Advertise{Local: privateNetworks()},

@@ -77,6 +77,12 @@ func TestEveryVariable(t *testing.T) {
 			value = "192.0.2.7/32"
 		case "web.origins":
 			value = "https://phone.example.org"
+		case "tls.acme.names":
+			value = "sip.example.org,www.example.org"
+		case "tls.acme.email":
+			value = "admin@example.org"
+		case "tls.acme.agree":
+			value = "true"
 		}
 		want[name] = value
 		environ = append(environ, Variable(name)+"="+value)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -27,10 +28,15 @@ var fields = map[string]field{
 	"listen.udp":              one(func(c *Config) *string { return &c.Listen.UDP }, listener, `host:port, :port, or off`),
 	"listen.tcp":              one(func(c *Config) *string { return &c.Listen.TCP }, listener, `host:port, :port, or off`),
 	"listen.tls":              one(func(c *Config) *string { return &c.Listen.TLS }, listener, `host:port, :port, or off`),
+	"listen.web":              one(func(c *Config) *string { return &c.Listen.Web }, listener, `host:port, :port, or off`),
 	"listen.metrics":          one(func(c *Config) *string { return &c.Listen.Metrics }, listener, `host:port as in 127.0.0.1:9464, or off`),
 	"tls.certificate":         one(func(c *Config) *string { return &c.TLS.Certificate }, text, "a PEM file"),
 	"tls.key":                 one(func(c *Config) *string { return &c.TLS.Key }, text, "a PEM file"),
 	"web.origins":             {set: setOrigins, want: "origins as in [https://phone.example.org]", list: true},
+	"tls.acme.names":          {set: setNames, want: "host names as in [sip.example.org]", list: true},
+	"tls.acme.email":          one(func(c *Config) *string { return &c.TLS.ACME.Email }, mailbox, "a mail address"),
+	"tls.acme.directory":      one(func(c *Config) *string { return &c.TLS.ACME.Directory }, httpsURL, "an https URL"),
+	"tls.acme.agree":          one(func(c *Config) *bool { return &c.TLS.ACME.Agree }, yesNo, "true or false"),
 	"connections.per_source":  one(func(c *Config) *int { return &c.Connections.PerSource }, number(1, 1_000_000), "1 to 1000000"),
 	"connections.total":       one(func(c *Config) *int { return &c.Connections.Total }, number(1, 1_000_000), "1 to 1000000"),
 	"limits.stranger":         one(func(c *Config) *int { return &c.Limits.Stranger }, number(0, 1_000_000), "0 to 1000000 a second"),
@@ -383,6 +389,36 @@ func Origin(s string) (string, error) {
 		u.Host = strings.TrimSuffix(u.Host, ":"+port)
 	}
 	return u.String(), nil
+}
+
+// setNames replaces the names that certificates are got for: such as others can resolve, which an address or a name
+// without a dot is not.
+func setNames(c *Config, values []string) error {
+	var names []string
+	for _, v := range values {
+		_, err := netip.ParseAddr(v)
+		if err == nil || !hostName.MatchString(v) || !strings.Contains(v, ".") || len(v) > 253 {
+			return fmt.Errorf("%q is no host name that others can resolve", v)
+		}
+		names = append(names, strings.ToLower(v))
+	}
+	c.TLS.ACME.Names = names
+	return nil
+}
+
+// mailbox is a mail address without a name beside it.
+func mailbox(s string) (string, error) {
+	if a, err := mail.ParseAddress(s); s != "" && (err != nil || a.Address != s) {
+		return "", fmt.Errorf("%q is no mail address", s)
+	}
+	return s, nil
+}
+
+func httpsURL(s string) (string, error) {
+	if u, err := url.Parse(s); err != nil || u.Scheme != "https" || u.Host == "" {
+		return "", fmt.Errorf("%q is no https URL", s)
+	}
+	return s, nil
 }
 
 func networks(values []string) ([]netip.Prefix, error) {

@@ -31,10 +31,16 @@ listen:
   udp: 10.0.0.1:5070
   tcp: "[::1]:5070"
   tls: off
+  web: :443
   metrics: 127.0.0.1:9464
 tls:
   certificate: /etc/ssl/baton.pem
   key: /etc/ssl/baton.key
+  acme:
+    names: [sip.example.org, Example.org]
+    email: admin@example.org
+    directory: https://ca.example.org/directory
+    agree: true
 connections: {per_source: 300, total: 2000}
 limits: {stranger: 1, strangers: 0, source: 3, user: 4, calls: 5, cpu: 60, memory: 700}
 advertise:
@@ -83,9 +89,13 @@ log:
 	}
 	want := Config{
 		Domain: "example.org", Data: "/srv/baton",
-		Listen: Listen{UDP: "10.0.0.1:5070", TCP: "[::1]:5070", TLS: "off", Metrics: "127.0.0.1:9464"},
-		TLS:    TLS{Certificate: "/etc/ssl/baton.pem", Key: "/etc/ssl/baton.key"}, Connections: Connections{PerSource: 300, Total: 2000},
-		Limits: Limits{Stranger: 1, Source: 3, User: 4, Calls: 5, CPU: 60, Memory: 700},
+		Listen: Listen{UDP: "10.0.0.1:5070", TCP: "[::1]:5070", TLS: "off", Web: ":443", Metrics: "127.0.0.1:9464"},
+		TLS: TLS{
+			Certificate: "/etc/ssl/baton.pem", Key: "/etc/ssl/baton.key",
+			ACME: ACME{Names: []string{"sip.example.org", "example.org"}, Email: "admin@example.org", Directory: "https://ca.example.org/directory", Agree: true},
+		},
+		Connections: Connections{PerSource: 300, Total: 2000},
+		Limits:      Limits{Stranger: 1, Source: 3, User: 4, Calls: 5, CPU: 60, Memory: 700},
 		Advertise: Advertise{
 			SIP: "sip.example.org", Media: "203.0.113.7",
 			Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
@@ -118,7 +128,7 @@ func TestErrors(t *testing.T) {
 		{"groups:\n  sales: {a: b}\n", []string{`baton.yaml:2: groups.sales: "{a: b}" is not a list of users`}},
 		{"groups: [alice]\n", []string{`baton.yaml:1: groups: "[alice]" is not a list of fields`}},
 		{"groups:\n  sales: [alice]\nwatch:\n  bob: ['@sale']\n", []string{`baton.yaml:4: watch.bob: there is no group "sale"`}},
-		{"listen:\n  upd: :5060\n", []string{`baton.yaml:2: listen.upd: unknown field; here stand: metrics, tcp, tls, udp`}},
+		{"listen:\n  upd: :5060\n", []string{`baton.yaml:2: listen.upd: unknown field; here stand: metrics, tcp, tls, udp, web`}},
 		{"log:\n  keep: 90days\n", []string{`baton.yaml:2: log.keep: "90days" is no duration`}},
 		{"log:\n  keep: -3d\n  max_entries: 10\n", []string{`baton.yaml:2: log.keep: "-3d" is no number of days or weeks; want as in 90d`, `baton.yaml:3: log.max_entries: `}},
 		{"log:\n  keep: 20m\n", []string{`baton.yaml:2: log.keep: 20m is out of range`}},
@@ -142,6 +152,15 @@ func TestErrors(t *testing.T) {
 		{"listen:\n  tcp: 5060\n", []string{`baton.yaml:2: listen.tcp: "5060" is no host:port`}},
 		{"listen:\n  tcp: :70000\n", []string{`baton.yaml:2: listen.tcp: "70000" is no port`}},
 		{"listen:\n  tcp: :5061\n", []string{`baton.yaml:2: listen.tls: ":5061" is also listen.tcp`}},
+		{"listen:\n  web: :5060\n", []string{`baton.yaml:2: listen.web: ":5060" is also listen.tcp; give HTTPS a port of its own`}},
+		{"listen:\n  tls: :8443\n", []string{`baton.yaml:2: listen.web: ":8443" is also listen.tls`}},
+		{"tls:\n  acme: {names: [10.0.0.1]}\n", []string{`baton.yaml:2: tls.acme.names: "10.0.0.1" is no host name that others`}},
+		{"tls:\n  acme: {names: ['*.example.org']}\n", []string{`baton.yaml:2: tls.acme.names: "*.example.org" is no host name`}},
+		{"tls:\n  acme: {names: [baton], email: nobody, directory: 'http://x'}\n", []string{
+			`baton.yaml:2: tls.acme.names: "baton" is no`, `baton.yaml:2: tls.acme.email: "nobody" is no mail`, `baton.yaml:2: tls.acme.directory: "http://x" is no https URL`,
+		}},
+		{"tls:\n  acme:\n    names: [a.example.org]\n", []string{`baton.yaml:3: tls.acme.agree: read the terms of service of https://`}},
+		{"tls:\n  acme:\n    names: [a.example.org]\n    agree: true\nlisten:\n  web: off\n", []string{`baton.yaml:6: tls.acme.names: listen.web is off`}},
 		{"listen: {udp: off, tcp: off, tls: off}\n", []string{`baton.yaml:1: listen: every listener is off`}},
 		{"tls:\n  key: a.key\n", []string{`baton.yaml:2: tls: certificate and key belong together`}},
 		{"connections:\n  per_source: 0\n  total: many\n", []string{`baton.yaml:2: connections.per_source: 0 is out of range`, `baton.yaml:3: connections.total: "many" is no number`}},

@@ -12,14 +12,44 @@ func (p *parse) together() {
 	if c.Listen.UDP == "off" && c.Listen.TCP == "off" && c.Listen.TLS == "off" {
 		p.fail(p.last("listen.udp", "listen.tcp", "listen.tls"), "listen", "every listener is off; no phone could register")
 	}
-	if c.Listen.TCP != "off" && c.Listen.TCP == c.Listen.TLS && !strings.HasSuffix(c.Listen.TLS, ":0") {
-		p.fail(p.last("listen.tcp", "listen.tls"), "listen.tls", "%q is also listen.tcp; give TLS a port of its own (5061)", c.Listen.TLS)
-	}
+	p.ports()
+	p.acme()
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		p.fail(p.last("tls.certificate", "tls.key"), "tls", "certificate and key belong together; set both or neither")
 	}
 	p.codes()
 	p.groups()
+}
+
+// ports checks that no two listeners have the same TCP port.
+func (p *parse) ports() {
+	l := p.config.Listen
+	all := []struct{ name, at, advice string }{
+		{"listen.tcp", l.TCP, ""},
+		{"listen.tls", l.TLS, "TLS a port of its own (5061)"},
+		{"listen.web", l.Web, "HTTPS a port of its own (8443)"},
+	}
+	for i, b := range all {
+		for _, a := range all[:i] {
+			if b.at != "off" && b.at == a.at && !strings.HasSuffix(b.at, ":0") {
+				p.fail(p.last(a.name, b.name), b.name, "%q is also %s; give %s", b.at, a.name, b.advice)
+			}
+		}
+	}
+}
+
+// acme checks what an authority needs to give a certificate: our consent, and a port to see that the name is ours.
+func (p *parse) acme() {
+	a := p.config.TLS.ACME
+	if len(a.Names) == 0 {
+		return
+	}
+	if !a.Agree {
+		p.fail(p.last("tls.acme.names", "tls.acme.agree"), "tls.acme.agree", "read the terms of service of %s, and set agree: true to accept them", a.Directory)
+	}
+	if p.config.Listen.Web == "off" {
+		p.fail(p.last("tls.acme.names", "listen.web"), "tls.acme.names", "listen.web is off; the authority looks there (port 443) whether the name is ours")
+	}
 }
 
 // groups checks that every @group that is written has members.

@@ -17,10 +17,10 @@ import (
 // soon is how long before its end a certificate is warned of.
 const soon = 30 * 24 * time.Hour
 
-// Certificate looks at the certificate of the TLS listener as phones would at now.
+// Certificate looks at the certificate of the TLS and HTTPS listeners as phones and browsers would at now.
 func Certificate(c config.Config, machine []Address, now time.Time) []Finding {
-	if c.Listen.TLS == "off" {
-		return []Finding{good("certificate", "", "not needed: listen.tls is off")}
+	if c.Listen.TLS == "off" && c.Listen.Web == "off" {
+		return []Finding{good("certificate", "", "not needed: listen.tls and listen.web are off")}
 	}
 	if !Open(c.Data) {
 		return []Finding{found(Note, "certificate", c.Data, "not looked at: the directory belongs to another account", "sudo baton doctor")}

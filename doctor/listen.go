@@ -13,9 +13,9 @@ import (
 	"baton/config"
 )
 
-// Listener is one SIP listener as it is configured.
+// Listener is one listener as it is configured.
 type Listener struct {
-	Transport string     // udp, tcp, tls
+	Transport string     // udp, tcp, tls; web for HTTPS
 	Text      string     // as written
 	Host      netip.Addr // zero = every address
 	Port      uint16     // 0 = any free one
@@ -32,7 +32,7 @@ func (l Listener) Network() string {
 // Listeners are those that are not off.
 func Listeners(c config.Listen) []Listener {
 	var all []Listener
-	for _, l := range []Listener{{Transport: "udp", Text: c.UDP}, {Transport: "tcp", Text: c.TCP}, {Transport: "tls", Text: c.TLS}} {
+	for _, l := range []Listener{{Transport: "udp", Text: c.UDP}, {Transport: "tcp", Text: c.TCP}, {Transport: "tls", Text: c.TLS}, {Transport: "web", Text: c.Web}} {
 		host, port, err := net.SplitHostPort(l.Text)
 		if err != nil {
 			continue // off
@@ -59,7 +59,7 @@ func (l Listener) takenBy(sockets []Socket) (Socket, bool) {
 	return Socket{}, false
 }
 
-// Ports looks at the SIP listeners: with the node pid running they must be its own (running lists what it has), without
+// Ports looks at the listeners: with the node pid running they must be its own (running lists what it has), without
 // one they must be free. command is how the node is started.
 func Ports(c config.Listen, sockets []Socket, pid int, running map[string]string, command string) []Finding {
 	var all []Finding

@@ -93,7 +93,7 @@ func (o *output) String() string {
 }
 
 // local is a configuration whose listeners take any free port of loopback.
-const local = "listen: {udp: \"127.0.0.1:0\", tcp: \"127.0.0.1:0\", tls: \"127.0.0.1:0\"}\n"
+const local = "listen: {udp: \"127.0.0.1:0\", tcp: \"127.0.0.1:0\", tls: \"127.0.0.1:0\", web: \"127.0.0.1:0\"}\n"
 
 // write puts a configuration into a file of its own.
 func write(t *testing.T, text string) string {
@@ -242,11 +242,11 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	taken := fmt.Sprintf("listen: {udp: off, tls: off, tcp: %q}\n", busy.Addr())
+	taken := fmt.Sprintf("listen: {udp: off, tls: off, web: off, tcp: %q}\n", busy.Addr())
 	wants(t, 1, `^baton: .*`+regexp.QuoteMeta(busy.Addr().String())+`.*in use: `+
 		fmt.Sprintf(`\S+ \(pid %d\) has tcp .*; to use another port: BATON_LISTEN_TCP=127\.0\.0\.1:\d+ \S+ serve --data `, os.Getpid()), "serve", "--data", shortDir(t), "--config", write(t, taken))
 	wants(t, 1, `^baton: make the data directory: .*not a directory`, "serve", "--data", "/dev/null/data", "--config", write(t, local))
-	wants(t, 5, `baton.yaml:2: listen.upd: unknown field; here stand: metrics, tcp, tls, udp\n`, "serve", "--data", shortDir(t), "--config", write(t, "listen:\n  upd: :1\n"))
+	wants(t, 5, `baton.yaml:2: listen.upd: unknown field; here stand: metrics, tcp, tls, udp, web\n`, "serve", "--data", shortDir(t), "--config", write(t, "listen:\n  upd: :1\n"))
 	wants(t, 1, `108 bytes long, 107 are possible`, "serve", "--data", "/tmp/"+strings.Repeat("x", 90), "--config", write(t, local))
 	wants(t, 1, `no such file`, "serve", "--config", "/nowhere/baton.yaml")
 	wants(t, 2, `unknown command "sevre"`, "sevre")

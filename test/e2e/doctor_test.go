@@ -62,7 +62,7 @@ func newPatient(t *testing.T, settings string) *patient {
 		t.Fatal(err)
 	}
 	yaml := filepath.Join(dir, "baton.yaml")
-	text := fmt.Sprintf("listen: {udp: \":%d\", tcp: \":%d\", tls: \":%d\"}\n%s", sipPort, sipPort, sipPort+1, settings)
+	text := fmt.Sprintf("listen: {udp: \":%d\", tcp: \":%d\", tls: \":%d\", web: \":%d\"}\n%s", sipPort, sipPort, sipPort+1, sipPort+3, settings)
 	if err := os.WriteFile(yaml, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ type Node struct {
 	UDP  netip.AddrPort
 	TCP  netip.AddrPort
 	TLS  netip.AddrPort
+	Web  netip.AddrPort
 	UDP6 netip.AddrPort
 
 	t      testing.TB
@@ -52,7 +53,8 @@ var (
 	lastPort = 5060
 )
 
-// freePorts are two ports for one node: UDP and TCP, and TLS two above, for a phone may want the one between.
+// freePorts are two ports for one node: UDP and TCP, and TLS two above, for a phone may want the one between. HTTPS is two
+// above TLS.
 func freePorts() (int, int) {
 	portsMu.Lock()
 	defer portsMu.Unlock()
@@ -75,6 +77,7 @@ func Start(t testing.TB, o Options) *Node {
 		t: t, Dir: filepath.Join(dir, "data"), config: filepath.Join(dir, "baton.yaml"), out: &bytes.Buffer{},
 		UDP: netip.AddrPortFrom(IP(1), uint16(sip)), TCP: netip.AddrPortFrom(IP(1), uint16(sip)),
 		TLS: netip.AddrPortFrom(IP(1), uint16(tls)), UDP6: netip.AddrPortFrom(IP6(1), uint16(sip)),
+		Web: netip.AddrPortFrom(IP(1), uint16(tls+2)),
 	}
 	n.http = &http.Client{Timeout: 60 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -82,7 +85,7 @@ func Start(t testing.TB, o Options) *Node {
 			return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(n.Dir, "control.sock"))
 		},
 	}}
-	yaml := fmt.Sprintf("listen:\n  udp: \"%s:%d\"\n  tcp: \"%s:%d\"\n  tls: \"%s:%d\"\n%s", o.Host, sip, o.Host, sip, o.Host, tls, o.Config)
+	yaml := fmt.Sprintf("listen:\n  udp: \"%[1]s:%[2]d\"\n  tcp: \"%[1]s:%[2]d\"\n  tls: \"%[1]s:%[3]d\"\n  web: \"%[1]s:%[4]d\"\n%[5]s", o.Host, sip, tls, n.Web.Port(), o.Config)
 	if err := os.WriteFile(n.config, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
