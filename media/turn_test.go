@@ -187,7 +187,9 @@ func TestTURNRelays(t *testing.T) {
 // the client sees the address that it knows.
 func TestTURNBehindNAT(t *testing.T) {
 	outside := netip.MustParseAddr("203.0.113.7")
-	r := newTURNRig(t, func(r *turnRig, _ *TURNOptions) { r.peers = []netip.AddrPort{netip.AddrPortFrom(outside, r.engine.Port())} })
+	r := newTURNRig(t, func(r *turnRig, _ *TURNOptions) {
+		r.peers = []netip.AddrPort{netip.AddrPortFrom(outside, r.engine.Port())}
+	})
 	r.answers(r.allocate(r.user("alice")), netip.AddrPortFrom(outside, r.engine.Port()))
 }
 
