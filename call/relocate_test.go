@@ -29,6 +29,8 @@ func networks(n int) []network {
 		{"new connection", "tcp", phone.Relocation{}},
 		{"new connection, old one open", "tcp", phone.Relocation{Abrupt: true}},
 		{"new connection from a new IP, old one open", "tcp", phone.Relocation{Addr: elsewhereIP(n), Abrupt: true}},
+		{"new WebSocket", "wss", phone.Relocation{}},
+		{"new WebSocket from a new IP, old one open", "wss", phone.Relocation{Addr: elsewhereIP(n), Abrupt: true}},
 		{"UDP to TCP", "udp", phone.Relocation{Transport: "tcp"}},
 		{"TCP to UDP", "tcp", phone.Relocation{Transport: "udp", Addr: elsewhereIP(n), Abrupt: true}},
 	}
@@ -55,13 +57,6 @@ var announce = map[string]func(*phone.Call) error{
 		}
 		return err
 	},
-}
-
-// over has a phone register over a transport.
-func (r *rig) over(transport string) func(*phone.Config) {
-	return func(c *phone.Config) {
-		c.Transport = transport
-	}
 }
 
 // hearAgain waits until both hear each other, a second at most since the first packet of the change, and says how long it took.

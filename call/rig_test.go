@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"slices"
@@ -23,6 +24,7 @@ import (
 	"baton/sip"
 	"baton/store"
 	"baton/test/phone"
+	"baton/web"
 )
 
 // The phones share one clock for the life of the process; everything else must be gone.
@@ -33,6 +35,9 @@ func TestMain(m *testing.M) {
 // rig is a whole node in this process, on loopback, with phones that share no code with it.
 type rig struct {
 	t      *testing.T
+	agent  *sip.Agent
+	log    *slog.Logger
+	web    netip.AddrPort // where phones come by WebSocket, once website was asked for
 	b      *call.B2BUA
 	reg    *registrar.Registrar
 	engine *media.Engine
@@ -88,6 +93,7 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 		},
 	})
 	must(t, err)
+	r.agent, r.log = agent, log
 	r.reg, err = registrar.New(registrar.Options{Agent: agent, Store: db, Journal: db, Log: log, Realm: db.Realm(), Node: "test"})
 	must(t, err)
 	users.Registrar = r.reg
@@ -151,6 +157,27 @@ func (r *rig) whenStopped(f func()) {
 func (r *rig) stop() {
 	for _, f := range slices.Backward(r.stops) {
 		f()
+	}
+}
+
+// website is a TLS server that lets phones in by WebSocket; it is there from the first time it is asked for.
+func (r *rig) website() netip.AddrPort {
+	if !r.web.IsValid() {
+		s := httptest.NewUnstartedServer(web.Phones(r.agent, nil, r.log))
+		s.Config.ErrorLog = slog.NewLogLogger(r.log.Handler(), slog.LevelDebug)
+		s.StartTLS()
+		r.web = netip.MustParseAddrPort(s.Listener.Addr().String())
+		r.t.Cleanup(s.Close)
+	}
+	return r.web
+}
+
+// over has a phone register over a transport.
+func (r *rig) over(transport string) func(*phone.Config) {
+	return func(c *phone.Config) {
+		if c.Transport = transport; transport == "wss" {
+			c.Server = r.website()
+		}
 	}
 }
 

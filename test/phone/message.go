@@ -48,6 +48,12 @@ func Parse(data []byte) (*Message, error) {
 	return m, nil
 }
 
+// whole says that the body is as long as the headers say.
+func (m *Message) whole() bool {
+	size, told := m.length()
+	return !told || size == len(m.Body)
+}
+
 // parseHead reads the start line and the headers, and tells where the body begins.
 func parseHead(data []byte) (*Message, int, error) {
 	end := bytes.Index(data, []byte("\r\n\r\n"))

@@ -18,14 +18,14 @@ type Config struct {
 	Display   string         // name shown to the other side
 	Server    netip.AddrPort // registrar and outbound proxy; zero for a phone that calls others directly
 	Domain    string         // host of addresses-of-record, Server's address if empty
-	Transport string         // "udp" (if empty), "tcp", "tls"
+	Transport string         // "udp" (if empty), "tcp", "tls", "wss" (RFC 7118: Server is the web server)
 
 	Addr        netip.Addr // its own address, for SIP and RTP
 	Port        uint16     // its SIP port, 0 = any
 	Listen      bool       // tcp, tls: take connections at Port too
 	UserAgent   string
 	Instance    string // +sip.instance URN without brackets, "" = none
-	RegID       int    // reg-id of its flow (RFC 5626), 0 = none
+	RegID       int    // reg-id of its flow (RFC 5626), 0 = none, but 1 over wss
 	ContactUser string // User if empty
 	GRUU        bool   // asks for GRUUs when it registers, and uses the one it gets as the Contact of its dialogs
 	Codecs      []Codec
@@ -101,6 +101,7 @@ type Phone struct {
 	listener interface{ Close() error }
 	readers  sync.WaitGroup
 	regID    string
+	madeUp   string // the host of a browser, which knows no address (RFC 7118 §5)
 
 	mu       sync.Mutex
 	place    place
@@ -140,11 +141,14 @@ func New(cfg Config) (*Phone, error) {
 	if cfg.ContactUser == "" {
 		cfg.ContactUser = cfg.User
 	}
+	if cfg.Transport == "wss" && cfg.Instance != "" {
+		cfg.RegID = max(cfg.RegID, 1)
+	}
 	if cfg.Codecs == nil {
 		cfg.Codecs = []Codec{PCMU, DTMF}
 	}
 	p := &Phone{
-		cfg: cfg, phase: cfg.Phase, regID: token(12), waiting: map[string]chan *Message{}, acks: map[string]*sentAck{},
+		cfg: cfg, phase: cfg.Phase, regID: token(12), madeUp: token(6) + ".invalid", waiting: map[string]chan *Message{}, acks: map[string]*sentAck{},
 		answered: map[string]*Message{}, links: map[string]*link{}, calls: map[string]*Call{}, subs: map[string]*Subscription{},
 		incoming: make(chan *Call, 256), stop: make(chan struct{}),
 	}
@@ -190,6 +194,9 @@ func (p *Phone) URI() string { return "sip:" + p.cfg.User + "@" + p.cfg.host() }
 
 // Contact is the phone's own address as it tells it to others: a URI.
 func (p *Phone) Contact() string {
+	if p.at().transport == "wss" {
+		return "sip:" + p.cfg.ContactUser + "@" + p.madeUp + ";transport=ws"
+	}
 	uri := "sip:" + p.cfg.ContactUser + "@" + told(p.localAddr()).String()
 	if t := p.at().transport; t != "udp" {
 		uri += ";transport=" + t

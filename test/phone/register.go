@@ -36,12 +36,19 @@ func (p *Phone) register(contact string, expires time.Duration) (*Message, error
 	if p.cfg.GRUU {
 		req.Add("Supported", "path, gruu")
 	}
+	byFlow := to.network == "wss" && p.cfg.RegID > 0 && expires > 0 && contact != "*"
+	if byFlow {
+		req.Add("Supported", "outbound")
+	}
 	res, err := p.exchange(req, to, p.nextReg, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("register %s: %w", p.cfg.User, err)
 	}
 	if res.Code != 200 {
 		return res, fmt.Errorf("register %s: %w", p.cfg.User, &Status{res})
+	}
+	if byFlow && res.Get("Require") != "outbound" {
+		return res, fmt.Errorf("register %s: the answer does not say Require: outbound (RFC 5626 §6)", p.cfg.User)
 	}
 	p.mu.Lock()
 	_, rest, _ := strings.Cut(res.Get("Contact"), `pub-gruu="`)

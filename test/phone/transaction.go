@@ -183,6 +183,9 @@ func (p *Phone) exchange(req *Message, to *link, next func() uint32, seen func(*
 }
 
 func (p *Phone) via(to *link) string {
+	if to.network == "wss" {
+		return fmt.Sprintf("SIP/2.0/WSS %s;branch=z9hG4bK%s", p.madeUp, token(10))
+	}
 	names := map[string]string{"udp": "UDP", "tcp": "TCP", "tls": "TLS"}
 	return fmt.Sprintf("SIP/2.0/%s %s;branch=z9hG4bK%s;rport", names[to.network], told(to.local), token(10))
 }

@@ -2,6 +2,7 @@ package phone
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,16 +13,21 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // link is a way to one peer: the UDP socket with an address, or a connection.
 type link struct {
 	network       string
 	local, remote netip.AddrPort
-	conn          net.Conn     // tcp, tls
+	conn          net.Conn     // tcp, tls; under ws
+	ws            *websocket.Conn
 	deaf          *atomic.Bool // what comes over it is lost: the phone is elsewhere
 	udp           *net.UDPConn // udp
 }
@@ -31,15 +37,23 @@ func (l *link) write(b []byte) error {
 		_, err := l.udp.WriteToUDPAddrPort(b, l.remote)
 		return err
 	}
+	if l.ws != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return l.ws.Write(ctx, websocket.MessageText, b)
+	}
 	l.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
 	_, err := l.conn.Write(b)
 	return err
 }
 
 func (l *link) close() {
-	if l.udp != nil {
+	switch {
+	case l.udp != nil:
 		l.udp.Close()
-	} else {
+	case l.ws != nil:
+		l.ws.CloseNow()
+	default:
 		l.conn.Close()
 	}
 }
@@ -140,7 +154,7 @@ func (p *Phone) accept(l *net.TCPListener, config *tls.Config) {
 		if config != nil {
 			conn = tls.Server(conn, config)
 		}
-		p.adopt(conn)
+		p.adopt(conn, nil)
 	}
 }
 
@@ -179,7 +193,11 @@ func (p *Phone) localAddr() netip.AddrPort {
 // linkTo is the way to a peer; a connection is made if none is open.
 func (p *Phone) linkTo(remote netip.AddrPort) (*link, error) {
 	p.mu.Lock()
-	here, l, closed := p.place, p.links[remote.String()], p.closed
+	here := p.place
+	if here.transport == "wss" { // a browser has no other way, wherever it is sent (RFC 7118 §5)
+		remote = p.cfg.Server
+	}
+	l, closed := p.links[remote.String()], p.closed
 	p.mu.Unlock()
 	if here.udp != nil {
 		return here.udp.to(remote), nil
@@ -190,26 +208,53 @@ func (p *Phone) linkTo(remote netip.AddrPort) (*link, error) {
 	if closed {
 		return nil, net.ErrClosed
 	}
-	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: here.addr.AsSlice()}}
-	var conn net.Conn
-	var err error
-	p.cfg.within(func() { conn, err = d.Dial("tcp", remote.String()) })
+	conn, ws, err := p.connect(here, remote)
 	if err != nil {
 		return nil, err
-	}
-	if here.transport == "tls" {
-		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
-		if err := secure.Handshake(); err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("TLS with %s: %w", remote, err)
-		}
-		conn = secure
 	}
 	if p.at() != here { // the phone has gone elsewhere meanwhile
 		conn.Close()
 		return p.linkTo(remote)
 	}
-	return p.adopt(conn), nil
+	return p.adopt(conn, ws), nil
+}
+
+// connect makes a connection from where the phone is; ws is nil where that is none.
+func (p *Phone) connect(here place, remote netip.AddrPort) (conn net.Conn, ws *websocket.Conn, err error) {
+	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: here.addr.AsSlice()}}
+	p.cfg.within(func() { conn, err = d.Dial("tcp", remote.String()) })
+	if err != nil || here.transport == "tcp" {
+		return conn, nil, err
+	}
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
+	if err = secure.Handshake(); err == nil && here.transport == "wss" {
+		ws, err = upgrade(secure, remote)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("%s with %s: %w", here.transport, remote, err)
+	}
+	return secure, ws, nil
+}
+
+// upgrade makes a WebSocket for SIP of a connection (RFC 7118 §4.1), as a page of the server itself would.
+func upgrade(secure net.Conn, remote netip.AddrPort) (*websocket.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	over := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return secure, nil }}
+	ws, res, err := websocket.Dial(ctx, "wss://"+remote.String()+"/sip", &websocket.DialOptions{
+		Subprotocols: []string{"sip"}, HTTPClient: &http.Client{Transport: over},
+		HTTPHeader: http.Header{"Origin": {"https://" + remote.String()}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if ws.Subprotocol() != "sip" {
+		ws.CloseNow()
+		return nil, fmt.Errorf("the subprotocol is %q", res.Header.Get("Sec-WebSocket-Protocol"))
+	}
+	ws.SetReadLimit(1 << 20)
+	return ws, nil
 }
 
 // Disconnect closes the phone's connections, as a network that fails would.
@@ -222,16 +267,16 @@ func (p *Phone) Disconnect() {
 	p.links = map[string]*link{}
 }
 
-func (p *Phone) adopt(conn net.Conn) *link {
+func (p *Phone) adopt(conn net.Conn, ws *websocket.Conn) *link {
 	l := &link{
-		network: p.at().transport, conn: conn, deaf: new(atomic.Bool),
+		network: p.at().transport, conn: conn, ws: ws, deaf: new(atomic.Bool),
 		local:  conn.LocalAddr().(*net.TCPAddr).AddrPort(),
 		remote: conn.RemoteAddr().(*net.TCPAddr).AddrPort(),
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		conn.Close()
+		l.close()
 		return l
 	}
 	if other := p.links[l.remote.String()]; other != nil { // two were opened at once
@@ -260,9 +305,9 @@ func (p *Phone) readUDP(l *link) {
 func (p *Phone) readStream(l *link) {
 	defer p.readers.Done()
 	defer l.close()
-	r := bufio.NewReaderSize(l.conn, 65536)
+	next := l.messages()
 	for {
-		m, err := readMessage(r)
+		m, err := next()
 		if err != nil {
 			break
 		}
@@ -274,6 +319,28 @@ func (p *Phone) readStream(l *link) {
 	defer p.mu.Unlock()
 	if p.links[l.remote.String()] == l {
 		delete(p.links, l.remote.String())
+	}
+}
+
+// messages gives what reads the next message from the connection; nil is a keep-alive.
+func (l *link) messages() func() (*Message, error) {
+	if l.ws == nil {
+		r := bufio.NewReaderSize(l.conn, 65536)
+		return func() (*Message, error) { return readMessage(r) }
+	}
+	return func() (*Message, error) {
+		_, b, err := l.ws.Read(context.Background())
+		if err != nil || strings.Trim(string(b), "\r\n") == "" {
+			return nil, err
+		}
+		m, n, err := parseHead(b)
+		if err != nil {
+			return nil, err
+		}
+		if m.Body = b[n:]; !m.whole() { // RFC 7118 §4.2: one message in each, no more and no less
+			return nil, errShort
+		}
+		return m, nil
 	}
 }
 
