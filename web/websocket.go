@@ -284,9 +284,9 @@ func (s *socket) Close() error {
 // Addrs are the ends of the connection under it.
 func (s *socket) Addrs() (local, remote netip.AddrPort) { return s.local, s.remote }
 
-// turnAway tells the peer that there is no place for it, and gives it a second to hear that.
+// turnAway tells the peer that there is no place for it, and gives it half a second to hear that.
 func (s *socket) turnAway() {
-	late := time.AfterFunc(time.Second, func() { _ = s.Close() })
+	late := time.AfterFunc(time.Second/2, func() { _ = s.Close() })
 	defer late.Stop()
 	_ = s.conn.Close(websocket.StatusTryAgainLater, "too many connections")
 }

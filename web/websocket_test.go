@@ -17,10 +17,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/coder/websocket"
 	"go.uber.org/goleak"
@@ -381,6 +383,26 @@ func TestWebSocketFrames(t *testing.T) {
 	e.soon("it is counted", func() bool { return e.agent.Connections().Closed["framing"] == 1 })
 }
 
+// TestWebSocketBinary wants what is no UTF-8 to be sent as binary: a browser closes a WebSocket on which text is none.
+func TestWebSocketBinary(t *testing.T) {
+	t.Parallel()
+	e := newExchange(t, usualPace, nil)
+	c := e.phone()
+	f := e.register(c)
+	d := sip.NewDialog(sip.NameAddr{URI: e.agent.ContactURI(f, "a")}, sip.NameAddr{}, "sip:q@x1.invalid", nil, f, 0)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for body, want := range map[string]websocket.MessageType{"grüße": websocket.MessageText, "gr\xfc\xdfe": websocket.MessageBinary} {
+		go func() {
+			_, _ = e.agent.Do(ctx, d.NewRequest("MESSAGE", sip.Body{Type: "text/plain", Data: []byte(body)}))
+		}()
+		kind, msg, err := c.Read(context.Background())
+		if err != nil || kind != want || !strings.HasSuffix(string(msg), "\r\n\r\n"+body) {
+			t.Errorf("%v %q, %v", kind, msg, err)
+		}
+	}
+}
+
 // raw is a WebSocket client that does only what the test says.
 type raw struct {
 	net.Conn
@@ -576,9 +598,31 @@ func TestWebSocketNoPlace(t *testing.T) {
 	if _, _, err := deaf.next(10 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := deaf.next(10 * time.Second); err == nil || time.Since(begin) > 8*time.Second {
+	if _, _, err := deaf.next(10 * time.Second); err == nil || time.Since(begin) > 4*time.Second { // a whole farewell takes 5 s
 		t.Errorf("%v after %v", err, time.Since(begin))
 	}
+}
+
+// glance is an agent that lets a phone go at once, and remembers it only as long as others do.
+type glance chan weak.Pointer[socket]
+
+func (g glance) ServeConn(c sip.MessageConn) error {
+	g <- weak.Make(c.(*socket))
+	return nil
+}
+
+// TestWebSocketIsForgotten wants nothing to hold a socket that has ended, as the timer of its next ping would for ever.
+func TestWebSocketIsForgotten(t *testing.T) {
+	t.Parallel()
+	e := newExchange(t, usualPace, nil)
+	seen := make(glance, 1)
+	e.server.Config.Handler.(*phones).agent = seen
+	e.phone()
+	s := <-seen
+	e.soon("the socket is forgotten", func() bool {
+		runtime.GC()
+		return s.Value() == nil
+	})
 }
 
 // TestWebSocketsLeaveNothing ends a node that has phones in all conditions.
