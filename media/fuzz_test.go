@@ -13,6 +13,7 @@ func FuzzAgree(f *testing.F) {
 	for _, a := range offers {
 		f.Add(a, offers["yealink"])
 		f.Add(offers["baresip"], a)
+		f.Add(a, a)
 	}
 	f.Fuzz(func(t *testing.T, one, two []byte) {
 		local, err := ParseSDP(one)
@@ -28,8 +29,10 @@ func FuzzAgree(f *testing.F) {
 		if err != nil {
 			return
 		}
-		ours, i, _ := local.Audio()
-		theirs := remote.Lines[i]
+		ours, theirs, _ := shared(local, remote)
+		if clear := a.Security == Clear; clear && (ours.secure() || theirs.secure()) || a.Security == SDES != (len(a.In.Key) > 0) || a.In.Suite != a.Out.Suite {
+			t.Errorf("%s and %s come to %+v", ours.Proto, theirs.Proto, a)
+		}
 		for _, c := range a.Recv {
 			if !slices.Contains(ours.Codecs, c) || !slices.ContainsFunc(theirs.Codecs, c.Is) {
 				t.Errorf("%+v is received, but was not agreed", c)

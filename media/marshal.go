@@ -2,6 +2,7 @@ package media
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,12 @@ func (d Description) Marshal() []byte {
 		SessionName:           "-",
 		ConnectionInformation: home,
 		TimeDescriptions:      []sdp.TimeDescription{{}},
+	}
+	if len(d.Bundle) > 0 {
+		raw.WithValueAttribute("group", "BUNDLE "+strings.Join(d.Bundle, " "))
+	}
+	if slices.ContainsFunc(d.Lines, func(l Line) bool { return l.ICE != nil && l.ICE.Lite }) {
+		raw.WithPropertyAttribute("ice-lite")
 	}
 	for _, l := range d.Lines {
 		m := l.marshal()
@@ -66,6 +73,9 @@ func (l Line) marshal() *sdp.MediaDescription {
 	m := &sdp.MediaDescription{MediaName: sdp.MediaName{
 		Media: l.Kind, Port: sdp.RangedPort{Value: int(l.Addr.Port())}, Protos: []string{l.Proto}, Formats: l.formats(),
 	}}
+	if l.Mid != "" {
+		m.WithValueAttribute("mid", l.Mid)
+	}
 	if l.Addr.Port() == 0 {
 		return m
 	}
@@ -85,6 +95,10 @@ func (l Line) marshal() *sdp.MediaDescription {
 	if l.RTCPMux {
 		m.WithPropertyAttribute("rtcp-mux")
 	}
+	for _, c := range l.Crypto {
+		m.WithValueAttribute("crypto", c.value())
+	}
+	l.writeTransport(m)
 	return m.WithPropertyAttribute(l.Direction.String())
 }
 

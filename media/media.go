@@ -10,8 +10,11 @@ var (
 	ErrNoAudio = errors.New("no audio in the session description")
 	// ErrNoCodec says that the two sides have no audio codec in common (answer 488).
 	ErrNoCodec = errors.New("no audio codec in common")
-	// ErrSecure says that audio is offered over SRTP only, which is not served yet (answer 488 with a Warning).
-	ErrSecure = errors.New("audio offered over SRTP only")
+	// ErrSecure says that audio is offered over SRTP only, and that keys for it cannot be agreed: the suites are others, or signalling that is
+	// not encrypted itself must not carry any (answer 488 with a Warning).
+	ErrSecure = errors.New("audio offered over SRTP only, for which no keys can be agreed here")
+	// ErrClear says that audio is to be encrypted here and was not offered so (answer 488 with a Warning).
+	ErrClear = errors.New("audio offered without encryption, which is required")
 	// ErrTooLarge says that a description is larger than anything a phone sends: 16 KiB, 8 m-lines, 64 candidates (answer 413).
 	ErrTooLarge = errors.New("session description too large")
 )

@@ -5,19 +5,37 @@ import (
 	"slices"
 )
 
-// NewOffer returns an offer of one audio line of local. Codecs keep their order; a payload type that is taken, or cannot stand
-// for another codec than its static one, is replaced by a free dynamic one.
+// NewOffer returns an offer of one audio of local, protected as local offers it. Codecs keep their order; a payload type that is taken, or
+// cannot stand for another codec than its static one, is replaced by a free dynamic one.
 func NewOffer(o Origin, codecs []Codec, local Local, dir Direction) Description {
 	at := local.Addr
 	l := Line{Kind: "audio", Proto: "RTP/AVP", Addr: at, RTCP: next(at), Direction: dir}
 	l.Codecs = numbered(atSoundRates(slices.DeleteFunc(slices.Clone(codecs), Codec.nested)))
-	return Description{Origin: o, Addr: at.Addr(), Lines: []Line{l}}
+	d := Description{Origin: o, Addr: at.Addr()}
+	keyed := l
+	keyed.Crypto = local.Crypto
+	switch local.Offers {
+	case Opportunistic:
+		d.Lines = []Line{keyed}
+	case Twofold:
+		keyed.Proto = "RTP/SAVP"
+		d.Lines = []Line{keyed, l}
+	case SDES:
+		keyed.Proto = "RTP/SAVP"
+		d.Lines = []Line{keyed}
+	case DTLS:
+		l.Proto = "UDP/TLS/RTP/SAVPF"
+		d.Lines, d.Bundle = []Line{l.browserLine(local, "0", "actpass")}, []string{"0"}
+	default:
+		d.Lines = []Line{l}
+	}
+	return d
 }
 
 // Reoffer returns d as a new offer of these codecs, in their order. What d has already keeps its payload type, which nothing else takes:
 // its meaning holds for the whole session (RFC 3264 §8.3.2). The error is ErrNoAudio or ErrNoCodec.
 func (d Description) Reoffer(codecs []Codec) (Description, error) {
-	l, i, ok := d.Audio()
+	l, _, ok := d.Audio()
 	if !ok {
 		return d, d.noAudio()
 	}
@@ -38,7 +56,11 @@ func (d Description) Reoffer(codecs []Codec) (Description, error) {
 		return d, ErrNoCodec
 	}
 	d.Lines = slices.Clone(d.Lines)
-	d.Lines[i] = l
+	for i := range d.Lines {
+		if d.Lines[i].audio() { // one, or two of the same audio
+			d.Lines[i].Codecs = l.Codecs
+		}
+	}
 	return d.WithDirection(SendRecv), nil
 }
 
@@ -74,27 +96,66 @@ func freePT(codecs []Codec, taken *[128]bool) uint8 {
 }
 
 // NewAnswer answers offer (RFC 3264 §6) with those of its codecs that are in codecs, in the offer's order and with its payload types. Every
-// m-line of the offer has its line in the answer; all but the first usable audio line are refused with port 0. The direction is dir as
-// far as the offer allows it. The error is ErrNoAudio, ErrSecure or ErrNoCodec.
+// m-line of the offer has its line in the answer; all but one audio line are refused with port 0: the best protected that local can serve,
+// of equals the first. The direction is dir as far as the offer allows it. The error is ErrNoAudio, ErrSecure, ErrClear or ErrNoCodec.
 func NewAnswer(o Origin, offer Description, codecs []Codec, local Local, dir Direction) (Description, error) {
 	at := local.Addr
-	theirs, index, ok := offer.Audio()
-	if !ok {
+	index, security := offer.best(local)
+	if index < 0 {
 		return Description{}, offer.noAudio()
 	}
+	theirs := offer.Lines[index]
 	ours := common(theirs.Codecs, codecs)
 	if !hasSound(ours) {
 		return Description{}, ErrNoCodec
 	}
 	d := Description{Origin: o, Addr: at.Addr()}
 	for _, l := range offer.Lines {
-		d.Lines = append(d.Lines, refused(l, at.Addr()))
+		no := refused(l, at.Addr())
+		if security == DTLS { // RFC 9429 §5.3.1
+			no.Mid = l.Mid
+		}
+		d.Lines = append(d.Lines, no)
 	}
-	d.Lines[index] = Line{
+	answer := Line{
 		Kind: theirs.Kind, Proto: theirs.Proto, Addr: at, RTCP: next(at), Codecs: ours,
 		Direction: dir.and(theirs.willing().Reverse()), Ptime: theirs.Ptime, RTCPMux: theirs.RTCPMux,
 	}
+	switch security {
+	case SDES:
+		c, _ := chooseCrypto(theirs.Crypto, local.Crypto)
+		answer.Crypto = []Crypto{c}
+	case DTLS:
+		answer = answer.browserLine(local, theirs.Mid, theirs.roleTowards(local.Active))
+		if slices.Contains(offer.Bundle, theirs.Mid) {
+			d.Bundle = []string{theirs.Mid}
+		}
+	}
+	d.Lines[index] = answer
 	return d, nil
+}
+
+// best returns the index of the audio line of an offer that local answers, and how it is protected; -1 = none.
+func (d Description) best(local Local) (index int, security Security) {
+	index = -1
+	for i, l := range d.Lines {
+		if s, ok := l.security(local); ok && l.audio() && (index < 0 || s > security) {
+			index, security = i, s
+		}
+	}
+	return index, security
+}
+
+// security is how an offered line is protected if it is local who answers; false: it cannot be taken.
+func (l Line) security(local Local) (Security, bool) {
+	_, keys := chooseCrypto(l.Crypto, local.Crypto)
+	switch {
+	case l.dtls() && l.RTCPMux && local.ICE != nil && len(local.Fingerprints) > 0:
+		return DTLS, true
+	case keys:
+		return SDES, true
+	}
+	return Clear, !l.secure() && !local.Required
 }
 
 // common returns the codecs of offer that are in codecs, in offer's order and with the parameters of codecs. Of PCMU and PCMA the one that
@@ -149,19 +210,15 @@ type Agreement struct {
 
 // Agree says what local and remote come to; either may be the offer. The error is ErrNoAudio, ErrSecure or ErrNoCodec.
 func Agree(local, remote Description) (Agreement, error) {
-	ours, index, ok := local.Audio()
-	if !ok {
-		return Agreement{}, local.noAudio()
-	}
-	if index >= len(remote.Lines) || !remote.Lines[index].audio() {
-		return Agreement{}, ErrNoAudio
-	}
-	theirs := remote.Lines[index]
-	if theirs.secure() {
-		return Agreement{}, ErrSecure
+	ours, theirs, err := shared(local, remote)
+	if err != nil {
+		return Agreement{}, err
 	}
 	a := Agreement{Remote: theirs.Addr, RemoteRTCP: theirs.RTCP, Ptime: theirs.Ptime}
-	if ours.RTCPMux && theirs.RTCPMux {
+	if err = a.protect(ours, theirs); err != nil {
+		return Agreement{}, err
+	}
+	if a.Mux = ours.RTCPMux && theirs.RTCPMux || a.Security == DTLS; a.Mux {
 		a.RemoteRTCP = theirs.Addr
 	}
 	a.Direction = ours.Direction.and(theirs.willing().Reverse())
@@ -177,4 +234,34 @@ func Agree(local, remote Description) (Agreement, error) {
 		return Agreement{}, ErrNoCodec
 	}
 	return a, nil
+}
+
+// shared finds the audio line that neither has refused: of two of the same audio the answer leaves one.
+func shared(local, remote Description) (ours, theirs Line, err error) {
+	if _, _, ok := local.Audio(); !ok {
+		return ours, theirs, local.noAudio()
+	}
+	for i, l := range local.Lines[:min(len(local.Lines), len(remote.Lines))] {
+		if l.audio() && remote.Lines[i].audio() {
+			return l, remote.Lines[i], nil
+		}
+	}
+	return ours, theirs, ErrNoAudio
+}
+
+// protect says how two lines that are each other's offer and answer are protected, and takes the keys. What was to be protected never is
+// not: a peer that answers SRTP in the clear is not understood.
+func (a *Agreement) protect(ours, theirs Line) error {
+	if ours.dtls() && theirs.dtls() {
+		a.Security, a.ICE, a.Fingerprints, a.Active = DTLS, *theirs.ICE, theirs.Fingerprints, ours.begins(theirs)
+		return nil
+	}
+	out, in, ok := pairCrypto(ours.Crypto, theirs.Crypto)
+	switch {
+	case ok:
+		a.Security, a.Out, a.In = SDES, out, in
+	case ours.secure() || theirs.secure() || len(ours.Crypto) > 0 && theirs.Keyed:
+		return ErrSecure
+	}
+	return nil
 }

@@ -44,10 +44,10 @@ func ParseSDP(b []byte) (Description, error) {
 		Origin: Origin{User: raw.Origin.Username, ID: raw.Origin.SessionID, Version: raw.Origin.SessionVersion},
 		Addr:   address(raw.ConnectionInformation),
 	}
-	whole, _ := directionOf(raw.Attributes, SendRecv)
 	for i, m := range raw.MediaDescriptions {
-		d.Lines = append(d.Lines, readLine(m, names[i], d.Addr, whole))
+		d.Lines = append(d.Lines, readLine(m, names[i], d.Addr, raw.Attributes))
 	}
+	d.Bundle = bundle(raw.Attributes)
 	return d, nil
 }
 
@@ -92,7 +92,7 @@ func stand(fields []string) string {
 	return "m=audio " + port + " RTP/AVP 0\r\n"
 }
 
-func readLine(m *sdp.MediaDescription, name []string, session netip.Addr, whole Direction) Line {
+func readLine(m *sdp.MediaDescription, name []string, session netip.Addr, whole []sdp.Attribute) Line {
 	at := session
 	if m.ConnectionInformation != nil {
 		at = address(m.ConnectionInformation)
@@ -100,9 +100,11 @@ func readLine(m *sdp.MediaDescription, name []string, session netip.Addr, whole 
 	l := Line{Kind: name[0], Proto: name[2], Formats: name[3:min(len(name), 3+maxFormats)]}
 	l.Addr = netip.AddrPortFrom(at, uint16(m.MediaName.Port.Value))
 	l.RTCP = next(l.Addr)
-	l.Direction, _ = directionOf(m.Attributes, whole)
+	l.Direction = directionOf(m.Attributes, directionOf(whole, SendRecv))
 	_, l.RTCPMux = m.Attribute("rtcp-mux")
 	_, l.Keyed = m.Attribute("crypto")
+	l.Crypto = readCryptos(m.Attributes)
+	l.readTransport(m.Attributes, whole)
 	if v, ok := m.Attribute("rtcp"); ok && l.Addr.Port() != 0 {
 		l.RTCP = rtcpAddress(v, at, l.RTCP)
 	}
@@ -151,15 +153,15 @@ func ptime(v string) int {
 	return int(f)
 }
 
-func directionOf(attrs []sdp.Attribute, otherwise Direction) (Direction, bool) {
+func directionOf(attrs []sdp.Attribute, otherwise Direction) Direction {
 	for i := len(attrs) - 1; i >= 0; i-- {
 		for d, name := range directions {
 			if strings.EqualFold(attrs[i].Key, name) {
-				return Direction(d), true
+				return Direction(d)
 			}
 		}
 	}
-	return otherwise, false
+	return otherwise
 }
 
 // codecs reads the payload formats in the order of the m-line, by rtpmap or by the static table.

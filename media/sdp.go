@@ -16,16 +16,17 @@ type Line struct {
 	Direction Direction      `json:"direction"`
 	Ptime     int            `json:"ptime,omitempty"` // milliseconds, 0 = not said
 	RTCPMux   bool           `json:"rtcp_mux,omitempty"`
-	Keyed     bool           `json:"keyed,omitempty"`   // it has a=crypto (RFC 4568); never written
+	Keyed     bool           `json:"keyed,omitempty"`   // it has a=crypto, if only what cannot be used; never written
 	Formats   []string       `json:"formats,omitempty"` // raw, for refusing
 
-	Crypto       []Crypto      `json:"crypto,omitempty"`
+	Crypto       []Crypto      `json:"crypto,omitempty"` // that can be used (RFC 4568)
 	ICE          *ICE          `json:"ice,omitempty"`
 	Fingerprints []Fingerprint `json:"fingerprints,omitempty"`
 	Setup        string        `json:"setup,omitempty"` // of DTLS (RFC 4145 §4): actpass, active, passive
 	Mid          string        `json:"mid,omitempty"`   // RFC 5888
 	SSRC         uint32        `json:"ssrc,omitempty"`  // RFC 5576, with its CNAME
 	CNAME        string        `json:"cname,omitempty"`
+	Msid         string        `json:"msid,omitempty"` // RFC 8830
 }
 
 // Origin is what stands in o=: the leg's own session id, and a version that grows by 1 with every change (RFC 3264 §8).
@@ -43,10 +44,11 @@ type Description struct {
 	Bundle []string   `json:"bundle,omitempty"` // mids that share a transport (RFC 9143)
 }
 
-// Audio returns the first usable audio line and its index: not refused, and without SRTP.
+// Audio returns the first usable audio line and its index: not refused, and with keys where its profile is one of SRTP. Where there are two
+// of one audio, in the clear and not, either stands for both.
 func (d Description) Audio() (Line, int, bool) {
 	for i, l := range d.Lines {
-		if l.audio() && !l.secure() {
+		if l.audio() && (!l.secure() || l.keys()) {
 			return l, i, true
 		}
 	}
@@ -55,20 +57,27 @@ func (d Description) Audio() (Line, int, bool) {
 
 func (l Line) audio() bool { return l.Kind == "audio" && l.Addr.Port() != 0 }
 
+// keys says whether the line has what keys are made of.
+func (l Line) keys() bool { return len(l.Crypto) > 0 || l.dtls() }
+
 // secure says whether the line is SRTP by its profile (RFC 3711 §12, RFC 5764 §8). AVP with a=crypto is not: it can be answered in the clear.
 func (l Line) secure() bool { return strings.Contains(strings.ToUpper(l.Proto), "SAVP") }
 
-// Encryption is how an offer offers SRTP: "none", "osrtp" (keys with AVP, RFC 8643), "savp+avp" (a line of each), or "savp", which
-// cannot be answered in the clear.
+// Encryption is how an offer offers SRTP: "none", "osrtp" (keys with AVP, RFC 8643), "savp+avp" (a line of each), "savp", which cannot be
+// answered in the clear, or "dtls".
 func (d Description) Encryption() string {
-	line, _, clear := d.Audio()
-	secure := slices.ContainsFunc(d.Lines, func(l Line) bool { return l.audio() && l.secure() })
+	has := func(what func(Line) bool) bool {
+		return slices.ContainsFunc(d.Lines, func(l Line) bool { return l.audio() && what(l) })
+	}
+	clear := has(func(l Line) bool { return !l.secure() })
 	switch {
-	case secure && !clear:
-		return "savp"
-	case secure:
+	case has(Line.dtls):
+		return "dtls"
+	case has(Line.secure) && clear:
 		return "savp+avp"
-	case line.Keyed:
+	case has(Line.secure):
+		return "savp"
+	case has(func(l Line) bool { return l.Keyed }):
 		return "osrtp"
 	}
 	return "none"
@@ -80,7 +89,7 @@ func (d Description) HoldDialect() string {
 	switch {
 	case !ok || !d.Held():
 		return ""
-	case line.Addr.Addr().IsUnspecified():
+	case line.unsendable():
 		return "0.0.0.0"
 	}
 	return line.Direction.String()
@@ -88,8 +97,11 @@ func (d Description) HoldDialect() string {
 
 // noAudio says why d has no usable audio line.
 func (d Description) noAudio() error {
-	if slices.ContainsFunc(d.Lines, Line.audio) {
+	switch {
+	case slices.ContainsFunc(d.Lines, func(l Line) bool { return l.audio() && l.secure() }):
 		return ErrSecure
+	case slices.ContainsFunc(d.Lines, Line.audio):
+		return ErrClear
 	}
 	return ErrNoAudio
 }
@@ -103,11 +115,14 @@ func (d Description) Held() bool {
 
 // willing is the line's direction when an address that cannot be sent to (RFC 2543 §B.5) is taken for what it means.
 func (l Line) willing() Direction {
-	if l.Addr.Addr().IsUnspecified() {
+	if l.unsendable() {
 		return l.Direction.and(SendOnly)
 	}
 	return l.Direction
 }
+
+// unsendable says whether the line's address is the one that means hold. With ICE it means that candidates are to come (RFC 8839 §4.3.3).
+func (l Line) unsendable() bool { return l.Addr.Addr().IsUnspecified() && !l.dtls() }
 
 // WithDirection returns a copy whose audio has the direction dir.
 func (d Description) WithDirection(dir Direction) Description {

@@ -39,11 +39,17 @@ var offers = map[string][]byte{
 		"a=rtpmap:101 telephone-event/8000", "a=fmtp:101 0-15", "a=sendrecv"),
 	"chromium": sdpOf("v=0", "o=- 8072934112312345678 2 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0",
 		"a=extmap-allow-mixed", "a=msid-semantic: WMS 0f3a", "m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 0 8 13 110 126", "c=IN IP4 0.0.0.0",
-		"a=rtcp:9 IN IP4 0.0.0.0", "a=ice-ufrag:Wq3v", "a=ice-pwd:o5Ff", "a=fingerprint:sha-256 AA:BB", "a=setup:actpass", "a=mid:0",
+		"a=candidate:1467250027 1 udp 2122260223 10.0.0.44 46243 typ host generation 0 network-id 1",
+		"a=candidate:559267639 1 udp 2122202367 6b0a8c1f-2e7d-4f2f-9c0e-3d1f5c7a9b21.local 37843 typ host generation 0 network-id 2",
+		"a=candidate:1876313031 1 tcp 1518280447 10.0.0.44 9 typ host tcptype active generation 0 network-id 1",
+		"a=candidate:1467250027 2 udp 2122260222 10.0.0.44 46244 typ host generation 0 network-id 1", "a=end-of-candidates",
+		"a=rtcp:9 IN IP4 0.0.0.0", "a=ice-ufrag:Wq3v", "a=ice-pwd:o5FfN1Zl4yM2mQ0k8T7rJd+/", "a=ice-options:trickle",
+		"a=fingerprint:sha-256 "+print256, "a=setup:actpass", "a=mid:0",
 		"a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level", "a=sendrecv", "a=rtcp-mux", "a=rtpmap:111 opus/48000/2",
 		"a=rtcp-fb:111 transport-cc", "a=fmtp:111 minptime=10;useinbandfec=1", "a=rtpmap:63 red/48000/2", "a=fmtp:63 111/111",
 		"a=rtpmap:9 G722/8000", "a=rtpmap:0 PCMU/8000", "a=rtpmap:8 PCMA/8000", "a=rtpmap:13 CN/8000",
-		"a=rtpmap:110 telephone-event/48000", "a=rtpmap:126 telephone-event/8000"),
+		"a=rtpmap:110 telephone-event/48000", "a=rtpmap:126 telephone-event/8000", "a=ssrc:3570614608 cname:4TOk42mSjXCkVIa6",
+		"a=ssrc:3570614608 msid:0f3a 35429d94-5637-4686-9ecd-7d0622261ce8"),
 	"ata with fax": sdpOf("v=0", "o=ata 1 1 IN IP6 2001:db8::7", "s=fax", "c=IN IP6 2001:db8::7", "t=0 0",
 		"m=image 4000 udptl t38", "a=T38FaxVersion:0", "m=audio 5004 RTP/AVP 0 8", "m=video 5006 RTP/AVP 34", "a=rtpmap:34 H263/90000"),
 	"bria two lines": sdpOf("v=0", "o=- 1 1 IN IP4 10.0.0.9", "s=Bria", "c=IN IP4 10.0.0.9", "t=0 0",
@@ -85,10 +91,13 @@ func TestParseOffers(t *testing.T) {
 			"opus/48000/2 speex/16000 speex/8000 PCMU/8000 PCMA/8000 G729/8000 telephone-event/48000 telephone-event/16000 telephone-event/8000",
 			SendRecv, 0, 2, true,
 		},
-		"baresip":        {0, "10.77.0.3:12408", "10.77.0.3:12409", "opus/48000/2 G722/8000 PCMU/8000 PCMA/8000 telephone-event/8000", SendRecv, 20, 1, false},
-		"yealink":        {0, "192.168.1.20:11800", "192.168.1.20:11801", "G722/8000 PCMU/8000 PCMA/8000 G729/8000 telephone-event/8000", SendRecv, 20, 1, false},
-		"zoiper":         {0, "192.168.1.30:8000", "192.168.1.30:8001", "GSM/8000 speex/8000 PCMA/8000 PCMU/8000 iLBC/8000 telephone-event/8000", SendRecv, 0, 1, false},
-		"chromium":       {-1, "", "", "", SendRecv, 0, 1, false},
+		"baresip": {0, "10.77.0.3:12408", "10.77.0.3:12409", "opus/48000/2 G722/8000 PCMU/8000 PCMA/8000 telephone-event/8000", SendRecv, 20, 1, false},
+		"yealink": {0, "192.168.1.20:11800", "192.168.1.20:11801", "G722/8000 PCMU/8000 PCMA/8000 G729/8000 telephone-event/8000", SendRecv, 20, 1, false},
+		"zoiper":  {0, "192.168.1.30:8000", "192.168.1.30:8001", "GSM/8000 speex/8000 PCMA/8000 PCMU/8000 iLBC/8000 telephone-event/8000", SendRecv, 0, 1, false},
+		"chromium": {
+			0, "0.0.0.0:9", "0.0.0.0:9",
+			"opus/48000/2 red/48000/2 G722/8000 PCMU/8000 PCMA/8000 CN/8000 telephone-event/48000 telephone-event/8000", SendRecv, 0, 1, true,
+		},
 		"ata with fax":   {1, "[2001:db8::7]:5004", "[2001:db8::7]:5005", "PCMU/8000 PCMA/8000", SendRecv, 0, 3, false},
 		"bria two lines": {1, "10.0.0.9:4002", "10.0.0.9:4003", "PCMU/8000 PCMA/8000", SendRecv, 0, 2, false},
 		"bare":           {0, "10.0.0.1:4000", "10.0.0.1:4001", "PCMU/8000", SendRecv, 0, 1, false},
@@ -420,19 +429,26 @@ func FuzzParseSDP(f *testing.F) {
 			t.Fatalf("%v: %q became %q", err, b, out)
 		}
 		d.Held()
-		answer, err := NewAnswer(Origin{ID: 1, Version: 1}, d, d.WithDirection(SendRecv).all(), Local{Addr: here}, SendRecv)
-		if err != nil {
-			return
-		}
-		back, err := ParseSDP(answer.Marshal())
-		if err != nil || len(back.Lines) != len(d.Lines) {
-			t.Fatalf("%v: %q answered %q", err, b, answer.Marshal())
-		}
-		if !reflect.DeepEqual(codecsOf(back), codecsOf(answer)) {
-			t.Fatalf("%+v became %+v", codecsOf(answer), codecsOf(back))
-		}
-		if _, err := Agree(back, d); err != nil {
-			t.Fatalf("no agreement with one's own answer to %q: %v", b, err)
+		d.Encryption()
+		for _, local := range []Local{{Addr: here}, tlsLeg, browserLeg} {
+			answer, err := NewAnswer(Origin{ID: 1, Version: 1}, d, d.WithDirection(SendRecv).all(), local, SendRecv)
+			if err != nil {
+				continue
+			}
+			back, err := ParseSDP(answer.Marshal())
+			if err != nil || len(back.Lines) != len(d.Lines) {
+				t.Fatalf("%v: %q answered %q", err, b, answer.Marshal())
+			}
+			if !reflect.DeepEqual(codecsOf(back), codecsOf(answer)) {
+				t.Fatalf("%+v became %+v", codecsOf(answer), codecsOf(back))
+			}
+			a, err := Agree(back, d)
+			if err != nil {
+				t.Fatalf("no agreement with one's own answer to %q: %v", b, err)
+			}
+			if keyed := len(a.Out.Key) > 0; a.Security == SDES != keyed || keyed && len(local.Crypto) == 0 || a.Security == DTLS != (local.ICE != nil) {
+				t.Fatalf("%q answered %q is %+v", b, answer.Marshal(), a)
+			}
 		}
 	})
 }

@@ -90,6 +90,8 @@ type Local struct {
 	Crypto       []Crypto      // its keys, one for each suite, the preferred first; none = its signalling is not encrypted
 	ICE          *ICE          // its agent; nil = it has none, and offers of DTLS cannot be answered
 	Fingerprints []Fingerprint // of its certificate
+	Active       bool          // it has begun the DTLS handshake, and keeps that part
+	Required     bool          // it takes no audio in the clear
 }
 
 // Local returns what the stream has to say of itself.
