@@ -10,26 +10,12 @@ import (
 	"github.com/pion/sdp/v3"
 )
 
-// suite is a crypto suite of SDES with the bytes of its master key and salt.
-type suite struct {
-	name string
-	size int
-}
-
-// suites are those that are served (RFC 4568 §6.2, RFC 7714 §14.2), the preferred first.
-var suites = []suite{
-	{"AEAD_AES_128_GCM", 16 + 12},
-	{"AEAD_AES_256_GCM", 32 + 12},
-	{"AES_CM_128_HMAC_SHA1_80", 16 + 14},
-	{"AES_CM_128_HMAC_SHA1_32", 16 + 14},
-}
-
 // Suites returns the crypto suites of SDES that are served, the preferred first, without keys: enough to see whether an offer could be
 // answered at all.
 func Suites() []Crypto {
-	all := make([]Crypto, len(suites))
-	for i, s := range suites {
-		all[i] = Crypto{Tag: i + 1, Suite: s.name}
+	all := make([]Crypto, len(preferred))
+	for i, name := range preferred {
+		all[i] = Crypto{Tag: i + 1, Suite: name}
 	}
 	return all
 }
@@ -37,7 +23,6 @@ func Suites() []Crypto {
 // Limits on what is kept of a line.
 const (
 	maxCrypto       = 16
-	maxMKI          = 128 // bytes, RFC 4568 §6.1
 	maxFingerprints = 8
 )
 
@@ -81,11 +66,10 @@ func (c *Crypto) readKey(params string) bool {
 	method, info, _ := strings.Cut(first, ":")
 	f := strings.Split(info, "|")
 	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(f[0], "="))
-	at := slices.IndexFunc(suites, func(s suite) bool { return s.name == c.Suite })
-	if err != nil || !strings.EqualFold(method, "inline") || at < 0 || len(key) != suites[at].size {
+	c.Key = key
+	if err != nil || !strings.EqualFold(method, "inline") || !c.Usable() {
 		return false
 	}
-	c.Key = key
 	rest := f[1:]
 	if len(rest) > 0 && !strings.Contains(rest[0], ":") {
 		if !lifetime(rest[0]) {
