@@ -95,7 +95,7 @@ func (p *page) leg(l call.LegInfo) {
 	if l.Stats.RTT > 0 {
 		audio += ", round trip " + milliseconds(l.Stats.RTT)
 	}
-	p.say("  audio   ", audio+"; agreed on "+orDash(strings.Join(l.Codecs, " ")))
+	p.say("  audio   ", audio+"; agreed on "+orDash(strings.Join(l.Codecs, " "))+"; "+protection(l.Stats.Secure))
 	s := l.Stats
 	p.table([]string{"", "      ", "CODEC", "PACKETS", "LOST", "JITTER", "DELAY", "MOS"}, [][]string{
 		direction("says", s.In, s.In.Packets > 0, l.In),
@@ -104,6 +104,15 @@ func (p *page) leg(l call.LegInfo) {
 	if d := dropped(s.Dropped); d != "-" {
 		p.say("  not taken: ", d)
 	}
+}
+
+// protection says how a leg's audio is protected on its way.
+func protection(secure string) string {
+	switch secure {
+	case "", "none":
+		return "not encrypted"
+	}
+	return "SRTP (" + strings.ToUpper(secure) + ")"
 }
 
 // direction is one direction of a leg in figures. Loss and jitter of what the device hears are known if it reports.

@@ -151,7 +151,7 @@ k3f9aaaa  up     2026-01-02 03:04:05  1m05s    alice (desk, mobile)  bob (left) 
 				Seats: []call.SeatInfo{{User: "alice", Number: "101", Legs: []call.LegInfo{{
 					ID: "d23p2lxq", Device: "desk", Index: 1, State: "up", Held: true, Remote: "udp:10.77.0.2:5060", Codecs: []string{"PCMU", "telephone-event"},
 					Stats: media.Stats{
-						Remote: "10.77.0.2:4000", Latched: true, RTT: 1.25,
+						Remote: "10.77.0.2:4000", Latched: true, RTT: 1.25, Secure: "sdes",
 						In:      media.Traffic{Codec: "PCMU/8000", Packets: 500, Lost: 2, LossPercent: 0.398, Jitter: 3.04},
 						Dropped: map[string]uint64{"foreign": 3, "early": 0},
 					},
@@ -169,7 +169,7 @@ call k3f9aaaa, up since 2026-01-02 03:04:05, talking for 1m05s
 alice (101)
   device  1 desk, up (on hold); leg d23p2lxq
   SIP     udp:10.77.0.2:5060
-  audio   10.77.0.2:4000, round trip 1.2 ms; agreed on PCMU telephone-event
+  audio   10.77.0.2:4000, round trip 1.2 ms; agreed on PCMU telephone-event; SRTP (SDES)
           CODEC      PACKETS  LOST       JITTER  DELAY  MOS
   says    PCMU/8000  500      2 (0.4 %)  3.0 ms  41 ms  4.34
   hears   -          0        -          -       -      -
