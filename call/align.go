@@ -143,7 +143,7 @@ func (m *move) refusedCodecs(why string, code int) string {
 // with all that far knows.
 func (c *Call) answerFor(l *Leg, offer *media.Description, far *Leg) error {
 	for _, codecs := range [][]media.Codec{offeredNow(far), offered(far)} {
-		local, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Local(), media.SendRecv)
+		local, err := l.newAnswer(*offer, codecs, media.SendRecv)
 		if err == nil {
 			err = l.settle(local, *offer)
 		}
@@ -330,7 +330,7 @@ func (c *Call) alignStrictly(m *move, far *Leg) {
 func alignFailure(l *Leg, err error) string {
 	why := failureOf(err).why
 	switch {
-	case errors.Is(err, errAnswer), errors.Is(err, errPending):
+	case errors.Is(err, errAnswer), errors.Is(err, errPending), errors.Is(err, errPlain):
 		why = err.Error()
 	case unanswered(err):
 		why = "no answer"

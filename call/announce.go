@@ -52,9 +52,9 @@ func (b *B2BUA) play(c *Call, x *sip.Exchange, caller registrar.User, offer *med
 
 func (c *Call) tell(l *Leg, offer *media.Description, n notice) error {
 	if offer == nil {
-		l.local = media.NewOffer(l.origin, media.Known(), l.stream.Local(), media.SendOnly)
+		l.local = l.newOffer(media.Known(), media.SendOnly)
 	} else {
-		local, err := media.NewAnswer(l.origin, *offer, media.Known(), l.stream.Local(), media.SendOnly)
+		local, err := l.newAnswer(*offer, media.Known(), media.SendOnly)
 		if err != nil {
 			return refusal(n.code, n.why)
 		}

@@ -181,10 +181,10 @@ func (c *Call) comesBeside(x *sip.Exchange, offer *media.Description, position i
 func (c *Call) answerCompanion(l *Leg, offer *media.Description) error {
 	codecs := companionCodecs(c.other(l.seat).holder)
 	if offer == nil {
-		l.local = media.NewOffer(l.origin, codecs, l.stream.Local(), media.SendRecv)
+		l.local = l.newOffer(codecs, media.SendRecv)
 		return nil
 	}
-	local, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Local(), media.SendRecv)
+	local, err := l.newAnswer(*offer, codecs, media.SendRecv)
 	if err == nil {
 		err = l.settle(local, *offer)
 	}

@@ -75,14 +75,19 @@ func (d *dial) join(dev registrar.Device) {
 		return
 	}
 	if _, err := d.ring(dev, d.auto); err != nil {
-		d.best = failure{503, err.Error()}
+		d.best = failure{statusOf(err, 503), err.Error()}
 	}
 }
 
 // ring calls a device, with auto so that it answers by itself if it is not set to do otherwise.
 func (d *dial) ring(dev registrar.Device, auto bool) (*Leg, error) {
+	return d.ringIn(dev, auto, d.c.b.dialects(dev, dev.Binding.Flow))
+}
+
+// ringIn is ring with an offer of audio in the first of these dialects.
+func (d *dial) ringIn(dev registrar.Device, auto bool, dialects []media.Security) (*Leg, error) {
 	d.rung[dev.Key] = true
-	l, err := d.c.newLeg(d.seat, dev, dev.Binding.Flow)
+	l, err := d.c.newLeg(d.seat, dev, dev.Binding.Flow, dialects)
 	if err != nil {
 		d.c.log.Error("ring", "device", dev.Name, "err", err)
 		return nil, err
@@ -141,7 +146,7 @@ func (d *dial) compose(l *Leg, way registrar.Binding) []sip.Header {
 		us.Name += " (" + d.back + ")"
 	}
 	l.dialog = sip.NewDialog(us, them, way.Target(), way.Path, flow, c.epoch)
-	l.local = media.NewOffer(l.origin, d.codecs, l.stream.Local(), media.SendRecv)
+	l.local = l.newOffer(d.codecs, media.SendRecv)
 	headers := append(identityHeaders(us), c.diverted(d.hops, d.seat, flow)...)
 	if d.by != nil { // RFC 3892: our own word, whatever the phone said
 		headers = append(headers, sip.Header{Name: "Referred-By", Value: c.identity(d.by, flow).String()})
@@ -200,9 +205,26 @@ func (d *dial) final(l *Leg, resp *sip.Response, err error) {
 	case l.gone != nil && !d.over:
 		l.gone()
 		d.check()
-	case !d.over && !wasCancelled:
+	case !d.over && !wasCancelled && !d.inAnotherDialect(l, err):
 		d.lose(l, err)
 	}
+}
+
+// inAnotherDialect calls a device anew that may have refused the way in which audio was offered; false: it did not, or there is no other.
+func (d *dial) inAnotherDialect(l *Leg, err error) bool {
+	if !otherDialect(failureOf(err).code) || len(l.dialects) < 2 {
+		return false
+	}
+	k, failed := d.ringIn(l.device, l.ringless, l.dialects[1:])
+	if failed != nil {
+		return false
+	}
+	k.retried = true
+	d.c.log.Info("audio is offered in another way", "leg", k.id, "device", k.device.Name, "from", l.dialect(), "to", k.dialect(), "err", err)
+	if a := d.askedAt(l); a != nil {
+		a.leg = k
+	}
+	return true
 }
 
 // win stops the others and hands the leg over.

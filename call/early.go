@@ -110,7 +110,7 @@ func (c *Call) inFork(l *Leg, f *fork, x *sip.Exchange) {
 
 // onForkUpdate takes a change of what the called phone offers before it has answered (RFC 3311 §5.2).
 func (c *Call) onForkUpdate(l *Leg, f *fork, x *sip.Exchange) {
-	offer, err := offerOf(x.Body())
+	offer, err := offerOf(x.Body(), c.b.reach(x.Flow()))
 	switch {
 	case err != nil:
 		_ = x.Respond(c.b.reply(err))
@@ -122,7 +122,7 @@ func (c *Call) onForkUpdate(l *Leg, f *fork, x *sip.Exchange) {
 		_ = x.Respond(sip.Reply{Code: 491})
 		return
 	}
-	local, err := media.NewAnswer(l.origin, *offer, codecsOf(l.local), l.stream.Local(), media.SendRecv)
+	local, err := l.newAnswer(*offer, codecsOf(l.local), media.SendRecv)
 	local = l.versioned(local)
 	if err == nil && c.early == l { // it is heard
 		err = l.settle(local, *offer)
@@ -181,7 +181,7 @@ func (c *Call) progress(l *Leg, code int) {
 			return
 		}
 		if len(l.remote.Lines) == 0 && len(l.local.Lines) == 0 {
-			l.local = media.NewOffer(l.origin, media.Known(), l.stream.Local(), media.SendRecv)
+			l.local = l.newOffer(media.Known(), media.SendRecv)
 			l.owes, l.offered, rep.Body = true, true, sdpBody(l.local)
 		}
 	}

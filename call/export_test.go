@@ -52,7 +52,7 @@ const CrashPatience = crashPatience
 
 // LoseLeg gives the call a leg that rings for ever, as if the exchange that waits for its answer had been lost.
 func (c *Call) LoseLeg() {
-	l, err := c.newLeg(c.seats[0], c.seats[0].holder.device, c.seats[0].holder.dialog.Flow)
+	l, err := c.newLeg(c.seats[0], c.seats[0].holder.device, c.seats[0].holder.dialog.Flow, []media.Security{media.Clear})
 	if err != nil {
 		panic(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"baton/config"
+	"baton/media"
 	"baton/sip"
 )
 
@@ -46,13 +47,13 @@ func FuzzOffer(f *testing.F) {
 	f.Add("application/sdp", []byte("v=0\r\n\"\\\x00"))
 	b := New(Options{Log: slog.New(slog.DiscardHandler)})
 	f.Fuzz(func(t *testing.T, kind string, data []byte) {
-		d, err := offerOf(sip.Body{Type: kind, Data: data})
+		d, err := offerOf(sip.Body{Type: kind, Data: data}, media.Local{Crypto: media.Suites()})
 		if err == nil {
 			if (d == nil) != (len(data) == 0) {
 				t.Fatalf("%q is no offer", data)
 			}
-			if d != nil && usable(*d) != nil {
-				t.Errorf("%q was taken, but %v", data, usable(*d))
+			if d != nil && usable(*d, media.Local{Crypto: media.Suites()}) != nil {
+				t.Errorf("%q was taken, but cannot be answered", data)
 			}
 			return
 		}

@@ -113,7 +113,7 @@ func (c *Call) onUpdate(l *Leg, x *sip.Exchange) {
 
 // change takes the offer of a request in the leg's dialog, if it has one, and gives the body and the headers of its 2xx.
 func (c *Call) change(l *Leg, x *sip.Exchange) (body sip.Body, headers []sip.Header, err error) {
-	offer, err := offerOf(x.Body())
+	offer, err := offerOf(x.Body(), c.b.reach(x.Flow()))
 	if err != nil {
 		return body, nil, err
 	}
@@ -154,7 +154,7 @@ func (c *Call) relocal(l *Leg, offer *media.Description) (media.Description, err
 	if l.listens() {
 		codecs = companionCodecs(far)
 	}
-	answer, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Local(), media.SendRecv)
+	answer, err := l.newAnswer(*offer, codecs, media.SendRecv)
 	if err != nil {
 		return answer, err
 	}

@@ -27,7 +27,7 @@ func (b *B2BUA) Invite(x *sip.Exchange) {
 }
 
 func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
-	offer, err := offerOf(x.Body())
+	offer, err := offerOf(x.Body(), b.reach(x.Flow()))
 	if err != nil {
 		b.learnRefused(x, caller)
 		return err
@@ -63,8 +63,8 @@ func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 	return b.place(x, caller, offer, target)
 }
 
-// offerOf reads the SDP of an INVITE; nil is an INVITE without offer.
-func offerOf(body sip.Body) (*media.Description, error) {
+// offerOf reads the SDP of an INVITE to one who can do what by says; nil is an INVITE without offer.
+func offerOf(body sip.Body, by media.Local) (*media.Description, error) {
 	if len(body.Data) == 0 {
 		return nil, nil
 	}
@@ -78,19 +78,16 @@ func offerOf(body sip.Body) (*media.Description, error) {
 	case err != nil:
 		return nil, refusal(400, "SDP: "+err.Error())
 	}
-	if err := usable(d); err != nil {
+	if err := usable(d, by); err != nil {
 		return nil, refusal(488, "SDP: "+err.Error())
 	}
 	return &d, nil
 }
 
-// usable says why an offer could not be answered at all: no audio, no codec that has a name, SRTP only.
-func usable(d media.Description) error {
-	line, _, ok := d.Audio()
-	if !ok {
-		return media.ErrNoAudio
-	}
-	_, err := media.NewAnswer(media.Origin{}, d, media.WithG711(line.Codecs), media.Local{}, media.SendRecv)
+// usable says why an offer could not be answered at all: no audio, no codec that has a name, SRTP whose keys cannot be had.
+func usable(d media.Description, by media.Local) error {
+	line, _, _ := d.Audio()
+	_, err := media.NewAnswer(media.Origin{}, d, media.WithG711(line.Codecs), by, media.SendRecv)
 	return err
 }
 
@@ -105,9 +102,10 @@ func (b *B2BUA) device(x *sip.Exchange, user string) registrar.Device {
 
 // take makes the leg of a device that called us.
 func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, error) {
-	l, err := c.newLeg(s, c.b.device(x, s.user.Name), x.Flow())
+	d := c.b.device(x, s.user.Name)
+	l, err := c.newLeg(s, d, x.Flow(), c.b.dialectsTowards(d, x.Flow(), offer))
 	if err != nil {
-		return nil, refusal(503, err.Error())
+		return nil, refusalOf(err, 503)
 	}
 	l.exchange, l.dialog = x, x.Dialog(c.epoch)
 	l.learn(x)
@@ -206,7 +204,7 @@ func (c *Call) earlyMedia(caller, callee *Leg, r *sip.Response) error {
 	if err := callee.settle(callee.local, answer); err != nil {
 		return err
 	}
-	local, err := media.NewAnswer(caller.origin, caller.remote, callee.playable(callee.agreed.Send), caller.stream.Local(), media.SendRecv)
+	local, err := caller.newAnswer(caller.remote, callee.playable(callee.agreed.Send), media.SendRecv)
 	if err != nil {
 		return err
 	}
@@ -267,7 +265,7 @@ func (c *Call) settleCaller(caller, callee *Leg) error {
 		return nil
 	}
 	if len(caller.remote.Lines) == 0 { // no offer: ours goes out in the 200
-		caller.local = media.NewOffer(caller.origin, codecs, caller.stream.Local(), media.SendRecv)
+		caller.local = caller.newOffer(codecs, media.SendRecv)
 		return nil
 	}
 	if len(caller.local.Lines) > 0 { // the 200 repeats the 183's SDP
@@ -276,7 +274,7 @@ func (c *Call) settleCaller(caller, callee *Leg) error {
 		}
 		return understands(callee, caller)
 	}
-	local, err := media.NewAnswer(caller.origin, caller.remote, codecs, caller.stream.Local(), media.SendRecv)
+	local, err := caller.newAnswer(caller.remote, codecs, media.SendRecv)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,10 @@ type Leg struct {
 	local    media.Description // our last SDP
 	remote   media.Description // the peer's last SDP
 	agreed   media.Agreement
-	knows    []media.Codec // what the phone has said that it can play, in all its offers and answers
+	dialects []media.Security // how it is offered audio: the first is, the others are tried where it refuses
+	retried  bool             // it has refused one before
+	secret   bool             // nothing of it may be in the clear
+	knows    []media.Codec    // what the phone has said that it can play, in all its offers and answers
 	sent     chan struct{} // closed when our last request in the dialog is answered
 	byes     bool          // our BYE is on its way
 	way      *way          // of its requests
@@ -108,11 +111,16 @@ type Leg struct {
 	shown    *view // what others see of it
 }
 
-func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow) (*Leg, error) {
+// newLeg opens what a leg needs that offers audio in the first of these dialects.
+func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow, dialects []media.Security) (*Leg, error) {
+	if len(dialects) == 0 {
+		return nil, errUnsafe
+	}
 	l := &Leg{id: newID(), seat: s, device: d, began: time.Now(), unfollow: func() {}, way: newWay(sip.Flow{})}
+	l.dialects, l.secret = dialects, c.b.mustEncrypt()
 	l.origin = media.Origin{User: "baton", ID: uint64(time.Now().UnixMilli()), Version: 1}
 	heard, pressed := c.heed(l)
-	stream, err := c.b.Engine.Open(media.StreamOptions{Peer: flow.Remote.Addr(), OnHeard: heard, OnKey: pressed})
+	stream, err := c.b.Engine.Open(media.StreamOptions{Peer: flow.Remote.Addr(), WebRTC: l.browser(), OnHeard: heard, OnKey: pressed})
 	if err != nil {
 		return nil, fmt.Errorf("open media for %s: %w", d.Name, err)
 	}
@@ -148,8 +156,11 @@ func (c *Call) serve(l *Leg) {
 // settle takes the result of an offer and answer into the leg and its stream.
 func (l *Leg) settle(local, remote media.Description) error {
 	agreed, err := media.Agree(local, remote)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case l.secret && agreed.Security == media.Clear:
+		return media.ErrClear
 	}
 	was, _ := first(l.agreed.Send)
 	if now, _ := first(agreed.Send); !now.Is(was) {

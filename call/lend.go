@@ -1,7 +1,6 @@
 package call
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -81,11 +80,7 @@ func (c *Call) decline(h *handover, err error) {
 	if c.lending == h {
 		c.lending = nil
 	}
-	code, why := 500, err.Error()
-	var r *Refusal
-	if errors.As(err, &r) {
-		code = r.Code
-	}
+	code, why := statusOf(err, 500), err.Error()
 	h.to.post(func() { h.to.refused(h, code, why) })
 }
 

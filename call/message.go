@@ -250,7 +250,7 @@ func (b *B2BUA) delivered(x *sip.Exchange, sender, to registrar.User, told chan 
 			taken = true
 			_ = x.Respond(sip.Reply{Code: 200})
 		}
-		if err != nil && (why == nil || codeOf(why) == 480) {
+		if err != nil && (why == nil || statusOf(why, 500) == 480) {
 			why = err
 		}
 		b.Log.Debug("message", "from", sender.Name, "to", to.Name, "err", err)
@@ -259,14 +259,6 @@ func (b *B2BUA) delivered(x *sip.Exchange, sender, to registrar.User, told chan 
 		b.Log.Info("message refused", "user", sender.Name, "to", to.Name, "err", why)
 		_ = x.Respond(b.messageReply(why))
 	}
-}
-
-func codeOf(err error) int {
-	var r *Refusal
-	if errors.As(err, &r) {
-		return r.Code
-	}
-	return 500
 }
 
 // onMessage takes a MESSAGE within a call's dialog (RFC 3428 §10 advises against it, some phones send it): it goes on in the

@@ -239,10 +239,10 @@ func (c *Call) answerPicker(caller, l *Leg, offer *media.Description) error {
 		codecs = offered(caller)
 	}
 	if offer == nil {
-		l.local = media.NewOffer(l.origin, codecs, l.stream.Local(), media.SendRecv)
+		l.local = l.newOffer(codecs, media.SendRecv)
 		return nil
 	}
-	local, err := media.NewAnswer(l.origin, *offer, codecs, l.stream.Local(), media.SendRecv)
+	local, err := l.newAnswer(*offer, codecs, media.SendRecv)
 	if err != nil {
 		return err
 	}

@@ -130,6 +130,9 @@ func (c *Call) keepTraits(l *Leg) {
 	if l.device.Key == "" || c.abandoned {
 		return
 	}
+	if l.exchange == nil && len(l.agreed.Send) > 0 {
+		l.tookDialect()
+	}
 	what := l.learnt()
 	for name, value := range what {
 		if l.device.Profile[name] == value {

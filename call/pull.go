@@ -104,7 +104,7 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 func (c *Call) answerNew(m *move, l *Leg, offer *media.Description) error {
 	m.device = l.device.Name
 	if offer == nil {
-		l.local = media.NewOffer(l.origin, offered(m.far), l.stream.Local(), media.SendRecv)
+		l.local = l.newOffer(offered(m.far), media.SendRecv)
 		return nil
 	}
 	if err := c.answerFor(l, offer, m.far); err != nil {

@@ -134,6 +134,18 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Why }
 
+// refusalOf is err as a refusal, with code where it is none.
+func refusalOf(err error, code int) error { return refusal(statusOf(err, code), err.Error()) }
+
+// statusOf is the status of a refusal, otherwise that of an error that is none.
+func statusOf(err error, otherwise int) int {
+	var r *Refusal
+	if errors.As(err, &r) {
+		return r.Code
+	}
+	return otherwise
+}
+
 // reply is the answer that says what was refused and why; a Warning carries the words (RFC 3261 §20.43).
 func (b *B2BUA) reply(err error) sip.Reply {
 	var r *Refusal

@@ -169,8 +169,12 @@ var errAnswer = errors.New("its answer cannot be used")
 // propose offers an SDP to the leg's phone by a re-INVITE and tells what became of it. What the phone has taken is settled then, also
 // when ctx has ended meanwhile.
 func (c *Call) propose(ctx context.Context, l *Leg, offer media.Description, then func(error)) {
-	if l.state != legUp || l.negotiates() {
+	switch {
+	case l.state != legUp || l.negotiates():
 		then(errPending)
+		return
+	case !speakable(offer, l.dialog.Flow):
+		then(errPlain)
 		return
 	}
 	l.offers = true
@@ -238,6 +242,7 @@ func (c *Call) reinvited(l *Leg, offer media.Description, began time.Time, err e
 	switch {
 	case err == nil, errors.Is(err, errAnswer):
 		c.wire()
+	case errors.Is(err, errPlain) && sameCodecs(offer, l.local): // its audio goes on as it is
 	case l.tooShort(err): // the next look asks again, for longer
 	case isGlare(err) && l.state == legUp:
 		l.open++

@@ -129,6 +129,7 @@ type Call struct {
 	Announce   bool          `yaml:"announce"`    // true: a caller hears a tone for 3 s before "unknown number" and "nobody there"
 	Wait       time.Duration `yaml:"wait"`        // 5m: how long a call waits for one who has left it
 	PerUser    int           `yaml:"per_user"`    // 20: calls that one user has begun and that are not over
+	Encryption string        `yaml:"encryption"`  // optional: as each phone has it; required: a phone whose audio cannot be encrypted has no calls
 }
 
 // Log says how much and in which form the node tells of itself.
@@ -152,7 +153,7 @@ func Default() Config {
 		Advertise:   Advertise{Local: privateNetworks()},
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}},
 		Codes:       defaultCodes(),
-		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true},
+		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true, Encryption: "optional"},
 		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},
 	}
 }

@@ -71,6 +71,7 @@ var fields = map[string]field{
 	"call.session_min":        one(func(c *Config) *time.Duration { return &c.Call.SessionMin }, between(90*time.Second, time.Hour), "90s to 1h"),
 	"call.wait":               one(func(c *Config) *time.Duration { return &c.Call.Wait }, between(time.Second, 24*time.Hour), "1s to 24h"),
 	"call.per_user":           one(func(c *Config) *int { return &c.Call.PerUser }, number(1, 1_000_000), "1 to 1000000"),
+	"call.encryption":         one(func(c *Config) *string { return &c.Call.Encryption }, among("optional", "required"), "optional or required"),
 	"call.announce":           one(func(c *Config) *bool { return &c.Call.Announce }, yesNo, "true or false"),
 	"log.level":               one(func(c *Config) *string { return &c.Log.Level }, among("debug", "info", "warn", "error"), "debug, info, warn or error"),
 	"log.format":              one(func(c *Config) *string { return &c.Log.Format }, among("text", "json"), "text or json"),

@@ -77,6 +77,7 @@ call:
   session_min: 2m
   wait: 10m
   per_user: 7
+  encryption: required
   announce: false
 log:
   level: debug
@@ -108,7 +109,7 @@ log:
 		},
 		Groups: Lists{"sales": {"alice", "102"}, "3": {}},
 		Watch:  Lists{"bob": {"@sales", "104"}, "@sales": {"*"}},
-		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7, Wait: 10 * time.Minute},
+		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7, Wait: 10 * time.Minute, Encryption: "required"},
 		Log:    Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -174,6 +175,7 @@ func TestErrors(t *testing.T) {
 		{"call:\n  session: 60s\n", []string{`baton.yaml:2: call.session: 60s is out of range; want 90s to 24h, or off`}},
 		{"call:\n  session_min: 30s\n", []string{`baton.yaml:2: call.session_min: 30s is out of range`}},
 		{"call:\n  announce: sometimes\n", []string{`baton.yaml:2: call.announce: `}},
+		{"call:\n  encryption: true\n", []string{`baton.yaml:2: call.encryption: "true" is not known; want optional or required`}},
 		{"codes:\n  pull: \"*4\"\n", []string{`baton.yaml:2: codes: pull "*4" and push "*41" begin alike`, `baton.yaml:2: codes: pull "*4" and companion "*43" begin alike`}},
 		{"codes:\n  pickup: \"*401\"\n", []string{`baton.yaml:2: codes: pull "*40" and pickup "*401" begin alike`}},
 		{"codes:\n  push: pull\n", []string{`baton.yaml:2: codes.push: "pull" cannot be dialled`}},
