@@ -47,10 +47,10 @@ type Leg struct {
 	retried  bool             // it has refused one before
 	secret   bool             // nothing of it may be in the clear
 	knows    []media.Codec    // what the phone has said that it can play, in all its offers and answers
-	sent     chan struct{} // closed when our last request in the dialog is answered
-	byes     bool          // our BYE is on its way
-	way      *way          // of its requests
-	stranded bool          // its BYE waits for its connection to come back
+	sent     chan struct{}    // closed when our last request in the dialog is answered
+	byes     bool             // our BYE is on its way
+	way      *way             // of its requests
+	stranded bool             // its BYE waits for its connection to come back
 
 	can     ability // what the phone has said that it can
 	session session

@@ -94,6 +94,7 @@ type Advertise struct {
 type Media struct {
 	Address string    `yaml:"address"` // bind and announce this address only; "" = by the route to each device
 	Ports   PortRange `yaml:"ports"`   // 20000-29999, RTP on even ports, RTCP on the next
+	WebRTC  int       `yaml:"webrtc"`  // 8443: the one UDP port of all browsers' audio; 0 = none
 }
 
 // PortRange is an inclusive range of UDP ports, written first-last.
@@ -151,7 +152,7 @@ func Default() Config {
 		Connections: Connections{PerSource: 100, Total: 10_000},
 		Limits:      Limits{Stranger: 100, Strangers: 2000, Source: 2000, User: 200, Calls: 100, CPU: 90},
 		Advertise:   Advertise{Local: privateNetworks()},
-		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}},
+		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}, WebRTC: 8443},
 		Codes:       defaultCodes(),
 		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true, Encryption: "optional"},
 		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},

@@ -52,6 +52,7 @@ var fields = map[string]field{
 	"proxies":                 {set: setProxies, want: "networks as in [192.0.2.5/32]", list: true},
 	"media.address":           one(func(c *Config) *string { return &c.Media.Address }, address, "an IP address of this machine"),
 	"media.ports":             one(func(c *Config) *PortRange { return &c.Media.Ports }, ports, "a range as in 20000-29999"),
+	"media.webrtc":            one(func(c *Config) *int { return &c.Media.WebRTC }, number(0, 65535), "a UDP port as in 8443, or 0 for none"),
 	"codes.pull":              one(func(c *Config) *string { return &c.Codes.Pull }, code, `a star code as in "*40"`),
 	"codes.push":              one(func(c *Config) *string { return &c.Codes.Push }, code, `a star code as in "*41"`),
 	"codes.pickup":            one(func(c *Config) *string { return &c.Codes.Pickup }, code, `a star code as in "*8"`),

@@ -47,7 +47,7 @@ advertise:
   sip: sip.example.org
   media: 203.0.113.7
   local: [10.0.0.0/8, fd00::/8]
-media: {address: 10.0.0.1, ports: 30000-30999}
+media: {address: 10.0.0.1, ports: 30000-30999, webrtc: 9443}
 web:
   origins: [https://phone.example.org:443, HTTP://localhost:5173]
 codes:
@@ -101,7 +101,7 @@ log:
 			SIP: "sip.example.org", Media: "203.0.113.7",
 			Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		},
-		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}},
+		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}, WebRTC: 9443},
 		Web:   Web{Origins: []string{"https://phone.example.org", "http://localhost:5173"}},
 		Codes: Codes{
 			Pull: "*50", Push: "*51", Pickup: "*52", Companion: "*53", Leave: "*54", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
@@ -138,6 +138,7 @@ func TestErrors(t *testing.T) {
 		{"media:\n  ports: 80-90\n", []string{`baton.yaml:2: media.ports: "80-90" begins below 1024`}},
 		{"media:\n  ports: 30001-30002\n", []string{`baton.yaml:2: media.ports: "30001-30002" holds no pair`}},
 		{"media:\n  ports: 30000-70000\n", []string{`baton.yaml:2: media.ports: "30000-70000" is no range`}},
+		{"media:\n  webrtc: 70000\n", []string{`baton.yaml:2: media.webrtc: 70000 is out of range`}},
 		{"media:\n  ports: [20000, 30000]\n", []string{`baton.yaml:2: media.ports: "[20000, 30000]" is not a range`}},
 		{"media:\n  address: 0.0.0.0\n", []string{`baton.yaml:2: media.address: "0.0.0.0" is no address`}},
 		{"web:\n  origins: [phone.example.org]\n", []string{`baton.yaml:2: web.origins: "phone.example.org" is no origin; want origins as in`}},

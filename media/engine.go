@@ -18,6 +18,7 @@ import (
 type Options struct {
 	Config    config.Media
 	Advertise config.Advertise
+	WebTCP    uint16 // port that gives ICE-TCP connections to ServeConn; 0 = none is announced
 	Log       *slog.Logger
 }
 
@@ -31,6 +32,7 @@ type Engine struct {
 	sockets   sockets
 	epoch     time.Time
 	clock     func() time.Duration // since epoch
+	shared    *shared              // the port of all browsers' legs; nil = off
 
 	readers sync.WaitGroup // every goroutine that a stream has started
 
@@ -61,6 +63,11 @@ func NewEngine(o Options) (*Engine, error) {
 	if e.ports.pairs() < 1 {
 		return nil, fmt.Errorf("media.ports: %v holds no even port with its successor", e.ports)
 	}
+	if o.Config.WebRTC != 0 {
+		if e.shared, err = newShared(e, uint16(o.Config.WebRTC), o.WebTCP); err != nil {
+			return nil, err
+		}
+	}
 	return e, nil
 }
 
@@ -74,6 +81,9 @@ func optional(s string) (netip.Addr, error) {
 
 // Run serves until ctx ends, then closes every stream and waits for all goroutines.
 func (e *Engine) Run(ctx context.Context) error {
+	if err := e.openShared(); err != nil {
+		e.log.Error("no browser can call: the port for them could not be opened, and is tried again for each of their calls", "err", err)
+	}
 	tick := time.NewTicker(reportTick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -86,8 +96,20 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, s := range e.stop() {
 		s.Close()
 	}
+	if e.shared != nil {
+		e.shared.close()
+	}
 	e.readers.Wait()
 	return nil
+}
+
+// openShared opens the port for browsers, if there is one and it is not open.
+func (e *Engine) openShared() error {
+	if e.shared == nil || !e.enter() {
+		return nil
+	}
+	defer e.readers.Done()
+	return e.shared.open()
 }
 
 // survive, when deferred, keeps a panic from taking the node along: one packet, report or tone is lost.
@@ -163,7 +185,8 @@ func routeTo(peer netip.Addr) (netip.Addr, error) {
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone(""), nil
 }
 
-// Open binds a port pair for a stream. The error is ErrNoPorts, ErrClosed, or says that there is no route to the peer.
+// Open binds a port pair for a stream, or has it take part in the port of all WebRTC streams. The error is ErrNoPorts, ErrClosed, or says that
+// there is no route to the peer or no port for WebRTC.
 func (e *Engine) Open(o StreamOptions) (*Stream, error) {
 	at, err := e.AddressFor(o.Peer)
 	if err != nil {
@@ -174,11 +197,9 @@ func (e *Engine) Open(o StreamOptions) (*Stream, error) {
 	}
 	defer e.readers.Done()
 	s := newStream(e, o)
-	port, err := e.bindPair(s, e.home(at, o.Peer))
-	if err != nil {
+	if err := e.place(s, at, o); err != nil {
 		return nil, err
 	}
-	s.endpoint = netip.AddrPortFrom(at, port)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -187,6 +208,25 @@ func (e *Engine) Open(o StreamOptions) (*Stream, error) {
 	}
 	e.streams[s] = struct{}{}
 	return s, nil
+}
+
+// place gives a stream its sockets.
+func (e *Engine) place(s *Stream, at netip.Addr, o StreamOptions) error {
+	if !o.WebRTC {
+		port, err := e.bindPair(s, e.home(at, o.Peer))
+		s.endpoint = netip.AddrPortFrom(at, port)
+		return err
+	}
+	if e.shared == nil {
+		return errNoWebRTC
+	}
+	if err := e.shared.open(); err != nil {
+		return err
+	}
+	s.endpoint = netip.AddrPortFrom(at, e.shared.port)
+	s.ice = newAgent(s, e.shared)
+	s.rtp, s.rtcp = s.ice, s.ice
+	return nil
 }
 
 // enter keeps Run from ending until readers.Done, unless it is ending already.

@@ -29,7 +29,7 @@ func FuzzAgree(f *testing.F) {
 		if err != nil {
 			return
 		}
-		ours, theirs, _ := shared(local, remote)
+		ours, theirs, _ := commonLine(local, remote)
 		if clear := a.Security == Clear; clear && (ours.secure() || theirs.secure()) || a.Security == SDES != (len(a.In.Key) > 0) || a.In.Suite != a.Out.Suite {
 			t.Errorf("%s and %s come to %+v", ours.Proto, theirs.Proto, a)
 		}

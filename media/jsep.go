@@ -18,10 +18,10 @@ var digests = map[string]int{"sha-256": 32, "sha-384": 48, "sha-512": 64}
 // readTransport reads what belongs to ICE and DTLS; what the line does not say of itself, the session says for all.
 func (l *Line) readTransport(line, session []sdp.Attribute) {
 	one := func(key string) string {
-		if v, ok := attribute(line, key); ok {
+		if v, ok := attributeOf(line, key); ok {
 			return v
 		}
-		v, _ := attribute(session, key)
+		v, _ := attributeOf(session, key)
 		return v
 	}
 	l.Setup = strings.ToLower(one("setup"))
@@ -29,17 +29,17 @@ func (l *Line) readTransport(line, session []sdp.Attribute) {
 		l.Fingerprints = readFingerprints(session)
 	}
 	if ufrag, pwd := one("ice-ufrag"), one("ice-pwd"); credential(ufrag) && credential(pwd) {
-		_, lite := attribute(session, "ice-lite")
+		_, lite := attributeOf(session, "ice-lite")
 		l.ICE = &ICE{Ufrag: ufrag, Pwd: Secret(pwd), Lite: lite, Candidates: readCandidates(line)}
 	}
-	if v, ok := attribute(line, "mid"); ok && len(strings.Fields(v)) == 1 {
+	if v, ok := attributeOf(line, "mid"); ok && len(strings.Fields(v)) == 1 {
 		l.Mid = strings.TrimSpace(v)
 	}
-	l.Msid, _ = attribute(line, "msid")
+	l.Msid, _ = attributeOf(line, "msid")
 	l.readSource(line)
 }
 
-func attribute(attrs []sdp.Attribute, key string) (string, bool) {
+func attributeOf(attrs []sdp.Attribute, key string) (string, bool) {
 	for _, a := range attrs {
 		if a.Key == key {
 			return strings.TrimSpace(a.Value), true

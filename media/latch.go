@@ -57,6 +57,9 @@ type latched struct {
 
 // admit says whether a packet from this address is the peer's, and latches.
 func (s *Stream) admit(t *path, p *packet, from netip.AddrPort) bool {
+	if s.ice != nil {
+		return true // it came on a validated pair, and was verified
+	}
 	l := &s.ear.latch
 	if l.terms != t.terms {
 		l.reopen(t.terms)
@@ -139,8 +142,11 @@ func (l *latch) believeStranger(t *path, p *packet, from netip.AddrPort, since t
 	return l.proof >= strangerProof
 }
 
-// dest is where to send RTP: the latched source (RFC 4961), until there is one the SDP address.
+// dest is where to send RTP: the latched source (RFC 4961), until there is one the SDP address; with ICE the pair that was nominated.
 func (s *Stream) dest(t *terms) netip.AddrPort {
+	if s.ice != nil {
+		return s.ice.dest()
+	}
 	if l := s.ear.latch.source.Load(); l != nil && t.keeps(l.from, l.terms) {
 		return l.from
 	}

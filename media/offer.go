@@ -210,7 +210,7 @@ type Agreement struct {
 
 // Agree says what local and remote come to; either may be the offer. The error is ErrNoAudio, ErrSecure or ErrNoCodec.
 func Agree(local, remote Description) (Agreement, error) {
-	ours, theirs, err := shared(local, remote)
+	ours, theirs, err := commonLine(local, remote)
 	if err != nil {
 		return Agreement{}, err
 	}
@@ -236,8 +236,8 @@ func Agree(local, remote Description) (Agreement, error) {
 	return a, nil
 }
 
-// shared finds the audio line that neither has refused: of two of the same audio the answer leaves one.
-func shared(local, remote Description) (ours, theirs Line, err error) {
+// commonLine finds the audio line that neither has refused: of two of the same audio the answer leaves one.
+func commonLine(local, remote Description) (ours, theirs Line, err error) {
 	if _, _, ok := local.Audio(); !ok {
 		return ours, theirs, local.noAudio()
 	}

@@ -96,12 +96,17 @@ func (s *Stream) takeKeys(in, out Crypto) error {
 	if err := s.useKeys(in, out); err != nil {
 		return err
 	}
+	s.rekeyed()
+	return nil
+}
+
+// rekeyed has the packet path take the guards that there are now; under engine.mu.
+func (s *Stream) rekeyed() {
 	if s.terms != nil {
 		s.rebuild()
 		s.line.apply(s.terms, s.guards.sealer)
 		s.ctrl.apply(s.terms, s.guards)
 	}
-	return nil
 }
 
 // useKeys is both or nothing.

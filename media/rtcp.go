@@ -179,6 +179,9 @@ func (e *Engine) report(now time.Duration) {
 
 func (s *Stream) report(now time.Duration) {
 	defer s.engine.survive("RTCP report")
+	if s.ice != nil {
+		s.ice.tick(now)
+	}
 	c := &s.ctrl
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -275,7 +278,7 @@ func (s *Stream) writeRTCP(b []byte) {
 	c := &s.ctrl
 	from, to := s.rtcp, c.terms.control
 	switch {
-	case c.terms.control == c.terms.remote:
+	case s.ice != nil, c.terms.control == c.terms.remote:
 		from, to = s.rtp, s.dest(c.terms)
 	case c.source.IsValid():
 		to = c.source

@@ -96,7 +96,33 @@ type Local struct {
 
 // Local returns what the stream has to say of itself.
 func (s *Stream) Local() Local {
+	if s.ice != nil {
+		return s.localICE(s.ice.announced())
+	}
 	s.engine.mu.Lock()
 	defer s.engine.mu.Unlock()
 	return Local{Addr: s.endpoint, SSRC: s.line.ssrc, CNAME: s.ctrl.cname, Crypto: s.ownKeys()}
+}
+
+// LocalFor returns what the stream has to say of itself in the answer to an offer. It is Local, unless the offer restarts ICE (RFC 8839 §4.4.1.1): then
+// the answer has new credentials, and they hold once it is applied.
+func (s *Stream) LocalFor(offer Description) Local {
+	if s.ice == nil {
+		return s.Local()
+	}
+	their := ""
+	for _, l := range offer.Lines {
+		if l.audio() && l.ICE != nil {
+			their = l.ICE.Ufrag
+			break
+		}
+	}
+	return s.localICE(s.ice.answering(their))
+}
+
+func (s *Stream) localICE(ice *ICE) Local {
+	return Local{
+		Addr: s.endpoint, SSRC: s.line.ssrc, CNAME: s.ctrl.cname, Offers: DTLS,
+		ICE: ice, Fingerprints: []Fingerprint{s.ice.shared.identity.fingerprint},
+	}
 }

@@ -126,6 +126,7 @@ type Stats struct {
 	Local    string            `json:"local"`
 	Remote   string            `json:"remote"` // where packets are sent
 	Latched  bool              `json:"latched"`
+	Way      string            `json:"way,omitempty"`       // of a WebRTC peer: udp or tcp, by the pair that it has nominated
 	RTT      float64           `json:"rtt_ms,omitempty"`    // by the peer's reports; 0 = not known
 	Packet   float64           `json:"packet_ms,omitempty"` // time that one packet holds
 	In       Traffic           `json:"in"`                  // from the peer
@@ -159,6 +160,9 @@ func (s *Stream) Stats() Stats {
 	st.Out = s.sent()
 	st.Reported = s.ctrl.reported.Load()
 	st.Latched = s.ear.latch.source.Load() != nil
+	if s.ice != nil {
+		st.Way, st.Latched = s.ice.way(), s.ice.out.Load() != nil
+	}
 	if p := s.path.Load(); p != nil {
 		st.Secure = p.security.String()
 		st.Packet = float64(p.frame) / float64(time.Millisecond)

@@ -13,6 +13,10 @@ type StreamOptions struct {
 	WebRTC  bool               // ICE and DTLS on the port that all such streams share, instead of a port pair
 	OnHeard func(at time.Time) // once per Apply, at the first packet from the negotiated or latched source; must not block
 
+	// OnConsentLost is told when the last way to a WebRTC peer has gone: its connection was closed, or no valid check came for 30 s. Nothing is
+	// sent any more until one comes. It must not block.
+	OnConsentLost func(at time.Time)
+
 	// OnKey is told of each key that the peer has sent as telephone-event, with the clock rate of that, if it could not be passed to every
 	// stream that this one is fed to; must not block.
 	OnKey func(k Key, rate int)
@@ -24,9 +28,11 @@ type Stream struct {
 	engine    *Engine
 	rtp, rtcp conn
 	endpoint  netip.AddrPort
+	ice       *agent // of a WebRTC stream, and then its sockets too; nil = it has a port pair
 
 	path atomic.Pointer[path] // all that receive needs to know; replaced whole, nil until Apply
 	told atomic.Pointer[told] // who is told what was heard; replaced whole
+	lost atomic.Pointer[func(time.Time)]
 
 	ear  ear           // what is heard: owned by the reader of the RTP socket, its figures by anybody
 	line line          // what is sent
@@ -56,6 +62,7 @@ type told struct {
 func newStream(e *Engine, o StreamOptions) *Stream {
 	s := &Stream{engine: e, peer: o.Peer.Unmap().WithZone(""), done: make(chan struct{})}
 	s.Tell(o.OnHeard, o.OnKey)
+	s.TellLost(o.OnConsentLost)
 	s.line.init(s)
 	s.ctrl.init(e.clock())
 	return s
@@ -65,6 +72,15 @@ func newStream(e *Engine, o StreamOptions) *Stream {
 // before.
 func (s *Stream) Tell(heard func(at time.Time), key func(k Key, rate int)) {
 	s.told.Store(&told{heard, key})
+}
+
+// TellLost has another told from now on in place of StreamOptions' OnConsentLost.
+func (s *Stream) TellLost(lost func(at time.Time)) {
+	if lost == nil {
+		s.lost.Store(nil)
+		return
+	}
+	s.lost.Store(&lost)
 }
 
 // Endpoint returns the address to announce in SDP.
@@ -78,8 +94,15 @@ func (s *Stream) Apply(a Agreement) {
 	if s.closed {
 		return
 	}
+	if s.ice != nil {
+		a.Security = DTLS // whatever was agreed, it sends nothing in the clear
+	}
 	s.terms = newTerms(a, s.peer, e.clock())
 	s.agreeOn(a)
+	if s.ice != nil {
+		s.ice.agree(a.ICE)
+		s.ice.dtls.agree(a.Fingerprints, a.Active)
+	}
 	s.rebuild()
 	for _, f := range s.feeders {
 		f.rebuild()
@@ -225,9 +248,13 @@ func (s *Stream) InUse() (Codec, bool) {
 	return Codec{}, false
 }
 
-// LastHeard returns when RTP or RTCP was last heard from the peer; zero = never.
+// LastHeard returns when RTP, RTCP or a valid ICE check was last heard from the peer; zero = never.
 func (s *Stream) LastHeard() time.Time {
-	return s.engine.wall(time.Duration(max(s.ear.source.last.Load(), s.ctrl.last.Load())))
+	last := max(s.ear.source.last.Load(), s.ctrl.last.Load())
+	if s.ice != nil {
+		last = max(last, s.ice.last.Load())
+	}
+	return s.engine.wall(time.Duration(last))
 }
 
 // FirstSent returns when the first packet was sent to the peer; zero = never.
@@ -271,6 +298,10 @@ func (s *Stream) Close() {
 
 // hangUp closes the sockets, which ends their readers, and lets the ports rest; under engine.mu.
 func (s *Stream) hangUp() {
+	if s.ice != nil {
+		s.ice.Close()
+		return
+	}
 	s.rtp.Close()
 	s.rtcp.Close()
 	s.engine.ports.rest(s.endpoint.Port(), s.engine.clock())

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -17,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pion/logging"
 	"github.com/pion/turn/v5"
 )
 
@@ -144,7 +142,7 @@ func (t *TURN) ServeConn(c net.Conn) {
 	// A server of its own for each connection: its nonces are good here alone, and what it has granted ends with it.
 	s, err := turn.NewServer(turn.ServerConfig{
 		ListenerConfigs: []turn.ListenerConfig{{Listener: conn, RelayAddressGenerator: conn, PermissionHandler: t.permits}},
-		LoggerFactory:   silent{}, Realm: t.opt.Realm,
+		LoggerFactory:   silent, Realm: t.opt.Realm,
 		AuthHandler: conn.authenticate, QuotaHandler: conn.reserve,
 		EventHandler: turn.EventHandler{
 			OnAllocationCreated: func(_, _ net.Addr, _, user, _ string, relay net.Addr, _ int) { conn.allocated(user, relay) },
@@ -452,12 +450,4 @@ func addrPortOf(a net.Addr) netip.AddrPort {
 		at = a.AddrPort()
 	}
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-}
-
-// silent has pion say nothing: what matters is logged here.
-type silent struct{}
-
-// NewLogger implements logging.LoggerFactory.
-func (silent) NewLogger(scope string) logging.LeveledLogger {
-	return logging.NewDefaultLeveledLoggerForScope(scope, logging.LogLevelDisabled, io.Discard)
 }

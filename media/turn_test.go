@@ -115,7 +115,7 @@ func (r *turnRig) dial(username, password string) *turn.Client {
 	}
 	client, err := turn.NewClient(&turn.ClientConfig{
 		STUNServerAddr: r.at.Addr().String(), TURNServerAddr: r.at.Addr().String(), Conn: turn.NewSTUNConn(c),
-		Username: username, Password: password, Realm: "baton", LoggerFactory: silent{}, RTO: 5 * time.Second,
+		Username: username, Password: password, Realm: "baton", LoggerFactory: silent, RTO: 5 * time.Second,
 	})
 	if err == nil {
 		err = client.Listen()

@@ -1,0 +1,367 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"baton/config"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+)
+
+// freePort is a UDP port that nobody had a moment ago.
+func freePort(t testing.TB) int {
+	t.Helper()
+	c, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).Port
+}
+
+// startWebRTC is an engine with a port for browsers, and one for their TCP connections if asked for.
+func startWebRTC(t testing.TB, tcp bool) *running {
+	t.Helper()
+	var listener net.Listener
+	o := Options{Config: config.Media{Ports: config.PortRange{First: 17500, Last: 17899}, WebRTC: freePort(t)}}
+	if tcp {
+		var err error
+		if listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		o.WebTCP = uint16(listener.Addr().(*net.TCPAddr).Port)
+	}
+	e, err := NewEngine(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Engine: e, cancel: cancel, ended: make(chan error, 1)}
+	go func() { r.ended <- e.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if listener != nil {
+			listener.Close()
+		}
+	})
+	if listener != nil {
+		go accept(e, listener)
+	}
+	return r
+}
+
+func accept(e *Engine, l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go e.ServeConn(c)
+	}
+}
+
+// browser is a WebRTC client as far from ours as a browser's: pion's PeerConnection.
+type browser struct {
+	t     testing.TB
+	pc    *webrtc.PeerConnection
+	track *webrtc.TrackLocalStaticRTP
+	s     *Stream
+
+	mu    sync.Mutex
+	heard []rtp.Packet
+	more  chan struct{}
+
+	first chan time.Time // OnHeard
+	lost  chan time.Time // OnConsentLost
+	told  time.Time      // when its description was applied
+
+	hdr rtp.Header
+}
+
+type browserOptions struct {
+	tcp    bool
+	active bool // we begin the DTLS handshake
+	offers bool // we make the offer
+}
+
+var browserPCMU = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypePCMU, ClockRate: 8000}
+
+// newBrowser connects a client to a new stream of e; it returns when both have all that they need.
+func newBrowser(t testing.TB, e *Engine, o browserOptions) *browser {
+	t.Helper()
+	b := &browser{t: t, more: make(chan struct{}, 1), first: make(chan time.Time, 4), lost: make(chan time.Time, 4)}
+	b.pc = newPeerConnection(t, o)
+	var err error
+	if b.track, err = webrtc.NewTrackLocalStaticRTP(browserPCMU, "audio", "mic"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.pc.AddTrack(b.track); err != nil {
+		t.Fatal(err)
+	}
+	b.pc.OnTrack(func(r *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { b.listen(r) })
+	b.s, err = e.Open(StreamOptions{
+		Peer: netip.MustParseAddr("127.0.0.1"), WebRTC: true,
+		OnHeard:       func(at time.Time) { b.first <- at },
+		OnConsentLost: func(at time.Time) { b.lost <- at },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.close() })
+	b.hdr = rtp.Header{Version: 2, SequenceNumber: 60000, Timestamp: 0xffffff00}
+	if o.offers {
+		b.answers(o)
+	} else {
+		b.offers(o)
+	}
+	return b
+}
+
+func newPeerConnection(t testing.TB, o browserOptions) *webrtc.PeerConnection {
+	t.Helper()
+	var engine webrtc.MediaEngine
+	if err := engine.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: browserPCMU, PayloadType: 0}, webrtc.RTPCodecTypeAudio); err != nil {
+		t.Fatal(err)
+	}
+	var s webrtc.SettingEngine
+	s.SetIncludeLoopbackCandidate(true)
+	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	s.SetIPFilter(func(ip net.IP) bool { return ip.String() == "127.0.0.1" })
+	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	if o.tcp {
+		s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeTCP4})
+	}
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(&engine), webrtc.WithSettingEngine(s), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
+	pc, err := api.NewPeerConnection(webrtc.Configuration{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pc
+}
+
+func (b *browser) close() {
+	b.pc.Close()
+	b.s.Close()
+}
+
+// offers has the client offer and us answer.
+func (b *browser) offers(o browserOptions) {
+	b.t.Helper()
+	b.offer(o, nil)
+}
+
+func (b *browser) offer(o browserOptions, options *webrtc.OfferOptions) {
+	b.t.Helper()
+	offer, err := b.pc.CreateOffer(options)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	gathered := webrtc.GatheringCompletePromise(b.pc)
+	if err := b.pc.SetLocalDescription(offer); err != nil {
+		b.t.Fatal(err)
+	}
+	<-gathered
+	theirs := b.pc.LocalDescription().SDP
+	setup := "passive"
+	if o.active {
+		setup = "active"
+	}
+	local := b.s.LocalFor(Description{Lines: []Line{{Kind: "audio", Addr: netip.MustParseAddrPort("0.0.0.0:9"), ICE: &ICE{Ufrag: attribute(theirs, "ice-ufrag")}}}})
+	answer := describe(local, setup)
+	b.agree(theirs, o.active)
+	b.told = time.Now()
+	if err := b.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// answers has us offer and the client answer.
+func (b *browser) answers(o browserOptions) {
+	b.t.Helper()
+	if err := b.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: describe(b.s.Local(), "actpass")}); err != nil {
+		b.t.Fatal(err)
+	}
+	answer, err := b.pc.CreateAnswer(nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	gathered := webrtc.GatheringCompletePromise(b.pc)
+	if err := b.pc.SetLocalDescription(answer); err != nil {
+		b.t.Fatal(err)
+	}
+	<-gathered
+	b.told = time.Now()
+	theirs := b.pc.LocalDescription().SDP
+	b.agree(theirs, attribute(theirs, "setup") == "passive")
+}
+
+// agree applies the client's description.
+func (b *browser) agree(theirs string, active bool) {
+	hash, value, _ := strings.Cut(attribute(theirs, "fingerprint"), " ")
+	b.s.Apply(Agreement{
+		Send: []Codec{pcmu}, Recv: []Codec{pcmu}, Security: DTLS, Mux: true, Active: active,
+		ICE:          ICE{Ufrag: attribute(theirs, "ice-ufrag"), Pwd: Secret(attribute(theirs, "ice-pwd"))},
+		Fingerprints: []Fingerprint{{hash, value}},
+	})
+}
+
+// attribute is the value of the first a=name: in a description.
+func attribute(sdp, name string) string {
+	for line := range strings.Lines(sdp) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "a="+name+":"); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// describe writes a description of a stream.
+func describe(l Local, setup string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-lite\r\na=group:BUNDLE 0\r\n")
+	fmt.Fprintf(&b, "m=audio %d UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 %v\r\na=mid:0\r\na=rtcp-mux\r\na=sendrecv\r\na=rtpmap:0 PCMU/8000\r\n", l.Addr.Port(), l.Addr.Addr())
+	fmt.Fprintf(&b, "a=ice-ufrag:%s\r\na=ice-pwd:%s\r\na=setup:%s\r\n", l.ICE.Ufrag, string(l.ICE.Pwd), setup)
+	fmt.Fprintf(&b, "a=fingerprint:%s %s\r\na=ssrc:%d cname:%s\r\na=msid:baton audio\r\n", l.Fingerprints[0].Hash, l.Fingerprints[0].Value, l.SSRC, l.CNAME)
+	for _, c := range l.ICE.Candidates {
+		fmt.Fprintf(&b, "a=candidate:%s 1 %s %d %v %d typ %s", c.Foundation, c.Transport, c.Priority, c.Addr.Addr(), c.Addr.Port(), c.Type)
+		if c.TCPType != "" {
+			fmt.Fprintf(&b, " tcptype %s", c.TCPType)
+		}
+		b.WriteString("\r\n")
+	}
+	b.WriteString("a=end-of-candidates\r\n")
+	return b.String()
+}
+
+func (b *browser) listen(r *webrtc.TrackRemote) {
+	for {
+		p, _, err := r.ReadRTP()
+		if err != nil {
+			return
+		}
+		b.mu.Lock()
+		b.heard = append(b.heard, *p)
+		b.mu.Unlock()
+		select {
+		case b.more <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// say sends a packet of a marked payload, if the client can send yet.
+func (b *browser) say(mark byte) {
+	body := make([]byte, 160)
+	for i := range body {
+		body[i] = mark
+	}
+	h := b.hdr
+	b.hdr.SequenceNumber++
+	b.hdr.Timestamp += 160
+	if err := b.track.WriteRTP(&rtp.Packet{Header: h, Payload: body}); err != nil && !errors.Is(err, net.ErrClosed) {
+		b.t.Log(err)
+	}
+}
+
+func (b *browser) packets() []rtp.Packet {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]rtp.Packet(nil), b.heard...)
+}
+
+// marked counts what it heard of a mark.
+func (b *browser) marked(mark byte) int {
+	n := 0
+	for _, p := range b.packets() {
+		if len(p.Payload) == 160 && p.Payload[0] == mark {
+			n++
+		}
+	}
+	return n
+}
+
+// until has clients speak every 20 ms until all of what is awaited is so.
+func until(t testing.TB, within time.Duration, speak func(), awaited func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * ms)
+	defer tick.Stop()
+	for end := time.Now().Add(within); !awaited(); <-tick.C {
+		if time.Now().After(end) {
+			t.Helper()
+			t.Fatal("not in time")
+		}
+		speak()
+	}
+}
+
+func bridgeStreams(a, b *Stream) {
+	a.Feed(b)
+	b.Feed(a)
+	a.Follow(b)
+	b.Follow(a)
+}
+
+// TestBrowsers connects two clients by each way and role, and has them hear one another.
+func TestBrowsers(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		a, b browserOptions
+	}{
+		{"they offer and are DTLS clients", browserOptions{}, browserOptions{}},
+		{"they offer and are DTLS servers", browserOptions{active: true}, browserOptions{active: true}},
+		{"we offer", browserOptions{offers: true}, browserOptions{offers: true}},
+		{"over TCP", browserOptions{tcp: true}, browserOptions{tcp: true, active: true}},
+		{"one over TCP", browserOptions{tcp: true, offers: true}, browserOptions{active: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			e := startWebRTC(t, true)
+			a, b := newBrowser(t, e.Engine, c.a), newBrowser(t, e.Engine, c.b)
+			bridgeStreams(a.s, b.s)
+			until(t, 20*time.Second, func() { a.say('a'); b.say('b') }, func() bool { return a.marked('b') >= 25 && b.marked('a') >= 25 })
+			for _, x := range []*browser{a, b} {
+				checkBrowser(t, x)
+			}
+			if d := e.WebRTCDropped(); d["stranger"]+d["malformed"] != 0 {
+				t.Errorf("dropped %v", d)
+			}
+			a.close()
+			b.close()
+			if n := len(*e.shared.agents.Load()) + len(*e.shared.pairs.Load()); n != 0 {
+				t.Errorf("%d entries are left", n)
+			}
+			e.stop(t)
+		})
+	}
+}
+
+// checkBrowser wants one line of one SSRC, the way that was meant, and a call that was told once.
+func checkBrowser(t *testing.T, b *browser) {
+	t.Helper()
+	all := b.packets()
+	for i, p := range all {
+		if p.SSRC != b.s.Local().SSRC || i > 0 && p.SequenceNumber != all[i-1].SequenceNumber+1 {
+			t.Errorf("packet %d: SSRC %d, number %d", i, p.SSRC, p.SequenceNumber)
+			break
+		}
+	}
+	select {
+	case <-b.first:
+	default:
+		t.Error("the call was not told of the first packet")
+	}
+	if st := b.s.Stats(); st.Secure != "dtls" || st.Way == "" || st.In.Packets < 25 || st.Dropped["forged"] != 0 || !strings.HasPrefix(st.Remote, "127.0.0.1:") {
+		t.Errorf("%+v", st)
+	}
+}
