@@ -182,6 +182,9 @@ func (l *Leg) info() LegInfo {
 	for _, k := range l.agreed.Send {
 		i.Codecs = append(i.Codecs, k.Name)
 	}
+	if i.Secure, i.Via = i.Stats.Secure, i.Stats.Way; i.Via == "" {
+		i.Via = "udp"
+	}
 	i.In, i.Out = i.Stats.Quality()
 	return i
 }

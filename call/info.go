@@ -37,6 +37,8 @@ type LegInfo struct {
 	Listens bool        `json:"listens,omitempty"` // a companion: it hears both sides and is muted
 	Remote  string      `json:"remote"`            // signalling address
 	Codecs  []string    `json:"codecs"`
+	Secure  string      `json:"secure"` // how its audio is encrypted: none, sdes, dtls
+	Via     string      `json:"via"`    // how its audio goes: udp, tcp
 	Stats   media.Stats `json:"stats"`
 
 	// Estimates of this leg alone, as if its other end were at the node; nil = not measured yet.

@@ -114,7 +114,7 @@ func (l *Leg) newOffer(codecs []media.Codec, dir media.Direction) media.Descript
 
 // newAnswer makes our answer to an offer of the leg's phone.
 func (l *Leg) newAnswer(offer media.Description, codecs []media.Codec, dir media.Direction) (media.Description, error) {
-	return media.NewAnswer(l.origin, offer, codecs, l.able(l.stream.Local()), dir)
+	return media.NewAnswer(l.origin, offer, codecs, l.able(l.stream.LocalFor(offer)), dir)
 }
 
 // errPlain says that an offer cannot be made: it has keys, and the phone's signalling is not encrypted any more.

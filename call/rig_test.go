@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ type rig struct {
 	server netip.AddrPort
 	faults *faultyStore
 	tcp    netip.AddrPort
+	tls    netip.AddrPort // where phones come by TLS, if listensTLS was asked for
 	pass   map[string]string
 	drain  func() // ends the calls as SIGTERM does
 	dir    string // of the store
@@ -66,6 +68,8 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 	t.Helper()
 	cfg := config.Default()
 	cfg.Call.Ring = 5 * time.Second
+	cfg.Listen.TLS = "off"
+	cfg.Media.WebRTC = 30000 + int(webPort.Add(1)%2700)
 	if tune != nil {
 		tune(&cfg)
 	}
@@ -83,7 +87,7 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 	users := &lateCredentials{}
 	r := &rig{t: t, dir: dir, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}}
 	r.whenStopped(func() { db.Close() })
-	agent, err := newAgent(udp, sip.Options{
+	agent, err := newAgent(udp, cfg.Listen.TLS, sip.Options{
 		Realm: db.Realm(), Secret: db.Secret(),
 		InDialog: []string{"REFER", "UPDATE", "INFO", "MESSAGE", "SUBSCRIBE"}, Accept: call.Types, Events: call.Events, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
 		Handlers: map[string]func(*sip.Exchange){
@@ -103,22 +107,37 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
 		Store: r.faults, Journal: db, Log: log,
 	})
-	r.server, r.tcp = agent.Addrs()["udp"], agent.Addrs()["tcp"]
+	r.server, r.tcp, r.tls = agent.Addrs()["udp"], agent.Addrs()["tcp"], agent.Addrs()["tls"]
 	r.run(db.Run, agent.Run, r.reg.Run, r.engine.Run)
 	r.drain = r.run(r.b.Run)
 	return r
 }
 
+// webPort makes the UDP ports for browsers of this process's nodes different ones.
+var webPort = func() *atomic.Uint32 {
+	var n atomic.Uint32
+	n.Store(rand.Uint32N(2700))
+	return &n
+}()
+
+// listensTLS has a node serve phones over TLS too.
+func listensTLS(c *config.Config) { c.Listen.TLS = "127.0.0.1:0" }
+
 // newAgent makes an agent that listens at one port for UDP and TCP, so that a phone may change from one to the other: at the
 // port of at, 0 = any.
-func newAgent(at string, o sip.Options) (agent *sip.Agent, err error) {
+func newAgent(at, secure string, o sip.Options) (agent *sip.Agent, err error) {
+	if secure != "off" {
+		if o.TLS, err = phone.Certificate(); err != nil {
+			return nil, err
+		}
+	}
 	if !strings.HasSuffix(at, ":0") {
-		o.Listen = config.Listen{UDP: at, TCP: at, TLS: "off"}
+		o.Listen = config.Listen{UDP: at, TCP: at, TLS: secure}
 		return sip.NewAgent(o)
 	}
 	for range 50 {
 		at = fmt.Sprintf("127.0.0.1:%d", 50000+rand.IntN(10000))
-		o.Listen = config.Listen{UDP: at, TCP: at, TLS: "off"}
+		o.Listen = config.Listen{UDP: at, TCP: at, TLS: secure}
 		if agent, err = sip.NewAgent(o); err == nil {
 			return agent, nil
 		}
@@ -175,8 +194,11 @@ func (r *rig) website() netip.AddrPort {
 // over has a phone register over a transport.
 func (r *rig) over(transport string) func(*phone.Config) {
 	return func(c *phone.Config) {
-		if c.Transport = transport; transport == "wss" {
+		switch c.Transport = transport; transport {
+		case "wss":
 			c.Server = r.website()
+		case "tls":
+			c.Server = r.tls
 		}
 	}
 }

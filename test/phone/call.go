@@ -29,6 +29,8 @@ type Call struct {
 	callID   string
 	localTag string
 	media    *Media
+	web      *browser // nil = no browser
+	keys     []Crypto // of SDES
 	up       chan struct{} // closed when it is answered
 	ended    chan struct{}
 	order    sync.Mutex // held from the choice of a request's CSeq until it is sent
@@ -100,12 +102,51 @@ func (p *Phone) newCall(outgoing bool) (*Call, error) {
 		up: make(chan struct{}), ended: make(chan struct{}), acked: make(chan struct{}),
 	}
 	c.sdp = offer{session: rand.Uint64() >> 2, version: 1, addr: told(m.Addr()), codecs: p.cfg.Codecs, direction: "sendrecv"}
+	if err := c.secure(); err != nil {
+		m.close()
+		return nil, err
+	}
 	if !p.cfg.Quiet {
 		p.mu.Lock()
 		p.made = append(p.made, c)
 		p.mu.Unlock()
 	}
 	return c, nil
+}
+
+// secure makes what the phone needs to protect the call's sound.
+func (c *Call) secure() (err error) {
+	cfg := c.phone.cfg
+	switch cfg.SRTP {
+	case Plain:
+	case DTLS:
+		cfg.within(func() { c.web, err = openBrowser(cfg, c.media) })
+		c.media.mu.Lock()
+		c.media.web = c.web
+		c.media.mu.Unlock()
+	default:
+		c.keys = keysOf(cfg.suites())
+		c.sdp.keys, c.sdp.twofold = c.keys, cfg.SRTP == TwoFold
+		if cfg.SRTP == SAVP {
+			c.sdp.profile = "RTP/SAVP"
+		}
+	}
+	return err
+}
+
+// sayOffer is what the phone offers.
+func (c *Call) sayOffer() []byte {
+	c.phone.mu.Lock()
+	o := c.sdp
+	c.phone.mu.Unlock()
+	if c.web == nil {
+		return o.bytes()
+	}
+	body, err := c.web.offer(o.direction, o.restart)
+	if err != nil {
+		panic("offer of a browser: " + err.Error())
+	}
+	return body
 }
 
 // allow is what the phone serves.
@@ -162,7 +203,7 @@ func (c *Call) fillBody(req *Message, opt DialOptions) {
 	case opt.SDP != nil:
 		req.Body = opt.SDP
 	case !opt.NoSDP:
-		req.Body = c.sdp.bytes()
+		req.Body = c.sayOffer()
 	default:
 		return
 	}
@@ -226,7 +267,7 @@ func (c *Call) answered(res *Message) {
 	if len(res.Body) > 0 {
 		c.learn(res.Body, !offered)
 		if !offered && !opt.Mum {
-			body = c.sdp.bytes()
+			body = c.describe()
 		}
 	}
 	if !opt.NoACK {
@@ -273,8 +314,11 @@ func (c *Call) ack(res *Message, body []byte) {
 
 // learn takes the peer's SDP: an answer to ours, or an offer to which ours becomes the answer. False if it does not fit.
 func (c *Call) learn(body []byte, isOffer bool) bool {
-	d, err := ParseSDP(body)
+	d, err := parseSDP(body, c.phone.cfg.takes)
 	if err != nil {
+		return false
+	}
+	if c.web != nil && c.web.hear(body, isOffer) != nil {
 		return false
 	}
 	c.phone.mu.Lock()
@@ -284,11 +328,12 @@ func (c *Call) learn(body []byte, isOffer bool) bool {
 		ours = only
 	}
 	both := common(d.Codecs, ours)
-	if !talks(both) {
+	if !talks(both) || !c.agreeKeys(d, isOffer) {
 		return false
 	}
 	c.peer = d
 	if isOffer {
+		c.sdp.lines, c.sdp.index, c.sdp.profile, c.sdp.twofold = d.Lines, d.Index, d.Profile, false
 		c.sdp.codecs, c.sdp.direction = both, answerDirection(d)
 		if c.phone.cfg.OwnPT {
 			c.sdp.codecs = common(c.phone.cfg.Codecs, both)
@@ -299,6 +344,25 @@ func (c *Call) learn(body []byte, isOffer bool) bool {
 	c.both = both
 	c.apply()
 	return true
+}
+
+// agreeKeys takes the keys of SDES out of the peer's SDP, or sees that none are needed.
+func (c *Call) agreeKeys(d Description, isOffer bool) bool {
+	ours := c.sdp.keys
+	if isOffer {
+		ours = c.keys
+	}
+	out, in, ok := settle(ours, d.Keys, isOffer)
+	if !ok && (c.phone.cfg.SRTP == SAVP || c.web == nil && strings.Contains(d.Profile, "SAVP")) {
+		return false
+	}
+	if isOffer {
+		c.sdp.keys = nil
+		if ok {
+			c.sdp.keys = []Crypto{out}
+		}
+	}
+	return c.media.protect(out, in) == nil
 }
 
 // apply sets the sound to what both sides have said. A phone that rings says nothing yet.

@@ -65,6 +65,9 @@ type Media struct {
 	counter uint32
 	sent    map[uint32]time.Time
 	event   *eventOut
+	guard   *guard   // nil = in the clear
+	web     *browser // in place of the sockets
+	forged  int
 	heard   []Packet
 	reports []SenderReport
 	closed  bool
@@ -202,7 +205,7 @@ func (m *Media) sendFrame() {
 	}
 	var buf [12 + frameSize]byte
 	if n := m.sendEvent(buf[:]); n > 0 {
-		m.conn.WriteToUDPAddrPort(buf[:n], m.remote)
+		m.transmit(buf[:n])
 		return
 	}
 	m.counter++
@@ -213,7 +216,7 @@ func (m *Media) sendFrame() {
 		m.sent[m.counter] = now
 	}
 	m.fresh = false
-	m.conn.WriteToUDPAddrPort(buf[:], m.remote)
+	m.transmit(buf[:])
 }
 
 func (m *Media) tsNow(rate int) uint32 {
@@ -258,12 +261,16 @@ func (m *Media) record(b []byte, at time.Time, from netip.AddrPort) {
 	if len(b) < 12 || b[0]>>6 != 2 {
 		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, ok := m.open(b, false)
+	if !ok {
+		return
+	}
 	p := Packet{
 		At: at, From: from, Marker: b[1]&0x80 != 0, PT: b[1] & 0x7f, Seq: binary.BigEndian.Uint16(b[2:]),
 		TS: binary.BigEndian.Uint32(b[4:]), SSRC: binary.BigEndian.Uint32(b[8:]), Size: len(b) - 12,
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	codec := m.recv[p.PT]
 	if codec.event() {
 		p.Event = readEvent(b[12:])
@@ -286,16 +293,22 @@ func (m *Media) readRTCP(conn *net.UDPConn) {
 		if err != nil {
 			return
 		}
-		if n < 28 || buf[1] != 200 {
-			continue
-		}
 		m.mu.Lock()
-		m.reports = append(m.reports, SenderReport{
-			At: time.Now(), SSRC: binary.BigEndian.Uint32(buf[4:]), NTP: ntpTime(binary.BigEndian.Uint64(buf[8:])),
-			TS: binary.BigEndian.Uint32(buf[16:]), Packets: binary.BigEndian.Uint32(buf[20:]),
-		})
+		m.reported(buf[:n])
 		m.mu.Unlock()
 	}
+}
+
+// reported takes an RTCP packet; m.mu is held.
+func (m *Media) reported(b []byte) {
+	b, ok := m.open(b, true)
+	if !ok || len(b) < 28 || b[1] != 200 {
+		return
+	}
+	m.reports = append(m.reports, SenderReport{
+		At: time.Now(), SSRC: binary.BigEndian.Uint32(b[4:]), NTP: ntpTime(binary.BigEndian.Uint64(b[8:])),
+		TS: binary.BigEndian.Uint32(b[16:]), Packets: binary.BigEndian.Uint32(b[20:]),
+	})
 }
 
 func ntpTime(v uint64) time.Time {
@@ -355,10 +368,14 @@ func (m *Media) Await(since time.Time, limit time.Duration, want func(Packet) bo
 func (m *Media) close() {
 	ticker.remove(m)
 	m.mu.Lock()
+	web := m.web
 	m.closed, m.sending = true, false
 	m.conn.Close()
 	m.rtcp.Close()
 	m.mu.Unlock()
+	if web != nil {
+		web.close()
+	}
 	m.readers.Wait()
 	m.mu.Lock()
 	m.cond.Broadcast()

@@ -110,9 +110,8 @@ func (c *Call) Update(codecs []Codec) error {
 	p.mu.Lock()
 	c.sdp.codecs = codecs
 	c.sdp.version++
-	body := c.sdp.bytes()
 	p.mu.Unlock()
-	res, err := c.request("UPDATE", body)
+	res, err := c.request("UPDATE", c.sayOffer())
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package phone
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -40,11 +41,35 @@ type Description struct {
 	Codecs    []Codec
 	Direction string // sendrecv if none is said
 	Crypto    bool   // an a=crypto line was there
+	Keys      []Crypto
+	Profile   string   // of the audio line
+	Lines     []string // all m= lines
+	Index     int      // of the audio line
 }
 
 // ParseSDP reads a session description as far as a phone needs it (RFC 8866).
 func ParseSDP(body []byte) (Description, error) {
+	return parseSDP(body, func(string, bool) bool { return true })
+}
+
+// keyed says of each m= line of a description whether it has a=crypto.
+func keyed(body []byte) []bool {
+	var all []bool
+	for line := range strings.Lines(string(body)) {
+		switch {
+		case strings.HasPrefix(line, "m="):
+			all = append(all, false)
+		case strings.HasPrefix(line, "a=crypto:") && len(all) > 0:
+			all[len(all)-1] = true
+		}
+	}
+	return all
+}
+
+// parseSDP reads the first audio line that the phone takes.
+func parseSDP(body []byte, takes func(profile string, keyed bool) bool) (Description, error) {
 	d := Description{Direction: "sendrecv"}
+	keys := keyed(body)
 	var host netip.Addr
 	var port, audio int
 	names := map[uint8]*Codec{}
@@ -58,9 +83,11 @@ func ParseSDP(body []byte) (Description, error) {
 		f := strings.Fields(value)
 		switch {
 		case kind == "m":
-			in = audio == 0 && len(f) > 3 && f[0] == "audio" && f[1] != "0"
+			d.Lines = append(d.Lines, value)
+			in = audio == 0 && len(f) > 3 && f[0] == "audio" && f[1] != "0" && takes(f[2], keys[len(d.Lines)-1])
 			if in {
 				audio++
+				d.Index, d.Profile = len(d.Lines)-1, f[2]
 				port, _ = strconv.Atoi(f[1])
 				order = payloads(f[3:], names)
 			}
@@ -111,6 +138,9 @@ func (d *Description) attribute(value string, names map[uint8]*Codec) {
 		d.Direction = name
 	case "crypto":
 		d.Crypto = true
+		if c, ok := parseCrypto(rest); ok {
+			d.Keys = append(d.Keys, c)
+		}
 	case "rtpmap", "fmtp":
 		number, text, _ := strings.Cut(rest, " ")
 		pt, _ := strconv.ParseUint(number, 10, 7)
@@ -140,6 +170,13 @@ type offer struct {
 	codecs           []Codec
 	direction        string
 	bare             bool // say no direction, as RFC 2543 phones do
+	restart          bool // of a browser: begin ICE anew
+
+	profile string // RTP/AVP if empty
+	keys    []Crypto
+	twofold bool     // of an offer: a line with keys, then one without
+	lines   []string // of an answer: the m= lines of the offer, all refused but that at index
+	index   int
 }
 
 func (o offer) bytes() []byte {
@@ -150,9 +187,30 @@ func (o offer) bytes() []byte {
 	}
 	host := o.addr.Addr().String()
 	fmt.Fprintf(&b, "v=0\r\no=phone %d %d IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\n", o.session, o.version, family, host, family, host)
-	fmt.Fprintf(&b, "m=audio %d RTP/AVP", o.addr.Port())
+	if o.twofold {
+		o.audio(&b, "RTP/SAVP", o.keys)
+		o.audio(&b, "RTP/AVP", nil)
+		return []byte(b.String())
+	}
+	for i, line := range o.lines {
+		if f := strings.Fields(line); i < o.index {
+			fmt.Fprintf(&b, "m=%s 0 %s\r\n", f[0], strings.Join(f[2:], " "))
+		}
+	}
+	o.audio(&b, cmp.Or(o.profile, "RTP/AVP"), o.keys)
+	for i, line := range o.lines {
+		if f := strings.Fields(line); i > o.index {
+			fmt.Fprintf(&b, "m=%s 0 %s\r\n", f[0], strings.Join(f[2:], " "))
+		}
+	}
+	return []byte(b.String())
+}
+
+// audio writes one audio line.
+func (o offer) audio(b *strings.Builder, profile string, keys []Crypto) {
+	fmt.Fprintf(b, "m=audio %d %s", o.addr.Port(), profile)
 	for _, c := range o.codecs {
-		fmt.Fprintf(&b, " %d", c.PT)
+		fmt.Fprintf(b, " %d", c.PT)
 	}
 	b.WriteString("\r\n")
 	for _, c := range o.codecs {
@@ -160,16 +218,18 @@ func (o offer) bytes() []byte {
 		if c.Channels > 1 {
 			channels = fmt.Sprintf("/%d", c.Channels)
 		}
-		fmt.Fprintf(&b, "a=rtpmap:%d %s/%d%s\r\n", c.PT, c.Name, c.Rate, channels)
+		fmt.Fprintf(b, "a=rtpmap:%d %s/%d%s\r\n", c.PT, c.Name, c.Rate, channels)
 		if c.Fmtp != "" {
-			fmt.Fprintf(&b, "a=fmtp:%d %s\r\n", c.PT, c.Fmtp)
+			fmt.Fprintf(b, "a=fmtp:%d %s\r\n", c.PT, c.Fmtp)
 		}
+	}
+	for _, k := range keys {
+		fmt.Fprintf(b, "a=crypto:%s\r\n", k)
 	}
 	b.WriteString("a=ptime:20\r\n")
 	if !o.bare {
-		fmt.Fprintf(&b, "a=%s\r\n", o.direction)
+		fmt.Fprintf(b, "a=%s\r\n", o.direction)
 	}
-	return []byte(b.String())
 }
 
 // common keeps of the offered codecs those that are ours too, in the offer's order and with its payload types (RFC 3264 §6.1).

@@ -134,7 +134,7 @@ func (p *Phone) listen(at netip.AddrPort) error {
 	p.cfg.Port = l.Addr().(*net.TCPAddr).AddrPort().Port()
 	var config *tls.Config
 	if p.cfg.Transport == "tls" {
-		if config, err = ownCertificate(); err != nil {
+		if config, err = Certificate(); err != nil {
 			l.Close()
 			return err
 		}
@@ -158,8 +158,8 @@ func (p *Phone) accept(l *net.TCPListener, config *tls.Config) {
 	}
 }
 
-// ownCertificate is for phones that are called directly over TLS.
-func ownCertificate() (*tls.Config, error) {
+// Certificate is a new one, for phones that are called directly over TLS.
+func Certificate() (*tls.Config, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err

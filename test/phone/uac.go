@@ -140,6 +140,15 @@ func (c *Call) Resume() error {
 	return c.reinvite(false, func(o *offer) { o.addr, o.direction, o.bare = told(c.media.Addr()), "sendrecv", false })
 }
 
+// RestartICE sends a re-INVITE of a browser that has changed its network.
+func (c *Call) RestartICE() error {
+	err := c.reinvite(false, func(o *offer) { o.restart = true })
+	c.phone.mu.Lock()
+	c.sdp.restart = false
+	c.phone.mu.Unlock()
+	return err
+}
+
 // Reoffer sends a re-INVITE with these codecs.
 func (c *Call) Reoffer(codecs []Codec) error {
 	return c.reinvite(false, func(o *offer) { o.codecs = codecs })
@@ -155,10 +164,12 @@ func (c *Call) reinvite(hold bool, change func(*offer)) error {
 	change(&c.sdp)
 	c.sdp.version++
 	c.holding = hold
-	body := c.sdp.bytes()
 	p.mu.Unlock()
-	res, err := c.request("INVITE", body)
+	res, err := c.request("INVITE", c.sayOffer())
 	if err != nil {
+		if c.web != nil {
+			c.web.takeBack()
+		}
 		p.mu.Lock()
 		c.sdp, c.holding = was, wasHolding
 		p.mu.Unlock()
@@ -202,7 +213,7 @@ func (c *Call) AskOffer() ([]byte, error) {
 	if !c.learn(res.Body, true) {
 		return res.Body, fmt.Errorf("no codec of the offer is known")
 	}
-	c.ack(res, c.sdp.bytes())
+	c.ack(res, c.describe())
 	return res.Body, nil
 }
 

@@ -210,8 +210,16 @@ func (c *Call) applyIfAgreed() {
 
 func (c *Call) describe() []byte {
 	c.phone.mu.Lock()
-	defer c.phone.mu.Unlock()
-	return c.sdp.bytes()
+	o := c.sdp
+	c.phone.mu.Unlock()
+	if c.web == nil {
+		return o.bytes()
+	}
+	body, err := c.web.answer(o.direction)
+	if err != nil {
+		panic("answer of a browser: " + err.Error())
+	}
+	return body
 }
 
 // Answer picks the call up and repeats the 200 until its ACK comes (RFC 3261 §13.3.1.4).

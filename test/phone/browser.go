@@ -1,0 +1,173 @@
+package phone
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+)
+
+// browser is the sound of a call as a browser has it: ICE, DTLS-SRTP, one port. The PeerConnection is told nothing of hold: directions are
+// written into what is sent and taken out of what is read, as SIP libraries for pages do.
+type browser struct {
+	pc    *webrtc.PeerConnection
+	voice *voice
+
+	mu   sync.Mutex
+	said string // the last description of ours, as the PeerConnection made it
+}
+
+// voice is the track that the phone speaks on: it takes whole RTP packets, of any payload type.
+type voice struct {
+	mu   sync.Mutex
+	ssrc uint32
+	to   webrtc.TrackLocalWriter
+}
+
+func (v *voice) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.ssrc, v.to = uint32(c.SSRC()), c.WriteStream()
+	for _, p := range c.CodecParameters() {
+		if !strings.HasSuffix(p.MimeType, "telephone-event") {
+			return p, nil
+		}
+	}
+	return webrtc.RTPCodecParameters{}, errors.New("no codec for a voice")
+}
+
+func (v *voice) Unbind(webrtc.TrackLocalContext) error { return nil }
+func (v *voice) ID() string                            { return "mic" }
+func (v *voice) RID() string                           { return "" }
+func (v *voice) StreamID() string                      { return "phone" }
+func (v *voice) Kind() webrtc.RTPCodecType             { return webrtc.RTPCodecTypeAudio }
+
+func (v *voice) write(b []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var p rtp.Packet
+	if v.to == nil || p.Unmarshal(b) != nil {
+		return
+	}
+	p.SSRC = v.ssrc
+	_, _ = v.to.WriteRTP(&p.Header, p.Payload)
+}
+
+// openBrowser makes the PeerConnection of a call. What it hears goes to m.
+func openBrowser(cfg Config, m *Media) (*browser, error) {
+	var engine webrtc.MediaEngine
+	for _, c := range cfg.Codecs {
+		k := webrtc.RTPCodecCapability{MimeType: "audio/" + c.Name, ClockRate: uint32(c.Rate), Channels: uint16(c.Channels), SDPFmtpLine: c.Fmtp}
+		if err := engine.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: k, PayloadType: webrtc.PayloadType(c.PT)}, webrtc.RTPCodecTypeAudio); err != nil {
+			return nil, err
+		}
+	}
+	var s webrtc.SettingEngine
+	s.SetIncludeLoopbackCandidate(true)
+	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	s.SetIPFilter(func(ip net.IP) bool { return ip.String() == cfg.Addr.String() })
+	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(&engine), webrtc.WithSettingEngine(s), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
+	pc, err := api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
+	if err != nil {
+		return nil, err
+	}
+	b := &browser{pc: pc, voice: &voice{}}
+	if _, err := pc.AddTrack(b.voice); err != nil {
+		b.close()
+		return nil, err
+	}
+	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+		buf := make([]byte, 2048)
+		for {
+			n, _, err := t.Read(buf)
+			if err != nil {
+				return
+			}
+			m.record(buf[:n], time.Now(), cfg.Server)
+		}
+	})
+	return b, nil
+}
+
+func (b *browser) write(packet []byte) { b.voice.write(packet) }
+
+func (b *browser) close() { _ = b.pc.GracefulClose() }
+
+// offer makes an offer with a direction. restart begins ICE anew.
+func (b *browser) offer(direction string, restart bool) ([]byte, error) {
+	d, err := b.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
+	if err != nil {
+		return nil, err
+	}
+	return b.say(d, direction)
+}
+
+// answer makes the answer to the offer that was heard; once more, it is the same.
+func (b *browser) answer(direction string) ([]byte, error) {
+	if b.pc.SignalingState() != webrtc.SignalingStateHaveRemoteOffer {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return []byte(directed(b.said, direction)), nil
+	}
+	d, err := b.pc.CreateAnswer(nil)
+	if err != nil {
+		return nil, err
+	}
+	return b.say(d, direction)
+}
+
+func (b *browser) say(d webrtc.SessionDescription, direction string) ([]byte, error) {
+	gathered := webrtc.GatheringCompletePromise(b.pc)
+	if err := b.pc.SetLocalDescription(d); err != nil {
+		return nil, err
+	}
+	select {
+	case <-gathered:
+	case <-time.After(5 * time.Second):
+		return nil, errors.New("no candidates were gathered")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.said = b.pc.LocalDescription().SDP
+	return []byte(directed(b.said, direction)), nil
+}
+
+// takeBack ends an offer that was refused.
+func (b *browser) takeBack() {
+	_ = b.pc.SetLocalDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback})
+}
+
+// hear takes the other side's description.
+func (b *browser) hear(sdp []byte, isOffer bool) error {
+	d := webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: directed(string(sdp), "sendrecv")}
+	if isOffer {
+		d.Type = webrtc.SDPTypeOffer
+	} else if b.pc.SignalingState() == webrtc.SignalingStateStable { // the 200 repeats what the 183 said
+		return nil
+	}
+	if err := b.pc.SetRemoteDescription(d); err != nil {
+		return fmt.Errorf("description is refused: %w\n%s", err, sdp)
+	}
+	return nil
+}
+
+// directed is a description with another direction.
+func directed(sdp, direction string) string {
+	var out strings.Builder
+	for line := range strings.Lines(sdp) {
+		switch strings.TrimSpace(line) {
+		case "a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive":
+			line = "a=" + direction + "\r\n"
+		}
+		out.WriteString(line)
+	}
+	return out.String()
+}
