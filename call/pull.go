@@ -79,7 +79,7 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 	if l := seat.companion(d.Key); l != nil {
 		return c.companionDials(x, offer, l, how)
 	}
-	if seat.away == nil && d.Key == old.device.Key && !c.b.left(seat.user.Name, d.Key, old.sign()) {
+	if seat.away == nil && d.Key == old.device.Key && !c.leftBehind(old, x.Flow(), how) {
 		return c.b.announce(x, seat.user, offer, notice{tone: media.ToneEnded, code: 200, why: "the call is on this device already"})
 	}
 	m := &move{c: c, seat: seat, into: seat, from: old, how: how, who: seat.user.Name, began: time.Now()}
@@ -99,6 +99,19 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 	c.joinCaller(m, l)
 	return nil
 }
+
+// leftBehind says that a device asks for its own call because its leg is of no use to it any more: it has left that behind, its connection
+// has broken or been replaced by another and its sound with it, or it is a page that names its dialog and knows best.
+func (c *Call) leftBehind(l *Leg, now sip.Flow, how string) bool {
+	if how == "replaces" && now.Transport == "wss" || c.b.left(l.seat.user.Name, l.device.Key, l.sign()) {
+		return true
+	}
+	heard := l.stream.LastHeard()
+	return time.Since(heard) > mute && (!c.b.Agent.Alive(l.dialog.Flow) || l.led.After(heard) && l.dialog.Flow.Transport != "udp")
+}
+
+// mute is how long a phone whose connection has broken has said nothing when it has stopped talking for certain.
+const mute = 100 * time.Millisecond
 
 // answerNew makes our answer to the new device's offer, or our offer, by what the far side can play, the codec in use first.
 func (c *Call) answerNew(m *move, l *Leg, offer *media.Description) error {

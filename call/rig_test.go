@@ -80,6 +80,9 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 	var out io.Writer = os.Stderr
 	if len(logTo) > 0 {
 		out, level = logTo[0], slog.LevelInfo
+		if l, ok := out.(interface{ level() slog.Level }); ok {
+			level = l.level()
+		}
 	}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
 	db, err := store.Open(dir, log)

@@ -52,11 +52,17 @@ func (s *Seat) watched() []*Leg {
 	return legs
 }
 
+// pagePatience is how long a browser without a connection is waited for, at least: its page is being loaded anew, or its network has failed.
+const pagePatience = 15 * time.Second
+
 // due says that the leg's phone should be asked whether it is there.
 func (c *Call) due(l *Leg) bool {
 	patience := c.b.Config.Vanished
 	if l.held {
 		patience = c.b.Config.HoldPing
+	}
+	if l.dialog.Flow.Transport == "wss" && !c.b.Agent.Alive(l.dialog.Flow) {
+		patience = max(patience, pagePatience)
 	}
 	return !l.asking && !l.offers && time.Since(l.spoke()) > patience
 }

@@ -29,8 +29,8 @@ type Call struct {
 	callID   string
 	localTag string
 	media    *Media
-	web      *browser // nil = no browser
-	keys     []Crypto // of SDES
+	web      *browser      // nil = no browser
+	keys     []Crypto      // of SDES
 	up       chan struct{} // closed when it is answered
 	ended    chan struct{}
 	order    sync.Mutex // held from the choice of a request's CSeq until it is sent

@@ -31,7 +31,7 @@ type Config struct {
 	Codecs      []Codec
 	SRTP        string        // how it protects its sound: Plain, OSRTP, TwoFold, SAVP, DTLS
 	Suites      []string      // of SDES, the preferred first; nil = AES_CM_128_HMAC_SHA1_80
-	Takes       []string      // the profiles of audio lines that it takes, nil = by SRTP
+	Takes       []string      // the profiles of audio lines that it takes, with a "+" those that have keys; nil = by SRTP
 	OwnPT       bool          // answers with its own payload types and in its own order (RFC 3264 §6.1), not in the offer's
 	Phase       time.Duration // when in the 20 ms its frames are sent
 	Quiet       bool          // remember no packets: for runs with very many calls

@@ -42,6 +42,7 @@ type Description struct {
 	Direction string // sendrecv if none is said
 	Crypto    bool   // an a=crypto line was there
 	Keys      []Crypto
+	Ufrag     string   // of ICE
 	Profile   string   // of the audio line
 	Lines     []string // all m= lines
 	Index     int      // of the audio line
@@ -136,6 +137,8 @@ func (d *Description) attribute(value string, names map[uint8]*Codec) {
 	switch name {
 	case "sendrecv", "sendonly", "recvonly", "inactive":
 		d.Direction = name
+	case "ice-ufrag":
+		d.Ufrag = rest
 	case "crypto":
 		d.Crypto = true
 		if c, ok := parseCrypto(rest); ok {

@@ -24,6 +24,8 @@ const (
 func (c Config) takes(profile string, keyed bool) bool {
 	browser := strings.HasPrefix(profile, "UDP/TLS/")
 	switch {
+	case c.Takes != nil && keyed:
+		return slices.Contains(c.Takes, profile+"+")
 	case c.Takes != nil:
 		return slices.Contains(c.Takes, profile)
 	case c.SRTP == DTLS || browser:

@@ -26,7 +26,7 @@ import (
 type link struct {
 	network       string
 	local, remote netip.AddrPort
-	conn          net.Conn     // tcp, tls; under ws
+	conn          net.Conn // tcp, tls; under ws
 	ws            *websocket.Conn
 	deaf          *atomic.Bool // what comes over it is lost: the phone is elsewhere
 	udp           *net.UDPConn // udp
