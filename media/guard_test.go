@@ -380,6 +380,16 @@ func TestVerifiedLatch(t *testing.T) {
 	if !a.arrives(a.sealed(), away) || to() != away {
 		t.Fatalf("a verified packet after 400 ms of silence did not latch: %v", to())
 	}
+	third := netip.MustParseAddrPort("203.0.113.88:8888")
+	moved := a.agreement(a.key, a.ours(a.key.Suite))
+	moved.Remote = netip.MustParseAddrPort("10.0.0.9:4000")
+	a.s.Apply(moved)
+	if a.arrives(a.sealed(), away) || to() != moved.Remote {
+		t.Error("what was on its way from the address before the change latched")
+	}
+	if !a.arrives(a.sealed(), third) || to() != third {
+		t.Errorf("a verified packet did not latch at once after a change of address: %v", to())
+	}
 	plain := r.phone("203.0.113.5", pcmu)
 	plain.from("203.0.113.5:5")
 	if r.now += time.Second; plain.from(elsewhere) {
@@ -504,7 +514,12 @@ func TestRekey(t *testing.T) {
 	a, b := r.safe("AEAD_AES_128_GCM", "203.0.113.5", pcmu), r.safe("AES_CM_128_HMAC_SHA1_80", "198.51.100.7", pcmu)
 	bridge(a.dev, b.dev)
 	a.hdr.SequenceNumber = 0xfff0
-	for range 40 { // so that the new key meets a source that has counted over
+	for range 66_000 { // so that the new key meets a source that has counted over, twice
+		a.say()
+	}
+	r.forget(b.dev)
+	b.rx.SetROC(b.s.line.ssrc, b.s.Standing().Out.ROC)
+	for range 40 {
 		a.say()
 		b.say()
 	}
@@ -517,7 +532,7 @@ func TestRekey(t *testing.T) {
 		b.say()
 	}
 	a.key, a.tx = fresh, contextOf(t, fresh)
-	a.tx.SetROC(a.hdr.SSRC, 1) // as RFC 3711 §3.3.1 has it; others begin at 0
+	a.tx.SetROC(a.hdr.SSRC, 2) // as RFC 3711 §3.3.1 has it; others begin at 0
 	for i := range 5 {
 		if !a.say() {
 			t.Fatalf("packet %d under the new key was dropped", i)
@@ -639,8 +654,11 @@ func TestNoIndexTwice(t *testing.T) {
 				r.forget(to.dev)
 			}
 		}
-		if suite != "" {
-			check()
+		if suite == "" {
+			continue
+		}
+		if n := check(); n != 40_000 {
+			t.Fatalf("%s: %d packets came out", suite, n)
 		}
 	}
 	done := make(chan struct{})
@@ -910,6 +928,10 @@ func TestGuardTogether(t *testing.T) {
 		for i := range 50 {
 			b.s.report(now + time.Duration(i)*10*time.Second)
 			b.s.Stats()
+		}
+	})
+	all.Go(func() {
+		for range 500 {
 			a.s.Standing()
 		}
 	})
