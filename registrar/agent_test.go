@@ -96,13 +96,19 @@ var challenge = regexp.MustCompile(`(?i)WWW-Authenticate: Digest .*realm="([^"]*
 // register registers with a digest of login and password, and returns the final answer.
 func (l *line) register(login, password, contact string) string {
 	l.t.Helper()
+	return l.registerAs(login, login, password, contact)
+}
+
+// registerAs registers a user by a login that may be another name.
+func (l *line) registerAs(user, login, password, contact string) string {
+	l.t.Helper()
 	network := l.LocalAddr().Network()
 	send := func(authorization string) string {
 		l.cseq++
-		fmt.Fprintf(l, "REGISTER sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/%s %s;branch=z9hG4bK-%s-%d;rport\r\nMax-Forwards: 70\r\n"+
+		fmt.Fprintf(l, "REGISTER sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/%s %s;branch=z9hG4bK-%d-%d;rport\r\nMax-Forwards: 70\r\n"+
 			"From: <sip:%s@127.0.0.1>;tag=t\r\nTo: <sip:%s@127.0.0.1>\r\nCall-ID: %s\r\nCSeq: %d REGISTER\r\nContact: %s\r\n"+
 			"User-Agent: Yealink SIP-T46S 66.85.0.5\r\n%sContent-Length: 0\r\n\r\n",
-			strings.ToUpper(network), l.LocalAddr(), login, l.cseq, login, login, l.LocalAddr(), l.cseq, contact, authorization)
+			strings.ToUpper(network), l.LocalAddr(), l.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort().Port(), l.cseq, user, user, l.LocalAddr(), l.cseq, contact, authorization)
 		return l.read()
 	}
 	first := send("")

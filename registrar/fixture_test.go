@@ -225,6 +225,7 @@ type network struct {
 	deaf  map[string]bool // by target
 	code  int             // of answers, 0 = 200
 	asked []string
+	shut  []sip.Flow
 	falls bool // panics
 }
 
@@ -255,6 +256,10 @@ func (n *network) set(change func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	change()
+}
+
+func (n *network) CloseFlow(f sip.Flow) {
+	n.set(func() { n.shut = append(n.shut, f) })
 }
 
 func (n *network) count(target string) int {
@@ -296,6 +301,7 @@ func (n *network) ContactURI(_ sip.Flow, user string) sip.URI {
 type memory struct {
 	mu      sync.Mutex
 	users   map[string]User
+	tokens  map[string]Token
 	devices map[string]map[string]Device
 	fail    error
 	hold    []func() func() // writes that wait, while slow
@@ -311,7 +317,7 @@ func (m *memory) writes() int {
 }
 
 func newMemory() *memory {
-	return &memory{users: map[string]User{}, devices: map[string]map[string]Device{}}
+	return &memory{users: map[string]User{}, tokens: map[string]Token{}, devices: map[string]map[string]Device{}}
 }
 
 func (m *memory) Users() ([]User, error) {
@@ -333,6 +339,32 @@ func (m *memory) RemoveUser(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.users, name)
+	return m.fail
+}
+
+func (m *memory) Tokens() ([]Token, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.tokens)), m.fail
+}
+
+func (m *memory) PutToken(t Token) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail == nil {
+		m.tokens[t.ID] = t
+	}
+	return m.fail
+}
+
+func (m *memory) RemoveTokens(ids []string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range ids {
+		if m.fail == nil {
+			delete(m.tokens, id)
+		}
+	}
 	return m.fail
 }
 

@@ -25,6 +25,9 @@ func (r *Registrar) Register(x *sip.Exchange) {
 		if err := x.Respond(reply); err != nil {
 			r.log.Warn("REGISTER is not answered", "user", x.User(), "from", x.Source(), "err", err)
 		}
+		if !r.registersBy(x.Login(), x.Flow()) {
+			r.signOut(x.User(), []sip.Flow{x.Flow()})
+		}
 	})
 }
 

@@ -26,6 +26,7 @@ type Agent interface {
 	Proxy(ip netip.Addr) bool
 	Addrs() map[string]netip.AddrPort
 	ContactURI(f sip.Flow, user string) sip.URI
+	CloseFlow(f sip.Flow)
 }
 
 // Options is what a Registrar needs.
@@ -60,6 +61,8 @@ type Registrar struct {
 	mail      serial.Queue // of the agent; it begins with Run
 	waiting   atomic.Int64 // REGISTERs not answered yet
 	watchers  watchers
+	seen      onlookers
+	tokens    *tokens
 	stopped   chan struct{}
 
 	// Owned by the agent.
@@ -81,7 +84,7 @@ func New(o Options) (*Registrar, error) {
 		o.Grant = spread
 	}
 	r := &Registrar{
-		o: o, log: o.Log, askTimeout: askTimeout, stopped: make(chan struct{}),
+		o: o, log: o.Log, askTimeout: askTimeout, stopped: make(chan struct{}), tokens: newTokens(),
 		mail: serial.Queue{Held: true}, flows: make(map[sip.Flow]map[*account]bool),
 	}
 	r.mail.Guard = r.guard
@@ -123,6 +126,9 @@ func (r *Registrar) load() error {
 		}
 	}
 	r.directory.Store(d)
+	if err := r.loadTokens(d); err != nil {
+		return err
+	}
 	for user, keys := range orphans { // removed while no node ran
 		r.o.Store.Bind(user, nil, keys, r.written(user))
 	}
@@ -272,6 +278,7 @@ func (r *Registrar) event(a *account, change func([]Device) []Device) {
 func (r *Registrar) publish(a *account, before, after []Device) {
 	a.replace(before, after)
 	r.track(a, before, after)
+	r.seen.tell(a.name)
 }
 
 // removed ends an account whose user is gone.

@@ -49,6 +49,45 @@ func (w *watchers) of(user string) []func(Device) {
 	return out
 }
 
+// onlookers wakes those who look at what a user's devices are.
+type onlookers struct {
+	mu sync.Mutex
+	by map[string]map[chan struct{}]struct{} // by user
+}
+
+// tell wakes everybody who does not know yet. It never blocks.
+func (c *onlookers) tell(user string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for w := range c.by[user] {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Changes gives a channel that has one element when something of the user's devices has changed since the last was taken.
+func (r *Registrar) Changes(user string) (changed <-chan struct{}, stop func()) {
+	c, w := &r.seen, make(chan struct{}, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by == nil {
+		c.by = map[string]map[chan struct{}]struct{}{}
+	}
+	if c.by[user] == nil {
+		c.by[user] = map[chan struct{}]struct{}{}
+	}
+	c.by[user][w] = struct{}{}
+	return w, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if delete(c.by[user], w); len(c.by[user]) == 0 {
+			delete(c.by, user)
+		}
+	}
+}
+
 // tell logs what has changed and calls those who wait for it.
 func (r *Registrar) tell(before, after []Device) {
 	now := r.now()

@@ -1,10 +1,6 @@
 package registrar
 
 import (
-	"crypto/md5" // what digest is made of, RFC 7616 §3.3
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -85,29 +81,21 @@ func printable(s string, most int) bool {
 		!strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
-// secrets makes the HA1s of a password for every login (RFC 7616 §3.4.2). The password itself is kept nowhere.
+// secrets makes the HA1s of a password for every login. The password itself is kept nowhere.
 func secrets(u User, password string) map[string]sip.Secret {
 	out := make(map[string]sip.Secret)
 	for _, login := range u.logins() {
-		a1 := []byte(login + ":" + u.Realm + ":" + password)
-		m, s := md5.Sum(a1), sha256.Sum256(a1)
-		out[login] = sip.Secret{
-			User: u.Name, Identities: u.logins(),
-			MD5: hex.EncodeToString(m[:]), SHA256: hex.EncodeToString(s[:]),
-		}
+		s := ha1(login, u.Realm, password)
+		s.User, s.Identities = u.Name, u.logins()
+		out[login] = s
 	}
 	return out
 }
 
 func newPassword() string {
 	b := make([]byte, 0, passwordLength)
-	var one [1]byte
-	for len(b) < passwordLength {
-		_, _ = rand.Read(one[:])
-		// 248 is the largest multiple of 31 in a byte: above it a letter would be likelier than others.
-		if one[0] < 248 {
-			b = append(b, passwordAlphabet[int(one[0])%len(passwordAlphabet)])
-		}
+	for range passwordLength {
+		b = append(b, letter())
 	}
 	return string(b)
 }
@@ -140,7 +128,7 @@ func (r *Registrar) AddUser(s UserSpec) (User, string, error) {
 	return u, password, nil
 }
 
-// SetPassword gives a user another password ("" = one is made) and returns it.
+// SetPassword gives a user another password ("" = one is made) and returns it. Who was signed in with the old one is signed out.
 func (r *Registrar) SetPassword(name, password string) (string, error) {
 	if !printable(password, maxPassword) {
 		return "", fmt.Errorf("set password: %w: up to %d printable characters are taken", ErrInvalid, maxPassword)
@@ -156,6 +144,9 @@ func (r *Registrar) SetPassword(name, password string) (string, error) {
 	}
 	u := *a.user.Load()
 	u.Secrets = secrets(u, password)
+	if err := r.revoke(ids(r.tokens.list(ofUser(name))), "the password was changed"); err != nil {
+		return "", fmt.Errorf("set password of %s: %w", name, err)
+	}
 	if err := r.o.Store.PutUser(u); err != nil {
 		return "", fmt.Errorf("set password of %s: %w", name, err)
 	}
@@ -170,6 +161,9 @@ func (r *Registrar) RemoveUser(name string) error {
 	a, ok := r.directory.Load().accounts[name]
 	if !ok {
 		return fmt.Errorf("remove user %q: %w", name, ErrNotFound)
+	}
+	if err := r.revoke(ids(r.tokens.list(ofUser(name))), "the user was removed"); err != nil {
+		return fmt.Errorf("remove user %s: %w", name, err)
 	}
 	if err := r.o.Store.RemoveUser(name); err != nil {
 		return fmt.Errorf("remove user %s: %w", name, err)
@@ -199,11 +193,11 @@ func (r *Registrar) Users() []User {
 	return out
 }
 
-// Secret finds what digest needs of a login, from memory (sip.Credentials).
+// Secret finds what digest needs of a login, a user's or a session's, from memory (sip.Credentials).
 func (r *Registrar) Secret(login string) (sip.Secret, bool) {
 	a, ok := r.directory.Load().logins[login]
 	if !ok {
-		return sip.Secret{}, false
+		return r.sessionSecret(login)
 	}
 	s, ok := a.user.Load().Secrets[login]
 	return s, ok

@@ -26,7 +26,7 @@ type Secret struct {
 	SHA256     string
 }
 
-// Credentials finds the secret of a login name (a user's name or number). It answers from memory.
+// Credentials finds the secret of a login name (a user's name or number, or that of a session). It answers from memory.
 type Credentials interface {
 	Secret(login string) (Secret, bool)
 }
@@ -54,6 +54,7 @@ type authenticator struct {
 type verdict struct {
 	user       string
 	identities []string
+	login      string // that was used: a name, a number, or that of a session
 	challenge  Reply
 	tried      string // login of an attempt that failed, for the log
 	why        error
@@ -85,7 +86,7 @@ func (a *authenticator) verify(r *Request) verdict {
 	case !a.nonces.Use(c.nonce, c.count):
 		return verdict{challenge: a.challenge(r, true), tried: c.username, why: errReplay}
 	}
-	return verdict{user: secret.User, identities: secret.Identities}
+	return verdict{user: secret.User, identities: secret.Identities, login: c.username}
 }
 
 // lookup finds a login's secret; an unknown one gets a secret that takes the same time and never fits.

@@ -21,6 +21,7 @@ const (
 	endUnread
 	endFraming
 	endDisplaced
+	endSignedOut
 	refusedSource
 	refusedTotal
 	refusedStopped
@@ -40,6 +41,7 @@ var endings = [allEndings]string{
 	endUnread:        "unread",   // the peer does not read what it is sent
 	endFraming:       "framing",  // not SIP, or a length that cannot be
 	endDisplaced:     "displaced",
+	endSignedOut:     "signed_out", // what its user had logged in with was revoked
 	refusedSource:    "source",
 	refusedTotal:     "total",
 	refusedStopped:   "node_stopped",
@@ -53,7 +55,7 @@ func (e ending) refused() bool { return e >= refusedSource }
 // ours tells an end that the node brought about because of how the peer behaved.
 func (e ending) ours() bool {
 	switch e {
-	case endByPeer, endStopped, endIdle, endVanished:
+	case endByPeer, endStopped, endIdle, endVanished, endSignedOut:
 		return false
 	}
 	return true

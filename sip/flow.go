@@ -39,6 +39,13 @@ func (a *Agent) Alive(f Flow) bool {
 	return a.stream(f) != nil
 }
 
+// CloseFlow ends the connection of a flow whose user is no longer welcome. UDP has none to end.
+func (a *Agent) CloseFlow(f Flow) {
+	if s := a.stream(f); s != nil {
+		s.close(endSignedOut)
+	}
+}
+
 // send writes one message over a flow. It does not block: a stream that does not drain is closed.
 func (a *Agent) send(f Flow, data []byte) error {
 	if !f.reliable() {

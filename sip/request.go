@@ -8,6 +8,8 @@ type Request struct {
 	uri  URI
 	hops uint64 // Max-Forwards
 	user string
+
+	login string // that proved it
 }
 
 // ParseRequest parses and validates one request, as if it had come in a datagram.
@@ -34,6 +36,9 @@ func (r *Request) RequestURI() URI { return r.uri }
 
 // User is the canonical name of the user whose password proved the request, "" if it was not challenged.
 func (r *Request) User() string { return r.user }
+
+// Login is the login name whose password proved the request: a name or number of User, or that of one of his sessions.
+func (r *Request) Login() string { return r.login }
 
 // From is the From header, its tag among the parameters.
 func (m *message) From() NameAddr { return m.from }

@@ -156,7 +156,7 @@ func (s *shard) authenticate(r *Request, d *attached) bool {
 		s.challenge(r, v.challenge)
 		return false
 	}
-	r.user = v.user
+	r.user, r.login = v.user, v.login
 	s.agent.trust(r.flow, v.user)
 	wrong := d != nil && d.user != v.user
 	if d == nil && !contains(v.identities, r.from.URI.User) {

@@ -19,6 +19,7 @@ var (
 	metaBucket    = []byte("meta")
 	usersBucket   = []byte("users")   // name -> user
 	loginsBucket  = []byte("logins")  // name or number -> name
+	tokensBucket  = []byte("tokens")  // id -> token
 	devicesBucket = []byte("devices") // user NUL key -> device
 	callsBucket   = []byte("calls")   // id -> epoch, version, blob
 	logBucket     = []byte("log")     // time, number -> entry
@@ -50,10 +51,29 @@ func openUsers(path string) (*bbolt.DB, error) {
 		}
 	}
 	db, err := open(path, options(true))
+	if err == nil {
+		err = addTokens(db)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return db, nil
+}
+
+// addTokens makes room for tokens in a file of an earlier version, which knew none.
+func addTokens(db *bbolt.DB) error {
+	there := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		there = tx.Bucket(tokensBucket) != nil
+		return nil
+	})
+	if err == nil && !there {
+		err = db.Update(func(tx *bbolt.Tx) error { return ensure(tx, tokensBucket) })
+	}
+	if err != nil {
+		err = errors.Join(err, db.Close())
+	}
+	return err
 }
 
 func makeUsers(path string) error {
@@ -76,7 +96,7 @@ func makeUsers(path string) error {
 		}
 		return errors.Join(
 			meta.Put(realmKey, []byte(realm)), meta.Put(secretKey, secret),
-			ensure(tx, usersBucket), ensure(tx, loginsBucket),
+			ensure(tx, usersBucket), ensure(tx, loginsBucket), ensure(tx, tokensBucket),
 		)
 	})
 	if err = errors.Join(err, db.Close()); err != nil {

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) *Opened) {
 	for name, test := range map[string]func(*testing.T, *Opened){
 		"users":                testUsers,
 		"user names are one's": testTaken,
+		"tokens":               testTokens,
 		"devices":              testDevices,
 		"device values":        testDeviceValue,
 		"calls":                testCalls,
@@ -86,6 +87,48 @@ func User(name string, numbers ...string) registrar.User {
 		}
 	}
 	return u
+}
+
+// Token is a token with a value in every field.
+func Token(id, user string) registrar.Token {
+	at := time.Unix(1_700_000_000, 7).UTC()
+	return registrar.Token{
+		ID: id, Hash: "hash of " + id, Kind: registrar.UserToken, User: user, Label: "Firefox on a laptop",
+		Created: at, Used: at.Add(time.Minute), Expires: at.Add(time.Hour), Login: user + "~" + id, MD5: "md5 of " + id, SHA256: "sha of " + id,
+	}
+}
+
+func testTokens(t *testing.T, s *Opened) {
+	wantTokens(t, s)
+	one, two := Token("t1", "alice"), Token("t2", "bob")
+	for i := range reflect.ValueOf(one).NumField() {
+		if reflect.ValueOf(one).Field(i).IsZero() {
+			t.Errorf("%s: the test gives it no value", reflect.TypeOf(one).Field(i).Name)
+		}
+	}
+	admin := registrar.Token{ID: "t3", Hash: "h", Kind: registrar.AdminToken, Created: one.Created, Used: one.Used}
+	for _, token := range []registrar.Token{one, two, admin} {
+		must(t, s.PutToken(token))
+	}
+	one.Used, one.Label = one.Used.Add(time.Hour), ""
+	must(t, s.PutToken(one))
+	must(t, s.RemoveUser("bob")) // knows nothing of tokens
+	s.Reopen(t)
+	wantTokens(t, s, one, two, admin)
+	must(t, s.RemoveTokens(nil))
+	must(t, s.RemoveTokens([]string{"t2", "none", "t3"}))
+	s.Reopen(t)
+	wantTokens(t, s, one)
+}
+
+func wantTokens(t *testing.T, s *Opened, want ...registrar.Token) {
+	t.Helper()
+	got, err := s.Tokens()
+	must(t, err)
+	slices.SortFunc(got, func(a, b registrar.Token) int { return strings.Compare(a.ID, b.ID) })
+	if !slices.Equal(got, want) {
+		t.Fatalf("tokens are\n%+v, want\n%+v", got, want)
+	}
 }
 
 // Device is a device with a value in every field.
