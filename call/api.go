@@ -63,7 +63,7 @@ func (c *Call) publish() {
 		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, l.listens(), c.shows(l)})
 	}
 	if was := c.public.Swap(s); was == nil || !s.looksLike(was) {
-		c.b.changes.tell()
+		c.b.changes.tell(func(user string) bool { return s.concerns(user) || was != nil && was.concerns(user) })
 		c.b.notifier.changed(c, was, s)
 	}
 }
@@ -79,6 +79,9 @@ func (s *summary) has(user string) bool {
 	return slices.ContainsFunc(s.seats, func(t seatSummary) bool { return t.user == user }) ||
 		slices.ContainsFunc(s.rings, func(r ringSummary) bool { return r.user == user })
 }
+
+// concerns says whether the call is shown to a user, or was until now.
+func (s *summary) concerns(user string) bool { return s.has(user) || s.involves(user) }
 
 // otherThan is whom the user talks with; himself where nobody else is.
 func (s *summary) otherThan(user string) string {
@@ -177,7 +180,7 @@ func (c *Call) info() Info {
 func (l *Leg) info() LegInfo {
 	i := LegInfo{
 		ID: l.id, Device: l.device.Name, Index: l.device.Index, State: string(l.state), Held: l.held, Listens: l.listens(),
-		Remote: l.dialog.Flow.Transport + ":" + l.dialog.Flow.Remote.String(), Codecs: []string{}, Stats: l.stream.Stats(),
+		Secure: "none", Via: "udp", Remote: l.dialog.Flow.Transport + ":" + l.dialog.Flow.Remote.String(), Codecs: []string{}, Stats: l.stream.Stats(),
 	}
 	for _, k := range l.agreed.Send {
 		i.Codecs = append(i.Codecs, k.Name)

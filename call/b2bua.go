@@ -201,7 +201,10 @@ func (b *B2BUA) enter(c *Call) error {
 }
 
 func (b *B2BUA) forget(c *Call) {
-	defer b.changes.tell()
+	defer b.changes.tell(func(user string) bool {
+		s := c.public.Load()
+		return s != nil && s.concerns(user)
+	})
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.calls, c.id)

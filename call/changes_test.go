@@ -1,6 +1,7 @@
 package call_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -49,4 +50,37 @@ func TestChanges(t *testing.T) {
 		told("the end")
 	}
 	r.nothingLeft()
+}
+
+// TestChangesOf: who watches the calls of one user is told of those alone, of their end too.
+func TestChangesOf(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	for i, name := range []string{"alice", "bob", "carol"} {
+		r.user(name, fmt.Sprint(101+i))
+	}
+	bobs, stopBob := r.b.ChangesOf("bob")
+	defer stopBob()
+	carols, stopCarol := r.b.ChangesOf("carol")
+	defer stopCarol()
+	a, b := r.phone("alice", 1), r.phone("bob", 1)
+	out, _ := r.connect(a, b)
+	r.eventually("bob is told", 5*time.Second, func() bool { return len(bobs) == 1 })
+	<-bobs
+	for _, s := range r.b.Calls("bob")[0].Seats {
+		if l := s.Legs[0]; l.Secure != "none" || l.Via != "udp" {
+			t.Errorf("plain RTP is shown as %q by %q", l.Secure, l.Via)
+		}
+	}
+	must(t, out.Hangup())
+	r.eventually("bob is told of the end", 5*time.Second, func() bool {
+		if len(bobs) == 1 {
+			<-bobs
+		}
+		return len(r.b.Calls("bob")) == 0
+	})
+	r.nothingLeft()
+	if len(carols) != 0 {
+		t.Error("carol is told of a call of others")
+	}
 }

@@ -29,6 +29,9 @@ func (c *Call) report(m *move) {
 		r := m.figures(c.id)
 		data := r.data()
 		maps.Copy(data, m.asked())
+		if m.into.user.Name != m.seat.user.Name {
+			data[journal.Into] = m.into.user.Name
+		}
 		c.history = append(c.history, m.info("", &r))
 		c.note(journal.CallMoved, journal.Entry{
 			User: m.seat.user.Name, From: r.From, Device: r.To, Peer: m.far.seat.user.Name, Text: m.how, Data: data,

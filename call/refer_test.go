@@ -9,6 +9,7 @@ import (
 
 	"baton/call"
 	"baton/config"
+	"baton/journal"
 	"baton/media"
 	"baton/registrar"
 	"baton/test/phone"
@@ -61,6 +62,16 @@ func TestTransferShows(t *testing.T) {
 	}
 	must(t, tr.bobs.Hangup())
 	tr.nothingLeft()
+	tr.given("alice", "carol")
+}
+
+// given checks that the log has one move in which a user has given a call away, and to whom.
+func (tr *trio) given(by, to string) {
+	tr.t.Helper()
+	moved := tr.entries(journal.CallMoved)
+	if len(moved) != 1 || moved[0].User != by || moved[0].Data[journal.Into] != to {
+		tr.t.Errorf("the log has %+v, want that %s gave the call to %s", moved, by, to)
+	}
 }
 
 // TestReferForms has every REFER that is wrong in itself or asks for what is not here: it is told what, and nothing changes.

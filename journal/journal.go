@@ -14,7 +14,7 @@ const (
 	DeviceUnregistered Kind = "unregistered" // User, Device; Duration = how long it had been here
 	CallStarted        Kind = "call-started" // Call, User (caller), Device, Peer (whom), Text
 	CallAnswered       Kind = "call-answered"
-	CallMoved          Kind = "call-moved"       // User, Device (to), From (device), Peer (far side), Text (how); Data: how, who, switch_ms, gap_ms, lost, …
+	CallMoved          Kind = "call-moved"       // User, Device (to), From (device), Peer (far side), Text (how); Data: how, who, switch_ms, gap_ms, lost, …, and Into for a transfer
 	CallMoveFailed     Kind = "move-failed"      // User, Device (to), From (device), Peer (whose device), Text (why); Data: how, who, code (SIP status)
 	CompanionJoined    Kind = "companion-joined" // User, Device, Text (how, by whom)
 	CompanionLeft      Kind = "companion-left"   // User, Device
@@ -24,6 +24,9 @@ const (
 	CallMissed         Kind = "call-missed"      // User (caller), Peer (who was called), Text (why); Duration = since the call began
 	CallEnded          Kind = "call-ended"       // Call, User, Peer, Text (why, by whom); Duration = talk time
 )
+
+// Into is the name in Data of the user who has been given a call, where that is another than User: a transfer.
+const Into = "into"
 
 // Entry is one line of the log. It is a plain value that any node can read back.
 type Entry struct {

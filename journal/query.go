@@ -31,5 +31,5 @@ func (q Query) Matches(e Entry) bool {
 }
 
 func (e Entry) concerns(user string) bool {
-	return e.User == user || e.Peer == user || (e.Kind == CallForwarded || e.Kind == CallPickedUp) && e.From == user
+	return e.User == user || e.Peer == user || e.Data[Into] == user || (e.Kind == CallForwarded || e.Kind == CallPickedUp) && e.From == user
 }

@@ -45,6 +45,9 @@ func TestMatches(t *testing.T) {
 	if !(Query{User: "carol"}).Matches(Entry{Kind: CallForwarded, User: "alice", Peer: "bob", From: "carol"}) {
 		t.Error("who has calls forwarded is not told")
 	}
+	if !(Query{User: "carol"}).Matches(Entry{Kind: CallMoved, User: "alice", Peer: "bob", Data: map[string]string{Into: "carol"}}) {
+		t.Error("who was given a call is not told")
+	}
 	if (Query{User: "desk"}).Matches(Entry{Kind: CallMoved, User: "alice", From: "desk"}) {
 		t.Error("a device is taken for a user")
 	}

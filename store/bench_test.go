@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"baton/call"
+	"baton/journal"
 	"baton/registrar"
 	"baton/store/storetest"
 )
@@ -60,5 +61,25 @@ func BenchmarkPutQueued(b *testing.B) {
 			b.Fatal(err)
 		}
 		s.Put(call.Stored{ID: string(rune('a' + i%500)), Epoch: 1, Version: uint64(i), Blob: blob}, func(err error) { done <- err })
+	}
+}
+
+// BenchmarkSelect is the log of one user among many, who is in every hundredth of 20,000 entries.
+func BenchmarkSelect(b *testing.B) {
+	s, stop := start(b, b.TempDir())
+	defer stop()
+	for i := range 20_000 {
+		user := "bob"
+		if i%100 == 0 {
+			user = "alice"
+		}
+		s.Append(journal.Entry{Kind: journal.CallMoved, User: user, Peer: "carol", Call: "k3f9wq2a", Device: "yealink-t46", Data: map[string]string{
+			"how": "refer", "who": user, "switch_ms": "23.1", "gap_ms": "20.0", "lost": "0", "overlap_ms": "43.0",
+		}})
+	}
+	for b.Loop() {
+		if all, err := s.Select(journal.Query{User: "alice"}); err != nil || len(all) != 200 {
+			b.Fatal(len(all), err)
+		}
 	}
 }
