@@ -76,7 +76,7 @@ func (a *Agent) tellClosed(s *stream, err error) {
 // endCounts counts connections by how they ended.
 type endCounts [allEndings]atomic.Uint64
 
-// Connections counts the TCP and TLS connections of a node: those open now, and since its start those closed and those
+// Connections counts the TCP, TLS and WebSocket connections of a node: those open now, and since its start those closed and those
 // not taken, by reason. docs/operate.md has the reasons.
 type Connections struct {
 	Open         int               `json:"open"`
