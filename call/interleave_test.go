@@ -96,7 +96,8 @@ func (p *table) numberOf(name string, n int) string {
 	return fmt.Sprint(map[string]int{"alice": 1000, "bob": 2000, "carol": 3000}[name] + n)
 }
 
-// newTable registers the people of a table. Every sixteenth is over a network that loses, doubles and reorders SIP.
+// newTable registers the people of a table. Every sixteenth is over a network that loses, doubles and reorders SIP; at every
+// other one alice's third device is a browser.
 func (r *rig) newTable(n int) *table {
 	p := &table{rig: r, n: n}
 	for _, name := range []string{"alice", "bob", "carol"} {
@@ -105,7 +106,10 @@ func (r *rig) newTable(n int) *table {
 	own := netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + n)}) // no port is another table's after it
 	home := func(c *phone.Config) { c.Addr = own }
 	at := func(user string, i int) *phone.Phone {
-		if n%16 != 15 {
+		switch {
+		case n%2 == 0 && i == 3:
+			return r.phone(p.user(user), i, home, r.over("wss"))
+		case n%16 != 15:
 			return r.phone(p.user(user), i, home)
 		}
 		f, path := r.behindNATAt(own, p.user(user), i)
