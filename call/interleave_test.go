@@ -378,8 +378,8 @@ func (p *table) relocate(d *phone.Phone) {
 	if p.rand.IntN(2) == 0 {
 		to.Addr = netip.AddrFrom4([4]byte{127, 0, byte(2 + p.rand.IntN(200)), byte(1 + p.n)})
 	}
-	if p.rand.IntN(3) == 0 {
-		to.Transport = []string{"udp", "tcp"}[p.rand.IntN(2)]
+	if t := []string{"udp", "tcp"}[p.rand.IntN(2)]; p.rand.IntN(3) == 0 && d.Config().Transport != "wss" { // a browser stays one
+		to.Transport = t
 	}
 	offers := p.rand.IntN(2) == 0
 	p.tell("%s of %s goes to %v", d.Config().UserAgent, d.Config().User, to)
