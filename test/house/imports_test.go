@@ -39,6 +39,7 @@ var only = map[string]string{
 	"github.com/emiago/sipgo":  "sip",
 	"github.com/miekg/dns":     "sip",
 	"github.com/prometheus/":   "web",
+	"github.com/coder/":        "web",
 	"github.com/pion/":         "media",
 	"go.etcd.io/bbolt":         "store",
 	"github.com/redis/":        "store",
@@ -189,6 +190,8 @@ func TestWrongEdges(t *testing.T) {
 		{"cmd/baton", "github.com/spf13/cobra", false},
 		{"web", "github.com/spf13/cobra", true},
 		{"web", "net/http", false},
+		{"web", "github.com/coder/websocket", false},
+		{"sip", "github.com/coder/websocket", true},
 	}
 	for _, tt := range tests {
 		if complaint := wrong(tt.pkg, tt.imported); (complaint != "") != tt.bad {
