@@ -190,14 +190,14 @@ func (t *tokens) freeID() string {
 	}
 }
 
-// AddAdminToken makes a token of an operator, good for a time (0 = for ever), and returns it with its text, which is shown this
+// AddAdminToken makes a token of an operator, good until then (zero = for ever), and returns it with its text, which is shown this
 // once.
-func (r *Registrar) AddAdminToken(label string, life time.Duration) (Token, string, error) {
+func (r *Registrar) AddAdminToken(label string, until time.Time) (Token, string, error) {
 	if !printable(label, maxLabel) {
 		return Token{}, "", fmt.Errorf("add token: name %q: %w: up to %d printable characters are taken", label, ErrInvalid, maxLabel)
 	}
-	if life < 0 {
-		return Token{}, "", fmt.Errorf("add token: %w: it would be over before it begins", ErrInvalid)
+	if !until.IsZero() && !until.After(r.now()) {
+		return Token{}, "", fmt.Errorf("add token: its end %s: %w: that is over", until.Format(time.RFC3339), ErrInvalid)
 	}
 	r.users.Lock()
 	defer r.users.Unlock()
@@ -205,9 +205,7 @@ func (r *Registrar) AddAdminToken(label string, life time.Duration) (Token, stri
 		return Token{}, "", fmt.Errorf("add token: %w: there are %d already; revoke some", ErrInvalid, len(all))
 	}
 	t, text := r.newToken(AdminToken, "", label)
-	if life > 0 {
-		t.Expires = t.Created.Add(life)
-	}
+	t.Expires = until
 	if err := r.o.Store.PutToken(t); err != nil {
 		return Token{}, "", fmt.Errorf("add token: %w", err)
 	}

@@ -126,7 +126,7 @@ func TestTokenUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, "alice")
 		s := mustSignIn(t, o.Registrar, "alice", "secret")
-		admin, text, err := o.AddAdminToken("ops", 40*24*time.Hour)
+		admin, text, err := o.AddAdminToken("ops", time.Now().Add(40*24*time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +157,7 @@ func TestTokenUse(t *testing.T) {
 			t.Error("a token whose use cannot be written is refused")
 		}
 		o.store.set(func() { o.store.fail = nil })
-		if _, _, err := o.AddAdminToken("for ever", 0); err != nil {
+		if _, _, err := o.AddAdminToken("for ever", time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		o.pass(10 * 365 * 24 * time.Hour)
@@ -196,7 +196,7 @@ func TestStoreRefuses(t *testing.T) {
 		if _, err := o.SignIn("alice", "secret", ""); err == nil || errors.Is(err, ErrPassword) {
 			t.Errorf("sign in: %v", err)
 		}
-		if _, _, err := o.AddAdminToken("", 0); err == nil {
+		if _, _, err := o.AddAdminToken("", time.Time{}); err == nil {
 			t.Error("an operator's token was made")
 		}
 		if err := o.RevokeToken(s.Token.ID); err == nil {
@@ -209,6 +209,9 @@ func TestStoreRefuses(t *testing.T) {
 			t.Errorf("tokens %+v", o.Tokens())
 		}
 		o.store.set(func() { o.store.fail = nil })
+		if _, _, err := o.AddAdminToken("", time.Now()); !errors.Is(err, ErrInvalid) {
+			t.Errorf("a token that is over: %v", err)
+		}
 		if err := o.RevokeToken("nobody"); !errors.Is(err, ErrNotFound) {
 			t.Errorf("revoke what is not there: %v", err)
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"baton/call"
+	"baton/config"
 	"baton/journal"
 	"baton/registrar"
 	"baton/sip"
@@ -95,6 +96,26 @@ func (u *users) Find(user, ref string) (registrar.Device, error) {
 	return registrar.Device{}, fmt.Errorf("%s has no device %q: %w", user, ref, registrar.ErrNotFound)
 }
 
+var aliceToken = registrar.Token{
+	ID: "k3f9wq2a", Hash: "secret-ha1", Kind: registrar.UserToken, User: "alice", Label: "Firefox", MD5: "secret-ha1", SHA256: "secret-ha1",
+	Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Used: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Expires: time.Date(2026, 2, 2, 3, 4, 5, 0, time.UTC),
+}
+
+func (u *users) Tokens() []registrar.Token { return []registrar.Token{aliceToken} }
+
+func (u *users) AddAdminToken(name string, until time.Time) (registrar.Token, string, error) {
+	return registrar.Token{ID: "m5m5m5m5", Kind: registrar.AdminToken, Label: name, Expires: until}, "text-of-" + name, nil
+}
+
+func (u *users) RevokeToken(id string) error {
+	if id != aliceToken.ID {
+		return registrar.ErrNotFound
+	}
+	return nil
+}
+
+func (u *users) RevokeTokens(string) (int, error) { return 1, nil }
+
 func (u *users) GRUU(d registrar.Device) string {
 	if d.Instance == "" {
 		return ""
@@ -133,7 +154,7 @@ func (c *calls) Calls(user string) []call.Info {
 	if user == "bob" {
 		return nil
 	}
-	return []call.Info{{ID: "k3f9aaaa", State: "up"}}
+	return []call.Info{{ID: "k3f9aaaa", State: "up", Seats: []call.SeatInfo{}, Moves: []call.MoveInfo{}}}
 }
 
 func (c *calls) Changes() (<-chan struct{}, func()) { return c.changes, func() {} }
@@ -142,7 +163,7 @@ func (c *calls) Call(id string) (call.Info, error) {
 	if !strings.HasPrefix("k3f9aaaa", id) {
 		return call.Info{}, fmt.Errorf("%w: %q", call.ErrNoCall, id)
 	}
-	return call.Info{ID: "k3f9aaaa", State: "up"}, nil
+	return call.Info{ID: "k3f9aaaa", State: "up", Seats: []call.SeatInfo{}, Moves: []call.MoveInfo{}}, nil
 }
 
 func (c *calls) Companion(_ context.Context, r call.MoveRequest, leave bool) (call.CompanionReport, error) {
@@ -238,7 +259,7 @@ func newRig(t *testing.T) *rig {
 			{User: "alice", Name: "desk", Index: 1, Instance: "urn:uuid:1/2", Kind: registrar.DeskPhone, Binding: &registrar.Binding{Contact: "sip:x@y"}, Profile: map[string]string{
 				registrar.Ringless: "", registrar.LearntAnswer: "headers 3 1790000000 1", registrar.LearntHold: "inactive",
 			}},
-			{User: "alice", Name: "old", Index: 2, Reason: "expired"},
+			{User: "alice", Name: "old", Index: 2, Kind: registrar.Softphone, Reason: "expired"},
 		},
 	}
 	r.tail = NewTail(r.log)
@@ -248,8 +269,14 @@ func newRig(t *testing.T) *rig {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	s := NewServer(Options{Node: Node{Version: "test"}, Registrar: r.users, Calls: r.calls, Entries: r.log, Tail: r.tail})
-	go func() { done <- Serve(ctx, l, s) }()
+	s := NewServer(Options{
+		Node: Node{Version: "test", Listen: map[string]string{}}, Registrar: r.users, Calls: r.calls, Entries: r.log, Tail: r.tail, Metrics: NewMetrics(r.log),
+		Held: func() (Held, error) {
+			return Held{Connections: sip.Connections{Closed: map[string]uint64{}, Refused: map[string]uint64{}}, Traffic: sip.Traffic{Dropped: map[string]uint64{}, Refused: map[string]uint64{}}}, nil
+		},
+		Settings: []config.Setting{{Field: "domain", Values: []string{""}}},
+	})
+	go func() { done <- Serve(ctx, l, documented(t, s)) }()
 	if r.client, err = Dial(r.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -326,6 +353,18 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/api/v1/log?n=0", "", 400, `n: \"0\" is not between`},
 		{"GET", "/api/v1/log?since=today", "", 400, `since: \"today\" is no time`},
 		{"GET", "/debug/pprof/goroutine?debug=1", "", 200, `goroutine profile`},
+		{"GET", "/api/v1/config", "", 200, `"field":"domain"`},
+		{"GET", "/api/v1/debug", "", 200, `"goroutines":`},
+		{"GET", "/metrics", "", 200, `# HELP`},
+		{"GET", "/api/v1/tokens", "", 200, `[{"id":"k3f9wq2a","kind":"user","user":"alice","name":"Firefox","created":"2026-01-02T03:04:05Z","used":"2026-01-02T03:04:05Z","expires":"2026-02-02T03:04:05Z"}]`},
+		{"POST", "/api/v1/tokens", `{"name":"ops","expires":"2027-01-01T00:00:00Z"}`, 201, `"kind":"admin","name":"ops"`},
+		{"POST", "/api/v1/tokens", `{}`, 201, `"token":"text-of-"`},
+		{"POST", "/api/v1/tokens", `{"expires":"tomorrow"}`, 400, `read the body`},
+		{"DELETE", "/api/v1/tokens/k3f9wq2a", "", 204, ""},
+		{"DELETE", "/api/v1/tokens/none", "", 404, "not found"},
+		{"DELETE", "/api/v1/users/101/tokens", "", 200, `{"revoked":1}`},
+		{"DELETE", "/api/v1/users/zoe/tokens", "", 404, "there is no user"},
+		{"PATCH", "/api/v1/users/alice", `{"settings":{"dnd":true}}`, 200, `"name":"alice"`},
 		{"GET", "/api/v2/calls", "", 404, `nothing here`},
 		{"PUT", "/api/v1/calls", "", 404, `nothing here`},
 	}
@@ -614,7 +653,7 @@ func TestSocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Node(t.Context()); !errors.Is(err, ErrNoNode) || !strings.Contains(err.Error(), "baton serve --data "+c.dir) {
+		if _, err := c.Node(t.Context()); !errors.Is(err, ErrNoNode) || !strings.Contains(err.Error(), "baton serve --data "+c.where) {
 			t.Errorf("no node: %v", err)
 		}
 	})

@@ -33,8 +33,10 @@ func (e *Error) Error() string { return e.Text }
 
 // Client speaks with a node.
 type Client struct {
-	dir  string
-	http *http.Client
+	base  string // http://node, or the server's address
+	where string // for people: the data directory or the server's address
+	token string // "" at a control socket
+	http  *http.Client
 }
 
 // Dial makes a client of the node on the data directory dir. Nothing is connected before the first request.
@@ -47,12 +49,12 @@ func Dial(dir string) (*Client, error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return d.DialContext(ctx, "unix", path)
 	}}
-	return &Client{dir: dir, http: &http.Client{Transport: transport}}, nil
+	return &Client{base: "http://node", where: dir, http: &http.Client{Transport: transport}}, nil
 }
 
 // Direct makes a client of a handler in the same process: what the tool uses when no node runs.
 func Direct(h http.Handler) *Client {
-	return &Client{http: &http.Client{Transport: direct{h}}}
+	return &Client{base: "http://node", http: &http.Client{Transport: direct{h}}}
 }
 
 // direct is a transport without a network.
@@ -265,9 +267,15 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 		}
 		content = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://node/api/v1/"+path, content)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+"/api/v1/"+path, content)
 	if err != nil {
 		return nil, fmt.Errorf("write the request: %w", err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -287,14 +295,16 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 // explain says in the person's words why the node could not be spoken with.
 func (c *Client) explain(err error) error {
 	switch {
+	case c.token != "":
+		return c.explainRemote(err)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("%w on %s (start one with \"baton serve --data %s\")", ErrNoNode, c.dir, c.dir)
+		return fmt.Errorf("%w on %s (start one with \"baton serve --data %s\")", ErrNoNode, c.where, c.where)
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("the node on %s belongs to another account; run this as that account or as root", c.dir)
+		return fmt.Errorf("the node on %s belongs to another account; run this as that account or as root", c.where)
 	}
 	var dial *url.Error
 	if errors.As(err, &dial) {
 		err = dial.Err
 	}
-	return fmt.Errorf("speak with the node on %s: %w", c.dir, err)
+	return fmt.Errorf("speak with the node on %s: %w", c.where, err)
 }

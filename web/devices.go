@@ -71,10 +71,12 @@ func (s *Server) forgetDevice(r *http.Request) (any, error) {
 	return nil, s.Registrar.Forget(d.User, d.Name)
 }
 
-func (s *Server) showDevice(d registrar.Device) Device {
+func (s *Server) showDevice(d registrar.Device) Device { return showDevice(d, s.Registrar.GRUU(d)) }
+
+func showDevice(d registrar.Device, gruu string) Device {
 	shown := Device{
-		User: d.User, Index: d.Index, Name: d.Name, Kind: string(d.Kind), Here: d.Here(), Since: d.Since,
-		Reason: d.Reason, Instance: d.Instance, UserAgent: d.UserAgent, GRUU: s.Registrar.GRUU(d),
+		User: d.User, Index: d.Index, Name: d.Name, Kind: string(d.Kind), Key: d.Key, Here: d.Here(), Since: d.Since,
+		Reason: d.Reason, Instance: d.Instance, UserAgent: d.UserAgent, GRUU: gruu,
 		Ringless: d.Profile[registrar.Ringless] != "off", Learnt: map[string]string{},
 	}
 	if b := d.Binding; b != nil {

@@ -38,5 +38,5 @@ func conflict(err error) error {
 	if statusOf(err) != http.StatusInternalServerError {
 		return err
 	}
-	return &refusal{http.StatusConflict, err.Error()}
+	return &refusal{code: http.StatusConflict, text: err.Error()}
 }

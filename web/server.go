@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"time"
 
 	"baton/call"
@@ -33,6 +35,10 @@ type Registrar interface {
 	Set(user, ref, name, value string) error
 	Forget(user, ref string) error
 	GRUU(d registrar.Device) string
+	Tokens() []registrar.Token
+	AddAdminToken(name string, until time.Time) (registrar.Token, string, error)
+	RevokeToken(id string) error
+	RevokeTokens(user string) (int, error)
 }
 
 // Calls is what the API needs of the live calls. An id may be abbreviated.
@@ -64,10 +70,13 @@ type Options struct {
 	Log       *slog.Logger
 }
 
-// Server answers the API.
+// Server answers the API: all of it on the control socket, and what may be had from elsewhere to those who bear an
+// administrator's token (UserAPI).
 type Server struct {
 	Options
-	mux *http.ServeMux
+	mux    *http.ServeMux
+	remote *http.ServeMux
+	routes []string // patterns of the mux
 }
 
 // maxBody bounds what a request may carry.
@@ -75,10 +84,9 @@ const maxBody = 64 << 10
 
 // NewServer makes the handler of the API.
 func NewServer(o Options) *Server {
-	s := &Server{Options: o, mux: http.NewServeMux()}
+	s := &Server{Options: o, mux: http.NewServeMux(), remote: http.NewServeMux()}
 	s.handle("GET /api/v1/node", s.node)
 	s.handle("GET /api/v1/config", s.config)
-	s.handle("GET /api/v1/debug", s.debug)
 	s.handle("GET /api/v1/users", s.users)
 	s.handle("POST /api/v1/users", s.addUser)
 	s.handle("GET /api/v1/users/{user}", s.user)
@@ -95,25 +103,30 @@ func NewServer(o Options) *Server {
 	s.handle("POST /api/v1/moves", s.move)
 	s.handle("POST /api/v1/companions", s.companion)
 	s.handle("GET /api/v1/log", s.entries)
+	s.handle("GET /api/v1/tokens", s.tokens)
+	s.handle("DELETE /api/v1/tokens/{token}", s.revokeToken)
+	s.handle("DELETE /api/v1/users/{user}/tokens", s.revokeTokens)
 	s.handle("/", func(*http.Request) (any, error) {
 		return nil, refuse(http.StatusNotFound, "there is nothing here; the API begins at /api/v1/")
 	})
-	s.mux.HandleFunc("GET /api/v1/log/follow", s.follow)
-	s.mux.HandleFunc("GET /api/v1/calls/follow", s.followCalls)
-	if s.Metrics != nil {
-		s.mux.Handle("GET /metrics", s.Metrics)
-	}
-	s.mux.HandleFunc("POST /api/v1/users/{user}/devices/{device}/test", s.tryDevice)
-	s.profiles()
+	s.stream("GET /api/v1/log/follow", s.follow)
+	s.stream("GET /api/v1/calls/follow", s.followCalls)
+	s.stream("POST /api/v1/users/{user}/devices/{device}/test", s.tryDevice)
+	s.private()
 	return s
 }
 
-// profiles serves Go's profiles, at their usual place. They are for the control socket: nobody else may slow the node down by
-// asking for one.
-func (s *Server) profiles() {
-	s.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	s.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	s.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+// private is what the control socket alone serves: what slows the node down, and the making of tokens, so that a stolen one
+// cannot make others that outlive it.
+func (s *Server) private() {
+	s.local("GET /api/v1/debug", s.plain(s.debug))
+	s.local("POST /api/v1/tokens", s.plain(s.addToken))
+	s.local("GET /debug/pprof/", pprof.Index) // Go's profiles, at their usual place
+	s.local("GET /debug/pprof/profile", pprof.Profile)
+	s.local("GET /debug/pprof/trace", pprof.Trace)
+	if s.Metrics != nil {
+		s.local("GET /metrics", s.Metrics.ServeHTTP)
+	}
 }
 
 // ServeHTTP answers one request.
@@ -122,30 +135,61 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-// handle routes a pattern to a function that gives what is to be shown. Nothing to show is 204; something new is 201.
+// handle routes a pattern to a function that gives what is to be shown.
 func (s *Server) handle(pattern string, f func(*http.Request) (any, error)) {
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	s.stream(pattern, s.plain(f))
+}
+
+// stream routes a pattern to what writes its answer itself.
+func (s *Server) stream(pattern string, h http.HandlerFunc) {
+	s.local(pattern, h)
+	s.remote.HandleFunc(pattern, h)
+}
+
+// local routes a pattern of the control socket alone.
+func (s *Server) local(pattern string, h http.HandlerFunc) {
+	s.routes = append(s.routes, pattern)
+	s.mux.HandleFunc(pattern, h)
+}
+
+func (s *Server) plain(f func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		shown, err := f(r)
-		switch {
-		case err != nil:
-			s.fail(w, r, err)
-		case shown == nil:
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			code := http.StatusOK
-			if _, added := shown.(Added); added {
-				code = http.StatusCreated
-			}
-			write(w, code, shown)
+		answerWith(w, r, s.Log, shown, err)
+	}
+}
+
+// answerWith answers with what is to be shown, or with the status that belongs to err. Nothing to show is 204; something new is 201.
+func answerWith(w http.ResponseWriter, r *http.Request, log *slog.Logger, shown any, err error) {
+	switch {
+	case err != nil:
+		failWith(w, r, log, err)
+	case shown == nil:
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		code := http.StatusOK
+		switch shown.(type) {
+		case Added, NewToken:
+			code = http.StatusCreated
 		}
-	})
+		write(w, code, shown)
+	}
 }
 
 // fail answers with the status that belongs to err.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) { failWith(w, r, s.Log, err) }
+
+func failWith(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	code := statusOf(err)
-	if code >= 500 && s.Log != nil && r.Context().Err() == nil { // not if the client has gone
-		s.Log.Error("api request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	if code >= 500 && log != nil && r.Context().Err() == nil { // not if the client has gone
+		log.Error("api request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	var later *refusal
+	if errors.As(err, &later) && later.wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(later.wait.Seconds()))))
+	}
+	if code == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="baton"`) // RFC 6750 §3
 	}
 	write(w, code, Failure{Error: err.Error()})
 }
@@ -198,10 +242,11 @@ func (s *Server) config(*http.Request) (any, error) {
 type refusal struct {
 	code int
 	text string
+	wait time.Duration // before it is asked again; 0 = nothing is said
 }
 
 func (e *refusal) Error() string { return e.text }
 
 func refuse(code int, format string, args ...any) error {
-	return &refusal{code, fmt.Sprintf(format, args...)}
+	return &refusal{code: code, text: fmt.Sprintf(format, args...)}
 }

@@ -133,7 +133,12 @@ func peer(c *net.UnixConn) string {
 	return "uid " + id
 }
 
-// Who is the account that asks, for the log.
+// withWho notes who asks who is not at the control socket.
+func withWho(ctx context.Context, who string) context.Context {
+	return context.WithValue(ctx, peerKey{}, who)
+}
+
+// Who is the account or token that asks, for the log.
 func Who(ctx context.Context) string {
 	if who, _ := ctx.Value(peerKey{}).(string); who != "" {
 		return who

@@ -54,6 +54,7 @@ type Device struct {
 	Registered *time.Time `json:"registered,omitempty"` // last time
 	Expires    *time.Time `json:"expires,omitempty"`
 	Instance   string     `json:"instance,omitempty"`
+	Key        string     `json:"key"` // what it is known by: its own, and never changed
 	UserAgent  string     `json:"user_agent,omitempty"`
 	GRUU       string     `json:"gruu,omitempty"` // RFC 5627
 	Ringless   bool       `json:"ringless"`       // it may be asked to answer by itself when a call is moved to it by name
