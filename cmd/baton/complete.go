@@ -83,6 +83,16 @@ func aCall(ctx context.Context, c *web.Client, _ []string) ([]cobra.Completion, 
 	return all, err
 }
 
+// aToken offers the tokens, with whose they are.
+func aToken(ctx context.Context, c *web.Client, _ []string) ([]cobra.Completion, error) {
+	tokens, err := c.Tokens(ctx)
+	var all []cobra.Completion
+	for _, t := range tokens {
+		all = append(all, cobra.CompletionWithDesc(t.ID, clean(strings.TrimSpace(t.Kind+" "+t.User+" "+t.Name))))
+	}
+	return all, err
+}
+
 // aDevice offers the devices of the user before it.
 func aDevice(ctx context.Context, c *web.Client, args []string) ([]cobra.Completion, error) {
 	return devicesOf(ctx, c, args[0])
@@ -145,6 +155,7 @@ func (f *flags) completions(root *cobra.Command) {
 		"baton devices": {aUser}, "baton devices rename": {aUser, aDevice}, "baton devices forget": {aUser, aDevice}, "baton companion": {aUser, aDevice},
 		"baton devices show": {aUser, aDevice}, "baton devices test": {aUser, aDevice}, "baton devices ringless": {aUser, aDevice},
 		"baton call show": {aCall}, "baton end": {aCall}, "baton user show": {aUser}, "baton user passwd": {aUser}, "baton user remove": {aUser},
+		"baton token revoke": {aToken},
 	}
 	named := map[string]completer{"user": aUser, "call": aCall, "seat": inCall}
 	each(root, func(cmd *cobra.Command) {

@@ -25,9 +25,9 @@ func (f *flags) dataDir() string {
 	return f.dir(configured)
 }
 
-// ask runs do with a client of the running node.
+// ask runs do with a client of the running node, which may be elsewhere.
 func (f *flags) ask(ctx context.Context, do func(context.Context, *web.Client) error) error {
-	client, err := web.Dial(f.dataDir())
+	client, err := f.dial()
 	if err != nil {
 		return err
 	}
@@ -38,6 +38,9 @@ func (f *flags) ask(ctx context.Context, do func(context.Context, *web.Client) e
 // administer runs do with a client of the running node or, when none runs, on the store itself, which must be there. A
 // node that is starting or stopping holds the store and does not answer: it gets three seconds.
 func (f *flags) administer(ctx context.Context, do func(context.Context, *web.Client) error) error {
+	if f.address() != "" {
+		return f.ask(ctx, do)
+	}
 	dir := f.dataDir()
 	if _, err := web.SocketPath(dir); err != nil {
 		return err
@@ -58,6 +61,9 @@ func (f *flags) administer(ctx context.Context, do func(context.Context, *web.Cl
 
 // prepare makes the data directory, so that administer finds it before the first start of a node.
 func (f *flags) prepare() error {
+	if f.address() != "" {
+		return nil
+	}
 	if err := os.MkdirAll(f.dataDir(), 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 // flags are what every command understands.
 type flags struct {
 	data string
+	elsewhere
 }
 
 // dir is the data directory: --data, else BATON_DATA, else what the configuration says, else the default.
@@ -45,9 +46,10 @@ It does not connect emergency calls.`,
 	}
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	cmd.PersistentFlags().StringVar(&f.data, "data", "", "data directory (else BATON_DATA, else "+config.DefaultData()+")")
+	f.elsewhere.flags(cmd)
 	cmd.AddCommand(
 		serveCommand(f), checkCommand(), configCommand(f), doctorCommand(f), userCommand(f), devicesCommand(f), callsCommand(f), callCommand(f),
-		moveCommand(f), companionCommand(f), endCommand(f), logCommand(f), caCommand(f), versionCommand(),
+		moveCommand(f), companionCommand(f), endCommand(f), logCommand(f), tokenCommand(f), caCommand(f), versionCommand(),
 	)
 	completionCommand(cmd)
 	f.completions(cmd)

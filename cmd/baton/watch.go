@@ -30,7 +30,7 @@ type sight struct {
 func (f *flags) watchCalls(ctx context.Context, out screen, user string, asJSON bool) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	client, err := web.Dial(f.dataDir())
+	client, err := f.dial()
 	if err != nil {
 		return err
 	}

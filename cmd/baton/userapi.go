@@ -1,0 +1,11 @@
+package main
+
+import "baton/web"
+
+// userAPI is what the HTTPS port answers under /api/v1/: users their own, administrators what the control socket does.
+func (n *node) userAPI(whole *web.Server) *web.UserAPI {
+	return web.NewUserAPI(web.UserOptions{
+		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Version: version(), Domain: n.config.Domain,
+		Realm: n.store.Realm(), Codes: n.config.Codes, Server: whole, Log: n.log,
+	})
+}
