@@ -206,7 +206,7 @@ func (d *association) dial(t *try) {
 	defer cancel()
 	for {
 		err := d.shake(ctx, t, true)
-		if err == nil || t.ctx.Err() != nil {
+		if err == nil || t.ctx.Err() != nil { // done, or not wanted any more
 			d.leave(t)
 			return
 		}
@@ -257,6 +257,9 @@ func (d *association) shake(ctx context.Context, t *try, client bool) error {
 		return err
 	}
 	defer conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.ctx, cancel)()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
@@ -417,15 +420,20 @@ type try struct {
 	in      chan []byte
 	settled chan struct{}
 	settle  func()
+	closed  chan struct{} // by its connection, which does so when the handshake has failed
+	close   func()
 
 	mu      sync.Mutex
 	expired chan struct{} // closed when the read deadline is over
 }
 
 func newTry(d *association, random string) *try {
-	t := &try{d: d, random: random, in: make(chan []byte, 16), settled: make(chan struct{}), expired: make(chan struct{})}
+	t := &try{
+		d: d, random: random, in: make(chan []byte, 16), settled: make(chan struct{}), closed: make(chan struct{}), expired: make(chan struct{}),
+	}
 	t.ctx, t.stop = context.WithCancel(d.ctx)
 	t.settle = sync.OnceFunc(func() { close(t.settled) })
+	t.close = sync.OnceFunc(func() { close(t.closed) })
 	return t
 }
 
@@ -476,7 +484,7 @@ func (t *try) ReadFrom(b []byte) (int, net.Addr, error) {
 		return copy(b, p), t.LocalAddr(), nil
 	case <-expired:
 		return 0, nil, os.ErrDeadlineExceeded
-	case <-t.ctx.Done():
+	case <-t.closed:
 		return 0, nil, net.ErrClosed
 	}
 }
@@ -532,7 +540,7 @@ func (t *try) SetDeadline(at time.Time) error { return t.SetReadDeadline(at) }
 
 // Close ends it.
 func (t *try) Close() error {
-	t.stop()
+	t.close()
 	return nil
 }
 

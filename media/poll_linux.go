@@ -66,6 +66,8 @@ type polledConn struct {
 	local   netip.AddrPort
 	receive receiver
 
+	burst atomic.Int32 // packets that are read before another socket has its turn
+
 	mu     sync.RWMutex // read-held over each system call, so that the number is not given to another socket meanwhile
 	fd     int
 	closed bool
@@ -185,13 +187,34 @@ func (p *polled) run(epoll, wake int) {
 	}
 }
 
-// read takes one packet; where there are more epoll says so again. A panic costs the packet, not the node.
+// read takes one packet, or those that are there of a socket that many peers send to; where there are more epoll says so again. A panic costs
+// the packet, not the node.
 func (c *polledConn) read(buf []byte) {
 	defer c.p.e.survive("media packet")
-	n, from, errno := c.recvfrom(buf)
-	if errno == 0 {
+	for range 1 + c.burst.Load() {
+		n, from, errno := c.recvfrom(buf)
+		if errno != 0 {
+			return
+		}
 		c.receive(buf[:n], from, c.p.e.clock())
 	}
+}
+
+// sharedBurst is how many packets of a socket with many peers are read in one go.
+const sharedBurst = 31
+
+// SetReadBuffer makes room for what many peers send, as far as the system allows, and has it read in bursts.
+func (c *polledConn) SetReadBuffer(bytes int) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		return net.ErrClosed
+	}
+	c.burst.Store(sharedBurst)
+	if unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) == nil {
+		return nil
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes))
 }
 
 func (c *polledConn) recvfrom(buf []byte) (int, netip.AddrPort, syscall.Errno) {

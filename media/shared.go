@@ -102,16 +102,13 @@ func (p *shared) bind(at netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	if b, ok := c.(busy); ok {
-		b.expectMuch(sharedBuffer)
+	if b, ok := c.(interface{ SetReadBuffer(bytes int) error }); ok {
+		_ = b.SetReadBuffer(sharedBuffer) // a smaller one only makes loss likelier
 	}
 	d.conn.Store(&c)
 	p.doors = append(p.doors, d)
 	return nil
 }
-
-// busy is a socket that can be told that much comes through it.
-type busy interface{ expectMuch(buffer int) }
 
 // sharedBuffer holds half a second of a thousand legs, as far as the system allows.
 const sharedBuffer = 8 << 20
