@@ -57,8 +57,8 @@ func foreignHello(t *testing.T, suites bool) []byte {
 	return hello
 }
 
-// forgeries are packets that anybody can send (security.md, S3).
-func forgeries(t *testing.T) map[string][]byte {
+// forgedRecords are packets that anybody can send (security.md, S3).
+func forgedRecords(t *testing.T) map[string][]byte {
 	return map[string][]byte{
 		"ClientHello with a NULL suite": foreignHello(t, false),
 		"ClientHello with good suites":  foreignHello(t, true),
@@ -83,7 +83,7 @@ func forgeries(t *testing.T) map[string][]byte {
 // in both roles.
 func TestForgedHandshake(t *testing.T) {
 	t.Parallel()
-	all := forgeries(t)
+	all := forgedRecords(t)
 	for _, active := range []bool{true, false} {
 		for name, forged := range all {
 			for _, own := range []bool{false, true} {

@@ -415,8 +415,8 @@ func TestSprayed(t *testing.T) {
 	}
 }
 
-// TestForged (S2, S4): packets from the peer's own address that are not sealed by it change nothing, and end nothing.
-func TestForged(t *testing.T) {
+// TestForgedPackets (S2, S4): packets from the peer's own address that are not sealed by it change nothing, and end nothing.
+func TestForgedPackets(t *testing.T) {
 	t.Parallel()
 	n := newEther(t)
 	a, b := n.newClient("203.0.113.5:5000", true).connect(), n.newClient("198.51.100.7:5000", true).connect()
