@@ -111,6 +111,9 @@ func (s *Stream) mayControl(b []byte, from netip.AddrPort, now time.Duration) ([
 	case c.terms == nil:
 		c.foreign.inc()
 		return nil, false
+	case !isRTCP(b):
+		c.malformed.inc()
+		return nil, false
 	case c.opener != nil:
 		b, ok := c.opener.openRTCP(c.scratch(), b, now)
 		if !ok {

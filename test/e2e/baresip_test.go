@@ -102,7 +102,7 @@ func (w *world) runBaresip(user string, s softphone) *baresip {
 	b.cond = sync.NewCond(&b.mu)
 	writeTone(w.t, b.dir+"/tone.wav", s.hz, 3*time.Minute)
 	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), 10000+4*(lastBaresip-firstBaresip), 10000+4*(lastBaresip-firstBaresip)+38, b.port+5)
-	config += strings.Join(s.config, "\n") + "\n"
+	config = strings.Join(s.config, "\n") + "\n" + config // modules before that which reads the account
 	at, transport := w.UDP.String(), s.transport
 	switch transport {
 	case "tls":

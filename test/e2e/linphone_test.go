@@ -68,7 +68,11 @@ func (w *world) startLinphoneAt(user string, hz float64, server netip.AddrPort, 
 	l.do("soundcard use files")
 	l.do("play " + l.dir + "/tone.wav")
 	l.do("record " + l.dir + "/heard.wav")
-	l.do(fmt.Sprintf("register sip:%s@%s sip:%s %s", user, server, server, node.Password(user)))
+	way := ""
+	if server == w.TLS {
+		way = ";transport=tls"
+	}
+	l.do(fmt.Sprintf("register sip:%s@%s sip:%s%s %s", user, server, server, way, node.Password(user)))
 	w.Eventually(15*time.Second, "linphonec to be registered", func() error {
 		if n := w.here(user); n <= here {
 			return fmt.Errorf("%s has %d devices; linphonec said:\n%s", user, n, l.output())
