@@ -162,3 +162,6 @@ func (c *Call) LateACK() {
 func (b *B2BUA) May(user, other string) (pickUp, watch bool) {
 	return b.mayPickUp(user, other), b.mayWatch(user, other)
 }
+
+// DecodeRecord opens a record with a node's secret.
+func DecodeRecord(secret, blob []byte) (Record, error) { return newVault(secret).decode(blob) }

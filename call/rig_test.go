@@ -108,7 +108,7 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 	must(t, err)
 	r.b = call.New(call.Options{
 		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
-		Store: r.faults, Journal: db, Log: log,
+		Store: r.faults, Secret: db.Secret(), Journal: db, Log: log,
 	})
 	r.server, r.tcp, r.tls = agent.Addrs()["udp"], agent.Addrs()["tcp"], agent.Addrs()["tls"]
 	r.run(db.Run, agent.Run, r.reg.Run, r.engine.Run)

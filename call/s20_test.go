@@ -3,13 +3,20 @@ package call_test
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"baton/call"
+	"baton/media"
 	"baton/registrar"
 	"baton/test/phone"
 )
@@ -99,29 +106,113 @@ func TestKeysStaySecret(t *testing.T) {
 	if !strings.Contains(text, "leg state") {
 		t.Fatal("the log is not one of all levels")
 	}
-	secrets := 0
-	for _, c := range []*phone.Call{out, in, again} {
+	secrets := secretsOf(out, in, again)
+	if len(secrets) < 6 {
+		t.Errorf("only %d secrets were looked for", len(secrets))
+	}
+	for _, s := range secrets {
+		if s.isIn([]byte(text)) {
+			t.Errorf("%q is told", s.text)
+		}
+	}
+	if strings.Contains(text, "inline:") || strings.Contains(text, "ice-pwd") {
+		t.Error("descriptions are logged")
+	}
+}
+
+// secret is what was told in a description.
+type secret struct {
+	text string // as it stood there
+	raw  []byte // a key's bytes
+}
+
+// secretsOf are all keys and passwords of ICE that calls were told or have told, on the phones' side of the wire.
+func secretsOf(calls ...*phone.Call) (all []secret) {
+	for _, c := range calls {
 		for _, m := range c.Phone().Log() {
 			for line := range strings.Lines(string(m.Body)) {
-				_, secret, ok := strings.Cut(strings.TrimSpace(line), "inline:")
-				if !ok {
-					secret, ok = strings.CutPrefix(strings.TrimSpace(line), "a=ice-pwd:")
-				}
-				if !ok {
-					continue
-				}
-				secrets++
-				raw, _ := base64.StdEncoding.DecodeString(secret)
-				if strings.Contains(text, secret) || len(raw) > 8 && strings.Contains(text, string(raw)) {
-					t.Errorf("%q is told", line)
+				line = strings.TrimSpace(line)
+				if _, key, ok := strings.Cut(line, "inline:"); ok {
+					key, _, _ = strings.Cut(key, "|")
+					raw, _ := base64.StdEncoding.DecodeString(key)
+					all = append(all, secret{key, raw})
+				} else if pwd, ok := strings.CutPrefix(line, "a=ice-pwd:"); ok {
+					all = append(all, secret{text: pwd})
 				}
 			}
 		}
 	}
-	if secrets < 6 {
-		t.Errorf("only %d secrets were looked for", secrets)
+	return all
+}
+
+// isIn looks for the secret in the forms in which it could be written.
+func (s secret) isIn(b []byte) bool {
+	forms := [][]byte{[]byte(s.text), []byte(strings.TrimRight(s.text, "=")), []byte(base64.StdEncoding.EncodeToString([]byte(s.text)))}
+	if len(s.raw) > 8 {
+		forms = append(forms, s.raw, []byte(hex.EncodeToString(s.raw)), []byte(base64.RawURLEncoding.EncodeToString(s.raw)), s.raw[:len(s.raw)-12])
 	}
-	if strings.Contains(text, "inline:") || strings.Contains(text, "ice-pwd") {
-		t.Error("descriptions are logged")
+	return slices.ContainsFunc(forms, func(f []byte) bool { return bytes.Contains(b, f) })
+}
+
+// TestKeysAreStoredSealed is S20 for the store: in the bytes of its files no key of the call stands, at no time of a call between SDES and a
+// browser that is moved; and whoever has the node's secret finds each key in the record, in its place.
+func TestKeysAreStoredSealed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, listensTLS)
+	r.user("alice", "101")
+	r.user("bob", "102")
+	out, in := r.connect(r.phone("alice", 1, r.ofKind(1)), r.phone("bob", 1, r.ofKind(2)))
+	kept := 0
+	files := func(calls ...*phone.Call) {
+		t.Helper()
+		for _, name := range []string{"state.db", "users.db"} {
+			b, err := os.ReadFile(filepath.Join(r.dir, name))
+			must(t, err)
+			if name == "state.db" && bytes.Contains(b, []byte(`"sealed":"`)) {
+				kept++
+			}
+			for _, s := range secretsOf(calls...) {
+				if s.isIn(b) {
+					t.Errorf("%q stands in %s", s.text, name)
+				}
+			}
+		}
+	}
+	files(out, in)
+	stored, err := r.store.Calls()
+	must(t, err)
+	if len(stored) != 1 {
+		t.Fatalf("%d records", len(stored))
+	}
+	record, err := call.DecodeRecord(r.store.Secret(), stored[0].Blob)
+	must(t, err)
+	told := secretsOf(out, in)
+	is := func(key []byte) bool {
+		return slices.ContainsFunc(told, func(s secret) bool { return bytes.Equal(s.raw, key) || s.text == string(key) })
+	}
+	for _, s := range record.Seats {
+		a := s.Legs[0].Agreed
+		switch {
+		case s.User == "alice" && (a.Security != media.SDES || !is(a.In.Key) || !is(a.Out.Key) || bytes.Equal(a.In.Key, a.Out.Key)):
+			t.Errorf("alice's leg: %v, keys of %d and %d bytes", a.Security, len(a.In.Key), len(a.Out.Key))
+		case s.User == "alice" && s.Legs[0].SRTP == nil:
+			t.Error("the record does not say where alice's SRTP stands")
+		case s.User == "bob" && (a.Security != media.DTLS || !is(a.ICE.Pwd)):
+			t.Errorf("bob's leg: %v, ICE password of %d bytes", a.Security, len(a.ICE.Pwd))
+		}
+	}
+	if _, err := call.DecodeRecord([]byte("another node's secret, of 32 byte"), stored[0].Blob); !errors.Is(err, call.ErrSealed) {
+		t.Errorf("with another secret: %v", err)
+	}
+	again := mustDial(t, r.phone("alice", 2, r.ofKind(1)), "*40")
+	must(t, again.Await(5*time.Second))
+	must(t, out.AwaitEnd(3*time.Second))
+	files(out, in, again)
+	must(t, in.Hangup())
+	must(t, again.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+	files(out, in, again)
+	if n := len(secretsOf(out, in, again)); n < 6 || kept < 2 {
+		t.Errorf("%d secrets were looked for, and a record was seen %d times", n, kept)
 	}
 }
