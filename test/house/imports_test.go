@@ -46,6 +46,7 @@ var only = map[string]string{
 	"github.com/spf13/cobra":   "cmd",
 	"github.com/spf13/pflag":   "cmd",
 	"github.com/goccy/go-yaml": "config",
+	"golang.org/x/crypto/acme": "web",
 }
 
 // sipgoPart is the only package of sipgo that may be used.
@@ -192,6 +193,8 @@ func TestWrongEdges(t *testing.T) {
 		{"web", "net/http", false},
 		{"web", "github.com/coder/websocket", false},
 		{"sip", "github.com/coder/websocket", true},
+		{"web", "golang.org/x/crypto/acme/autocert", false},
+		{"cmd/baton", "golang.org/x/crypto/acme/autocert", true},
 	}
 	for _, tt := range tests {
 		if complaint := wrong(tt.pkg, tt.imported); (complaint != "") != tt.bad {
