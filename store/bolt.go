@@ -35,6 +35,7 @@ type Bolt struct {
 	secret  []byte
 	lastRun time.Time
 	commit  *committer
+	health  health
 }
 
 var (

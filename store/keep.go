@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -79,10 +81,40 @@ func (b *Bolt) Beat(ctx context.Context) error {
 
 func (b *Bolt) beat(now time.Time) {
 	b.commit.later(write{func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(beatKey, timeKey(now)) }, func(err error) {
+		b.health.beaten(err)
 		if err != nil && !errors.Is(err, errClosed) {
 			b.log.Error("the time is not stored", "err", err)
 		}
 	}})
+}
+
+// health is how the store's own writes went, that of every few seconds.
+type health struct {
+	mu   sync.Mutex
+	last time.Time // that one was made; zero = none yet
+	err  error     // of the last
+}
+
+func (h *health) beaten(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err = err; err == nil {
+		h.last = time.Now()
+	}
+}
+
+// Healthy says what is wrong with state.db, as far as Beat has seen: its last write failed, or none was made for a while.
+func (b *Bolt) Healthy() error {
+	h := &b.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch since := time.Since(h.last); {
+	case h.err != nil:
+		return h.err
+	case !h.last.IsZero() && since > 4*beatEvery:
+		return fmt.Errorf("state.db has taken no write for %v", since.Round(time.Second))
+	}
+	return nil
 }
 
 // LastRun is when a node was last known to run on the store before it was opened; zero = never.

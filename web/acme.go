@@ -41,14 +41,13 @@ type ACMEOptions struct {
 // 8737). What it has is in the cache and is renewed in time.
 type ACME struct {
 	// set once
-	opt     ACMEOptions
-	names   []string
-	manager *autocert.Manager
-	first   time.Duration // as acmeFirst
-	tend    time.Duration // as acmeTend
+	opt   ACMEOptions
+	first time.Duration // as acmeFirst
+	tend  time.Duration // as acmeTend
 
-	mu    sync.Mutex
-	certs map[string][]*tls.Certificate // by name, what is shown
+	mu       sync.Mutex
+	certs    map[string][]*tls.Certificate  // by name, what is shown
+	managers map[string][]*autocert.Manager // by name, one for each kind: one that has failed remembers it, and is replaced
 }
 
 // The two kinds of keys, as clients that ask for them.
@@ -65,13 +64,20 @@ func NewACME(o ACMEOptions) *ACME {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &ACME{
-		opt: o, names: o.Config.Names, first: acmeFirst, tend: acmeTend, certs: map[string][]*tls.Certificate{},
-		manager: &autocert.Manager{
-			Prompt: func(string) bool { return o.Config.Agree }, Cache: autocert.DirCache(o.Cache),
-			HostPolicy: autocert.HostWhitelist(o.Config.Names...), Email: o.Config.Email,
-			Client: &acme.Client{DirectoryURL: o.Config.Directory, HTTPClient: o.Client, UserAgent: "baton"},
-		},
+	a := &ACME{opt: o, first: acmeFirst, tend: acmeTend, certs: map[string][]*tls.Certificate{}, managers: map[string][]*autocert.Manager{}}
+	for _, name := range o.Config.Names {
+		for range acmeKinds {
+			a.managers[name] = append(a.managers[name], a.newManager(name))
+		}
+	}
+	return a
+}
+
+func (a *ACME) newManager(name string) *autocert.Manager {
+	c := a.opt.Config
+	return &autocert.Manager{
+		Prompt: func(string) bool { return c.Agree }, Cache: autocert.DirCache(a.opt.Cache), HostPolicy: autocert.HostWhitelist(name), Email: c.Email,
+		Client: &acme.Client{DirectoryURL: c.Directory, HTTPClient: a.opt.Client, UserAgent: "baton"},
 	}
 }
 
@@ -89,7 +95,7 @@ func (a *ACME) Has(name string) bool {
 // shown what it wants to see.
 func (a *ACME) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if slices.Equal(hello.SupportedProtos, []string{acme.ALPNProto}) {
-		return a.manager.GetCertificate(hello)
+		return a.proof(hello)
 	}
 	a.mu.Lock()
 	all := a.certs[plain(hello.ServerName)]
@@ -100,6 +106,20 @@ func (a *ACME) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 		}
 	}
 	return nil, nil
+}
+
+// proof is what an authority wants to see now.
+func (a *ACME) proof(hello *tls.ClientHelloInfo) (c *tls.Certificate, err error) {
+	a.mu.Lock()
+	managers := slices.Clone(a.managers[plain(hello.ServerName)])
+	a.mu.Unlock()
+	err = fmt.Errorf("no certificate is asked for %q", hello.ServerName)
+	for _, m := range managers {
+		if c, err = m.GetCertificate(hello); err == nil {
+			return c, nil
+		}
+	}
+	return nil, err
 }
 
 // plain is a name as it is configured.
@@ -132,11 +152,14 @@ func (a *ACME) Run(ctx context.Context, again <-chan struct{}) error {
 // refresh asks for every certificate; those that are there cost nothing.
 func (a *ACME) refresh(ctx context.Context) error {
 	var errs []error
-	for _, name := range a.names {
+	for _, name := range a.opt.Config.Names {
 		var all []*tls.Certificate
-		for _, kind := range acmeKinds {
-			c, err := a.get(ctx, name, kind.suites)
+		for i, kind := range acmeKinds {
+			c, err := a.get(ctx, a.managers[name][i], name, kind.suites)
 			if err != nil {
+				a.mu.Lock()
+				a.managers[name][i] = a.newManager(name)
+				a.mu.Unlock()
 				errs = append(errs, fmt.Errorf("%s (%s): %w", name, kind.name, err))
 				break
 			}
@@ -148,7 +171,7 @@ func (a *ACME) refresh(ctx context.Context) error {
 }
 
 // get waits for a certificate, but not longer than ctx: it may take minutes, and cannot be interrupted.
-func (a *ACME) get(ctx context.Context, name string, suites []uint16) (*tls.Certificate, error) {
+func (a *ACME) get(ctx context.Context, m *autocert.Manager, name string, suites []uint16) (*tls.Certificate, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -158,7 +181,7 @@ func (a *ACME) get(ctx context.Context, name string, suites []uint16) (*tls.Cert
 	}
 	done := make(chan got, 1)
 	go func() {
-		c, err := a.manager.GetCertificate(&tls.ClientHelloInfo{ServerName: name, CipherSuites: suites})
+		c, err := m.GetCertificate(&tls.ClientHelloInfo{ServerName: name, CipherSuites: suites})
 		done <- got{c, err}
 	}()
 	select {

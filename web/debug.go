@@ -21,6 +21,8 @@ type Held struct {
 	Subscriptions int `json:"subscriptions"` // of phones to what others' phones do
 
 	Connections sip.Connections `json:"connections"` // over TCP and TLS
+	Web         PortCounts      `json:"web"`         // connections of the HTTPS port
+	Relays      int             `json:"relays"`      // allocations of TURN
 	Traffic     sip.Traffic     `json:"traffic"`     // SIP that was not served
 	Load        load.Load       `json:"load"`
 }

@@ -147,7 +147,7 @@ type gauges struct {
 var (
 	liveCalls   = prometheus.NewDesc("baton_live_calls", "Calls by state: setup, up, ending.", []string{"state"}, nil)
 	liveDevices = prometheus.NewDesc("baton_devices", "Devices that are known, by where they are: here, away.", []string{"state"}, nil)
-	heldThings  = prometheus.NewDesc("baton_held", "What the node holds: streams, dialogs, transactions, records, subscriptions, connections.", []string{"what"}, nil)
+	heldThings  = prometheus.NewDesc("baton_held", "What the node holds: streams, dialogs, transactions, records, subscriptions, connections, web-connections, relays.", []string{"what"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -187,6 +187,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	for what, n := range map[string]int{
 		"streams": held.Streams, "dialogs": held.Dialogs, "transactions": held.Transactions, "records": held.Records,
 		"subscriptions": held.Subscriptions, "connections": held.Connections.Open,
+		"web-connections": held.Web.Open, "relays": held.Relays,
 	} {
 		gauge(heldThings, n, what)
 	}

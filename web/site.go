@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"embed"
 	"io"
 	"io/fs"
@@ -75,6 +76,14 @@ func (s *Site) Ready() { s.state.CompareAndSwap(starting, running) }
 
 // Stopping says that the node ends: nothing new is begun.
 func (s *Site) Stopping() { s.state.Store(stopping) }
+
+// Run has the site ready until ctx ends.
+func (s *Site) Run(ctx context.Context) error {
+	s.Ready()
+	<-ctx.Done()
+	s.Stopping()
+	return nil
+}
 
 // ServeHTTP answers one request.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {

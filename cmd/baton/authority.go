@@ -27,6 +27,7 @@ const (
 	keyName    = "tls.key"
 	caName     = "ca.crt"
 	caKeyName  = "ca.key"
+	acmeName   = "acme" // a directory
 	caYears    = 10
 	certDays   = 365
 	renewDays  = 30

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"baton/config"
+	"baton/web"
 )
 
 // How often the certificate is looked at: its files, when there are handshakes; its names and its end, when it is ours.
@@ -35,6 +37,7 @@ type certificate struct {
 	given             bool // by the configuration
 	names             names
 	ca                *authority // nil = the files are somebody else's
+	acme              *web.ACME  // for public names, nil = none are set
 	log               *slog.Logger
 	signing           chan struct{} // bounds the signatures that are made at a time
 
@@ -72,6 +75,12 @@ func openCertificate(c config.Config, log *slog.Logger) (*certificate, error) {
 	if err := t.renew(time.Now()); err != nil {
 		return nil, fmt.Errorf("make a certificate: %w", err)
 	}
+	if len(c.TLS.ACME.Names) > 0 {
+		t.acme = web.NewACME(web.ACMEOptions{
+			Config: c.TLS.ACME, Cache: filepath.Join(c.Data, acmeName), Log: log,
+			Signer: func(key crypto.Signer) crypto.Signer { return &signer{key, t.signing} },
+		})
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t, t.load(t.look())
@@ -82,8 +91,44 @@ func (t *certificate) config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: t.current}
 }
 
-// current is the certificate for a handshake. It looks at the files now and then.
-func (t *certificate) current(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+// webConfig is for the HTTPS port, where an ACME authority looks whether the names are ours.
+func (t *certificate) webConfig() *tls.Config {
+	c := t.config()
+	if t.acme != nil {
+		c.NextProtos = t.acme.Protocols()
+	}
+	return c
+}
+
+// trusted is the CA that browsers and phones must trust, in PEM; nil where somebody else has signed what they are shown.
+func (t *certificate) trusted() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ca == nil || !t.ca.signed(t.pair.Leaf) {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: t.ca.cert.Raw})
+}
+
+// public says whether what is shown to who asks for a name was signed by somebody whom browsers may know.
+func (t *certificate) public(name string) bool {
+	if t.acme != nil && t.acme.Has(name) {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	leaf := t.pair.Leaf
+	return (t.ca == nil || !t.ca.signed(leaf)) && leaf.CheckSignatureFrom(leaf) != nil
+}
+
+// current is the certificate for a handshake: that of a public name, if there is one, else the other. It looks at the files now
+// and then.
+func (t *certificate) current(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if t.acme != nil {
+		if c, err := t.acme.Certificate(hello); c != nil || err != nil {
+			return c, err
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if time.Since(t.looked) >= lookEvery {
@@ -150,8 +195,14 @@ func (t *certificate) cure() string {
 	return " (remove both to have new ones made)"
 }
 
-// run renews what is ours in time, warns of the end of what is not, and reloads at each signal.
+// run renews what is ours in time, warns of the end of what is not, and reloads at each signal. Beside it public names get theirs.
 func (t *certificate) run(ctx context.Context, reload <-chan struct{}) error {
+	again := make(chan struct{}, 1)
+	var acme sync.WaitGroup
+	defer acme.Wait()
+	if t.acme != nil {
+		acme.Go(func() { _ = t.acme.Run(ctx, again) }) // ends with ctx
+	}
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
 	for {
@@ -161,6 +212,10 @@ func (t *certificate) run(ctx context.Context, reload <-chan struct{}) error {
 		case <-reload:
 			t.tend(time.Now())
 			_ = t.Reload() // is in the log
+			select {
+			case again <- struct{}{}:
+			default: // one is waiting already
+			}
 		case now := <-tick.C:
 			t.tend(now)
 		}

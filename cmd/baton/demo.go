@@ -39,6 +39,7 @@ func (n *node) demo(out io.Writer) error {
 		n.settingsOf(&b, u.Name, passwords[u.Name], addresses[0])
 	}
 	others(&b, addresses)
+	n.browser(&b, addresses[0])
 	dir := n.config.Data
 	fmt.Fprintf(&b, `
 Then dial %s on alice's phone. While they talk, from another terminal:
@@ -50,6 +51,19 @@ Ctrl-C stops.
 `, demoUsers[1].Numbers[0], dir, dir, filepath.Join(dir, demoName))
 	_, err = io.WriteString(out, b.String())
 	return err
+}
+
+// browser prints where the page is, and what a browser has against it.
+func (n *node) browser(b *strings.Builder, at address) {
+	page := n.pageAt(at)
+	if page == "" {
+		return
+	}
+	fmt.Fprintf(b, "\nOr open this in a browser, and sign in with user and password:\n    %s\n", page)
+	if ca := n.cert.trusted(); ca != nil {
+		fmt.Fprintf(b, "It warns until it trusts this node's CA, which is at %sca.crt (docs/operate.md says how);\nits SHA-256 fingerprint is %s\n",
+			page, digits(n.cert.ca.cert))
+	}
 }
 
 // demoPasswords reads the passwords, or makes them and the users. The file is written first: a user is never there

@@ -159,7 +159,7 @@ func (p *patient) askNode(ctx context.Context, client *web.Client) error {
 func (p *patient) boundTo() {
 	for transport, at := range p.node.Listen {
 		bound, err := netip.ParseAddrPort(at)
-		to := map[string]*string{"udp": &p.config.Listen.UDP, "tcp": &p.config.Listen.TCP, "tls": &p.config.Listen.TLS}[transport]
+		to := map[string]*string{"udp": &p.config.Listen.UDP, "tcp": &p.config.Listen.TCP, "tls": &p.config.Listen.TLS, "web": &p.config.Listen.Web}[transport]
 		if err == nil && to != nil && strings.HasSuffix(*to, ":0") {
 			*to = bound.String()
 		}

@@ -39,6 +39,9 @@ type node struct {
 	registrar *registrar.Registrar
 	calls     *call.B2BUA
 	socket    net.Listener
+	site      *web.Site
+	port      *web.Port   // of the site, nil = off
+	turn      *media.TURN // on it, nil = the engine has no address for browsers
 }
 
 // directory is the registrar as the agent's credentials. The agent is made before the registrar and asks only once
@@ -132,7 +135,7 @@ func (n *node) openSIP() (err error) {
 		Registrar: n.registrar, Store: n.store, Secret: n.store.Secret(), Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
 	})
 	n.metrics.Watch(n.calls, n.registrar, n.held)
-	return nil
+	return n.openWeb()
 }
 
 // strangers are the fields of groups and watch with the names in them that are no user's: mistyped, or still to be added.
@@ -165,11 +168,15 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 		{"load", n.load.Run},
 		{"media", n.engine.Run},
 		{"certificate", func(ctx context.Context) error { return n.cert.run(ctx, n.reload) }},
+	}
+	parts = append(parts, n.webParts()...) // below sip, which says farewell on its WebSockets
+	parts = append(parts, []part{
 		{"sip", n.agent.Run},
 		{"registrar", n.registrar.Run},
 		{"control socket", func(ctx context.Context) error { return web.Serve(ctx, n.socket, n.api()) }},
 		{"calls", n.calls.Run},
-	}
+		{"site", n.site.Run},
+	}...)
 	if n.scrape != nil {
 		parts = append(parts, part{"metrics", func(ctx context.Context) error { return web.ServeMetrics(ctx, n.scrape, n.metrics) }})
 	}
@@ -179,7 +186,7 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 // api is what the control socket answers.
 func (n *node) api() *web.Server {
 	listen := map[string]string{}
-	for transport, at := range n.agent.Addrs() {
+	for transport, at := range n.addrs() {
 		listen[transport] = at.String()
 	}
 	return web.NewServer(web.Options{
@@ -199,7 +206,16 @@ func (n *node) held() (web.Held, error) {
 		return web.Held{}, err
 	}
 	calls, dialogs := n.calls.Debug()
+	var atPort web.PortCounts
+	if n.port != nil {
+		atPort = n.port.Counts()
+	}
+	relays := 0
+	if n.turn != nil {
+		relays = n.turn.Allocations()
+	}
 	return web.Held{
+		Web: atPort, Relays: relays,
 		Calls: calls, Dialogs: dialogs, Streams: n.engine.OpenStreams(), Transactions: n.agent.Transactions(), Records: records,
 		Subscriptions: n.calls.Subscriptions(),
 		Connections:   n.agent.Connections(), Traffic: n.agent.Traffic(), Load: n.load.Load(),
@@ -213,6 +229,9 @@ func (n *node) close() {
 	}
 	if n.socket != nil {
 		n.socket.Close()
+	}
+	if n.port != nil {
+		n.port.Close()
 	}
 	if n.agent != nil { // running it for no time at all closes its listeners
 		over, cancel := context.WithCancel(context.Background())

@@ -269,7 +269,10 @@ func TestDemo(t *testing.T) {
 	first := serve(t, dir, "--demo")
 	waitFor(t, "the demo's settings", func() bool { return strings.Contains(first.out.String(), "Ctrl-C stops.") })
 	said := first.out.String()
-	for _, want := range []string{`(?m)^  alice \(101\)$`, `(?m)^  bob \(102\)$`, `(?m)^    server     127\.0\.0\.1$`, `(?m)^    port       \d+ for UDP`, `(?m)^    password   [a-z2-9]{14}$`} {
+	for _, want := range []string{
+		`(?m)^  alice \(101\)$`, `(?m)^  bob \(102\)$`, `(?m)^    server     127\.0\.0\.1$`, `(?m)^    port       \d+ for UDP`, `(?m)^    password   [a-z2-9]{14}$`,
+		`(?m)^    https://127\.0\.0\.1:\d+/$`, `https://127\.0\.0\.1:\d+/ca\.crt`, `(?m)SHA-256 fingerprint is ([0-9A-F]{2}:){31}[0-9A-F]{2}$`,
+	} {
 		if !regexp.MustCompile(want).MatchString(said) {
 			t.Errorf("no %s in\n%s", want, said)
 		}
@@ -281,7 +284,7 @@ func TestDemo(t *testing.T) {
 	}
 	second := serve(t, dir, "--demo")
 	waitFor(t, "the demo's settings", func() bool { return strings.Contains(second.out.String(), "Ctrl-C stops.") })
-	ports := regexp.MustCompile(`\d+ for `) // these are any free ones
+	ports := regexp.MustCompile(`\d+ for |:\d+/`) // these are any free ones
 	if again := second.out.String(); ports.ReplaceAllString(again, "") != ports.ReplaceAllString(said, "") {
 		t.Errorf("the second start says\n%s\nthe first said\n%s", again, said)
 	}

@@ -20,7 +20,7 @@ func serveCommand(f *flags) *cobra.Command {
 		Short: "Run a node",
 		Long: `serve runs a node until SIGTERM or SIGINT, which hangs up all calls, keeps the registrations and
 leaves with status 0. Nothing configured is a working system on one machine: SIP on 5060 (UDP, TCP) and
-5061 (TLS, with a certificate made at first start), audio on UDP 20000-29999.
+5061 (TLS, with a certificate made at first start), HTTPS for browsers on 8443, audio on UDP 20000-29999.
 
 --demo makes two users, alice (101) and bob (102), at first start, and prints at each start what to type
 into their phones.`,
@@ -46,7 +46,7 @@ into their phones.`,
 			n.reload = hangups(ctx, stop)
 			defer log.Info("node has stopped")
 			return n.run(ctx, func() error {
-				log.Info("node is running", "data", c.Data, "realm", n.store.Realm(), "listen", listens(n.agent.Addrs()))
+				log.Info("node is running", "data", c.Data, "realm", n.store.Realm(), "listen", listens(n.addrs()))
 				if !demo {
 					return nil
 				}
