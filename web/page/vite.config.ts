@@ -1,4 +1,4 @@
-import { defineConfig } from "vitest/config";
+import { defineConfig } from "vite";
 import solid from "vite-plugin-solid";
 
 // Everything is a file of this origin: the page is served with the policy default-src 'self', which forbids inline scripts, inline
@@ -16,5 +16,4 @@ export default defineConfig({
     sourcemap: false,
     chunkSizeWarningLimit: 700,
   },
-  test: { include: ["src/**/*.test.ts"], environment: "node" },
 });
