@@ -1,0 +1,287 @@
+// A call of this browser: a line for the screen and the leg that carries it. When another leg takes over (after a lost dialog, or
+// because baton asks for it) the old one is kept until the new one is heard.
+
+import type { UA } from "jssip/lib/UA";
+import type { RTCSession } from "jssip/lib/RTCSession";
+import { Leg, replaces, type Dialog } from "./leg";
+import { newLine, step, type End, type Event, type Line, type Peer, type Purpose } from "./line";
+import { MediaError, type Audio } from "./media";
+import type { Trouble } from "./words";
+
+/** Parts is what a call needs of the phone that it belongs to. */
+export interface Parts {
+  ua: UA;
+  audio: Audio;
+  configuration(): Promise<RTCConfiguration>;
+  ready(): boolean;
+  changed(c: Call): void;
+  trouble(t: Trouble): void;
+  over(c: Call): void;
+}
+
+/** Saved is what a page needs to take its live call back after a reload. */
+export interface Saved {
+  dialog: Dialog;
+  peer: Peer;
+  answered: number;
+  muted: boolean;
+  call: string | undefined;
+  at: number; // ms, when it was last known to live
+}
+
+const anotherTry = 400; // ms
+const tries = 12; // of taking a call back
+
+export class Call {
+  line: Line;
+  private leg: Leg | undefined;
+  private next: Leg | undefined; // it takes over when it is heard
+  private from: Saved | undefined; // what is taken back
+  private tried = 0;
+  private gone = false;
+
+  constructor(private readonly parts: Parts, purpose: Purpose, peer: Peer, call?: string) {
+    this.line = newLine(crypto.getRandomValues(new Uint32Array(2)).join(""), purpose, peer, Date.now(), call);
+  }
+
+  get pc(): RTCPeerConnection | undefined {
+    return this.leg?.pc;
+  }
+
+  get session(): RTCSession | undefined {
+    return this.leg?.session;
+  }
+
+  /** saved is undefined as long as there is nothing to take back. */
+  get saved(): Saved | undefined {
+    const dialog = this.leg?.up ? this.leg.dialog : this.from?.dialog;
+    if (!dialog || this.line.stage === "over") return undefined;
+    const { peer, answered, muted, call } = this.line;
+    return { dialog, peer, answered: answered ?? Date.now(), muted, call, at: Date.now() };
+  }
+
+  /** dial asks for the microphone and then calls. */
+  async dial(target: string, headers: string[] = []): Promise<void> {
+    const leg = await this.connect(target, headers);
+    if (leg) this.leg = leg;
+  }
+
+  /** takeBack continues a call whose dialog another page of this browser had (RFC 3891). */
+  async takeBack(saved: Saved, target: string): Promise<void> {
+    this.from = saved;
+    this.tried++;
+    await this.dial(target, [replaces(saved.dialog)]);
+  }
+
+  /** ring takes a call that comes in. */
+  ring(session: RTCSession): void {
+    this.leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => this.leg));
+  }
+
+  async answer(auto = false): Promise<void> {
+    if (this.line.stage !== "incoming" || !this.leg) return;
+    this.line = { ...this.line, auto };
+    this.step({ type: "answer" });
+    await this.accept(this.leg);
+  }
+
+  hangUp(code?: number): void {
+    this.from = undefined;
+    this.next?.hangUp();
+    if (this.leg) this.leg.hangUp(code);
+    else this.end({ cause: "Canceled", mine: true, established: false }); // it still asks for the microphone
+  }
+
+  mute(on: boolean): void {
+    this.leg?.mute(on);
+    this.step({ type: "mute", on });
+  }
+
+  hold(on: boolean): void {
+    if (this.line.held !== on && this.leg?.up && !this.leg.hold(on)) setTimeout(() => this.line.held !== on && this.leg?.hold(on), 500);
+  }
+
+  tone(t: string): void {
+    try {
+      this.leg?.tone(t);
+      this.step({ type: "tone", tone: t });
+    } catch {
+      // it is not up yet
+    }
+  }
+
+  /** transfer hands the other side to another number; with a second call of this browser to the one who is talked to in it. */
+  transfer(target: string, second?: Call): void {
+    const session = this.leg?.session;
+    if (!session || !this.leg?.up) return;
+    const d = second?.leg?.dialog;
+    const query = d ? `?Replaces=${encodeURIComponent(`${d.callID};to-tag=${d.remoteTag};from-tag=${d.localTag}`)}` : "";
+    this.step({ type: "transfer", transfer: "asked" });
+    const failed = (code?: number) => {
+      this.step({ type: "transfer", transfer: "failed" });
+      this.parts.trouble({ what: `The transfer came to nothing${code ? ` (${code})` : ""}. You still have the call.` });
+    };
+    session.refer(target + query, {
+      eventHandlers: {
+        requestFailed: ({ response }: { response?: { status_code: number } }) => failed(response?.status_code),
+        failed: ({ status_line }: { status_line: { status_code: number } }) => failed(status_line.status_code),
+        accepted: () => setTimeout(() => this.hangUp(), 1500), // baton ends it by itself, as a rule
+      },
+    });
+  }
+
+  linkBack(networkChanged: boolean): void {
+    this.leg?.linkBack(networkChanged);
+    this.next?.linkBack(networkChanged);
+    if (this.from && !this.leg && this.line.stage !== "over") void this.again();
+  }
+
+  abandon(): void {
+    this.gone = true;
+    this.leg?.abandon();
+    this.next?.abandon();
+  }
+
+  private step(e: Event): void {
+    const line = step(this.line, e);
+    if (line === this.line) return;
+    this.line = line;
+    this.parts.changed(this);
+  }
+
+  private end(end: End): void {
+    if (this.gone) return;
+    this.gone = true;
+    this.step({ type: "end", end });
+    this.parts.over(this);
+  }
+
+  /** connect makes a leg that calls. It is none if the call has ended while the microphone was asked for. */
+  private async connect(target: string, headers: string[]): Promise<Leg | undefined> {
+    const holder = { replace: (t: MediaStreamTrack) => leg?.replace(t) };
+    let leg: Leg | undefined;
+    let stream: MediaStream, pcConfig: RTCConfiguration;
+    try {
+      [stream, pcConfig] = await Promise.all([this.parts.audio.borrow(holder), this.parts.configuration()]);
+    } catch (e) {
+      this.noMicrophone(e);
+      return undefined;
+    }
+    if (this.line.stage === "over" || this.gone) {
+      this.parts.audio.giveBack(holder);
+      return undefined;
+    }
+    try {
+      const session = this.parts.ua.call(target, { mediaStream: stream, pcConfig, extraHeaders: headers });
+      leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => leg), holder);
+    } catch {
+      this.parts.audio.giveBack(holder);
+      this.parts.trouble({ what: "That cannot be called.", do: "Type a number or a name." });
+      this.end({ cause: "Canceled", mine: true, established: false });
+    }
+    return leg;
+  }
+
+  /** accept answers a leg that was called. */
+  private async accept(leg: Leg): Promise<void> {
+    try {
+      const [mediaStream, pcConfig] = await Promise.all([this.parts.audio.borrow(leg), this.parts.configuration()]);
+      if (leg.session.isEnded()) return this.parts.audio.giveBack(leg);
+      leg.session.answer({ mediaStream, pcConfig });
+      if (leg.session.connection) leg.attach(leg.session.connection);
+    } catch (e) {
+      leg.hangUp(480);
+      this.noMicrophone(e);
+    }
+  }
+
+  private noMicrophone(e: unknown): void {
+    this.parts.trouble(e instanceof MediaError ? e.trouble : { what: `The call could not be made: ${String(e)}.` });
+    this.end({ cause: "Canceled", mine: true, established: false });
+  }
+
+  /** events has the line follow a leg, as long as it is the call's own. */
+  private events(leg: () => Leg | undefined) {
+    const own = () => leg() === this.leg || this.leg === undefined;
+    const only = (f: () => void) => own() && f();
+    return {
+      sent: () => only(() => this.step({ type: "sent" })),
+      ringing: () => only(() => this.step({ type: "ringing" })),
+      up: () => (own() ? this.up(leg()!) : void this.succeed(leg()!)),
+      hold: (by: "me" | "peer", on: boolean) => only(() => this.step({ type: "hold", by, on })),
+      peer: (peer: Peer) => only(() => peer.number !== "" && this.step({ type: "peer", peer })),
+      media: (media: Line["media"]) => only(() => this.step({ type: "media", media })),
+      lost: () => only(() => this.lost()),
+      heir: (s: RTCSession) => this.inherit(s),
+      end: (e: End) => this.legEnded(leg(), e),
+    };
+  }
+
+  private up(leg: Leg): void {
+    if (this.from && leg.toneOnly) {
+      leg.hangUp(); // "the call is on this device already": baton has not yet noticed that the old page is gone
+      return;
+    }
+    const from = this.from;
+    this.from = undefined;
+    this.step({ type: "up", at: from?.answered ?? Date.now() });
+    if (from?.muted) this.mute(true);
+    this.parts.changed(this);
+  }
+
+  private legEnded(leg: Leg | undefined, e: End): void {
+    if (leg !== undefined && leg === this.next) {
+      this.next = undefined;
+      if (this.leg?.over) this.end(e);
+      return;
+    }
+    if (leg !== this.leg && this.leg !== undefined) return;
+    if (this.next) return; // its heir goes on
+    this.leg = undefined;
+    if (this.from && this.tried < tries && e.code !== 481 && e.code !== 404 && e.code !== 603) void this.again();
+    else this.end(e);
+  }
+
+  private async again(): Promise<void> {
+    await new Promise((r) => setTimeout(r, anotherTry));
+    if (this.from && !this.leg && !this.gone && this.parts.ready()) await this.takeBack(this.from, this.target);
+  }
+
+  /** target is what is dialled to take the call back; the phone sets it. */
+  target = "";
+
+  /** lost takes the call back from a node that has forgotten the dialog, but perhaps not the call. */
+  private lost(): void {
+    const saved = this.saved;
+    const old = this.leg;
+    if (!saved || !old || this.next) return;
+    void this.connect(this.target, [replaces(saved.dialog)]).then((leg) => {
+      if (leg) this.next = leg;
+    });
+  }
+
+  /** inherit answers a dialog that shall take this one's place. */
+  private inherit(session: RTCSession): void {
+    this.next = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => heir));
+    const heir = this.next;
+    heirs.add(session);
+    // JsSIP has not yet told baton that it rings; answered only then.
+    setTimeout(() => void this.accept(heir), 0);
+  }
+
+  /** succeed has the new leg take over once it is heard; until then the old one goes on. */
+  private async succeed(leg: Leg): Promise<void> {
+    await leg.heard();
+    if (leg !== this.next) return;
+    const old = this.leg;
+    this.leg = leg;
+    this.next = undefined;
+    leg.mute(this.line.muted);
+    this.step({ type: "media", media: leg.media });
+    this.parts.changed(this);
+    old?.hangUp();
+  }
+}
+
+/** heirs are sessions that a call has taken as its own, so that they ring nowhere. */
+export const heirs = new WeakSet<RTCSession>();
