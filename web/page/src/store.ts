@@ -364,7 +364,7 @@ export class App {
   redial = (): string => lastDialled.get() ?? "";
 
   answer = (id: string): void => this.phone?.answer(id);
-  decline = (id: string): void => this.phone?.decline(id);
+  decline = (id: string, everywhere = true): void => this.phone?.decline(id, everywhere);
   mute = (id: string, on: boolean): void => this.phone?.mute(id, on);
   hold = (id: string, on: boolean): void => this.phone?.hold(id, on);
   tone = (id: string, t: string): void => this.phone?.tone(id, t);
