@@ -75,7 +75,8 @@ export class Call {
 
   /** ring takes a call that comes in. */
   ring(session: RTCSession): void {
-    this.leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => this.leg));
+    const leg: Leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => leg));
+    this.leg = leg;
   }
 
   async answer(auto = false): Promise<void> {
@@ -262,8 +263,8 @@ export class Call {
 
   /** inherit answers a dialog that shall take this one's place. */
   private inherit(session: RTCSession): void {
-    this.next = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => heir));
-    const heir = this.next;
+    const heir: Leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => heir));
+    this.next = heir;
     heirs.add(session);
     // JsSIP has not yet told baton that it rings; answered only then.
     setTimeout(() => void this.accept(heir), 0);

@@ -95,7 +95,7 @@ export class App {
   /** start goes on where an earlier page of this browser was signed in. */
   start(): void {
     this.theme();
-    this.bell.unblock();
+    if (this.state.session) this.bell.unblock(); // a page that was reloaded may sound without a gesture
     void this.look();
     if (this.state.session) this.begin(this.state.session);
     setInterval(() => this.tick(), 1000);
