@@ -47,7 +47,7 @@ export function fixtures(): Plugin {
     })),
   ];
   const send = (r: ServerResponse, user: string) => {
-    for (const [event, data] of [["devices", devices(user)], ["calls", scene.calls ?? []]] as const) r.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    for (const [event, data] of [["devices", devices(user)], ["calls", user === "alice" ? scene.calls ?? [] : []], ["history", scene.history ?? []]] as const) r.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
   };
 
   const api = async (q: IncomingMessage, r: ServerResponse) => {

@@ -75,7 +75,8 @@ export interface Leg {
   stats?: LegStats;
   in_quality?: Quality;
   out_quality?: Quality;
-  security?: unknown;
+  secure?: string; // how its audio is encrypted: none, sdes, dtls
+  via?: string; // which way its audio goes: udp, tcp, turn
 }
 
 export interface Seat {
@@ -139,6 +140,7 @@ export interface Past {
   name?: string;
   duration?: number; // seconds
   call?: string;
+  text?: string; // what became of it, if it was not simply answered and ended
 }
 
 /** ApiError is an answer that is not 2xx, or none at all (status 0). */
@@ -233,7 +235,9 @@ export class Client {
   private async *stream(signal: AbortSignal, opened: () => void): AsyncGenerator<string> {
     const silent = new AbortController();
     let timer = setTimeout(() => silent.abort(), silence);
-    const both = AbortSignal.any([signal, silent.signal, networkChange()]);
+    const online = () => silent.abort(); // a stream of the old network may seem to live for minutes
+    window.addEventListener("online", online);
+    const both = AbortSignal.any([signal, silent.signal]);
     try {
       const response = await fetch(`${base}/me/events`, {
         headers: { Authorization: `Bearer ${this.token}`, Accept: "text/event-stream" }, credentials: "omit", cache: "no-store", signal: both,
@@ -250,6 +254,7 @@ export class Client {
       }
     } finally {
       clearTimeout(timer);
+      window.removeEventListener("online", online);
     }
   }
 
@@ -259,24 +264,17 @@ export class Client {
 
 const silence = 40_000;
 
-/** networkChange aborts when the network comes back: a stream of the old one may seem to live for minutes. */
-function networkChange(): AbortSignal {
-  const c = new AbortController();
-  if (typeof window !== "undefined") window.addEventListener("online", () => c.abort(), { once: true });
-  return c.signal;
-}
-
 /** pause waits, and no longer than until the signal aborts or the network comes back. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);
       signal.removeEventListener("abort", done);
-      if (typeof window !== "undefined") window.removeEventListener("online", done);
+      window.removeEventListener("online", done);
       resolve();
     };
     const timer = setTimeout(done, ms);
     signal.addEventListener("abort", done);
-    if (typeof window !== "undefined") window.addEventListener("online", done);
+    window.addEventListener("online", done);
   });
 }

@@ -53,8 +53,9 @@ export interface State {
   number: string; // in the field of the keypad
 }
 
-const liveBox = new Box<Saved[]>("baton.live", () => sessionStorage);
-const liveFor = 60_000; // ms for which a call of a page before this one is taken back
+// The live calls of the tab that is the device, for the tab that is it next: the same one after a reload, or another one.
+const liveBox = new Box<Saved[]>("baton.live", () => localStorage);
+const liveFor = 20_000; // ms for which a call is taken back
 const lookAgain = 3000; // ms between looks at baton's own figures while there is a call
 const expectFor = 15_000; // ms in which a call that was asked to come here is answered by itself
 
@@ -143,7 +144,7 @@ export class App {
       event: (e) => this.event(e.event, e.data),
       up: (up) => {
         this.set({ following: up });
-        if (up) void this.refresh();
+        if (up) void this.known(); // the lists come by themselves
       },
       refused: () => this.refused(),
     }, this.following.signal);
@@ -170,6 +171,7 @@ export class App {
     this.ice = undefined;
     sessionBox.set(undefined);
     liveBox.set(undefined);
+    lastDialled.set(undefined);
     this.bell.stop();
     this.set({
       session: undefined, me: undefined, role: "waiting", link: "off", linkTrouble: undefined, following: false, loaded: false, devices: [], calls: [],
@@ -226,7 +228,6 @@ export class App {
   }
 
   takeOver(): void {
-    liveBox.set(undefined); // what this tab once had is not what the other one has
     this.tab?.takeOver();
   }
 
@@ -255,10 +256,8 @@ export class App {
 
   /** down finds out why there is no connection, once it has not come back for a while. */
   private async down(ms: number): Promise<void> {
-    if (ms < 2000) {
-      if (ms === 0) this.set({ linkTrouble: undefined });
-      return;
-    }
+    if (ms === 0) this.set({ linkTrouble: undefined });
+    if (ms === 0 || (ms < 2000 && navigator.onLine)) return;
     const reached = navigator.onLine && (await fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(1500) }).then((r) => r.status < 500, () => false));
     if (this.state.link !== "ready") this.set({ linkTrouble: words.socket(reached, navigator.onLine) });
   }
@@ -289,6 +288,7 @@ export class App {
       return;
     }
     if (!Array.isArray(v)) return;
+    this.set({ loaded: true });
     if (name === "calls") this.gotCalls(v as Call[]);
     if (name === "devices") this.set("devices", reconcile(v as Device[], { key: "name" }));
     if (name === "history") this.gotHistory(v as Past[]);
@@ -299,23 +299,10 @@ export class App {
   }
 
   private gotHistory(history: Past[]): void {
-    this.set("history", reconcile(history, { key: "time" }));
+    if (this.state.history.length <= history.length) this.set("history", reconcile(history, { key: "time" }));
+    else this.set("history", (old) => [...history, ...old.filter((o) => o.time < (history.at(-1)?.time ?? o.time))]); // older ones were asked for
+    if (this.state.history.length < 50) this.set({ olderHistory: false });
     if (this.state.view === "history") this.seeHistory();
-  }
-
-  private async refresh(): Promise<void> {
-    const c = this.client;
-    if (!c) return;
-    void this.known();
-    try {
-      const [devices, calls] = await Promise.all([c.devices(), c.calls()]);
-      this.set("devices", reconcile(devices ?? [], { key: "name" }));
-      this.gotCalls(calls ?? []);
-      this.set({ loaded: true });
-      await this.refreshHistory();
-    } catch (e) {
-      if (e instanceof ApiError && e.status === 401) this.refused();
-    }
   }
 
   private async refreshHistory(): Promise<void> {
@@ -557,7 +544,7 @@ export class App {
     document.title = this.incoming().length > 0 ? document.title : this.title();
     void this.measure();
     const now = Date.now();
-    if (document.visibilityState === "visible" && this.state.calls.length > 0 && now - this.lookedAt > lookAgain) {
+    if (!this.state.following && this.state.calls.length > 0 && now - this.lookedAt > lookAgain) {
       this.lookedAt = now;
       void this.client?.calls().then((c) => this.gotCalls(c ?? []), () => {});
     }
@@ -573,7 +560,7 @@ export class App {
       if (!sample) continue;
       const w = this.windows.get(l.id) ?? new QualityWindow();
       this.windows.set(l.id, w);
-      this.set("meters", l.id, { sample, quality: w.add(sample) });
+      this.set("meters", l.id, (was) => ({ sample, quality: w.add(sample) ?? was?.quality }));
     }
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clock, duration, ended, heard, initials, list, microphone, millis, moved, percent, signingIn, socket, status, way, when } from "./words";
+import { clock, duration, ended, heard, initials, list, microphone, millis, moved, percent, privacy, signingIn, socket, status, way, when } from "./words";
 import type { MoveReport } from "./api";
 
 const report = (over: Partial<MoveReport>): MoveReport => ({
@@ -76,6 +76,19 @@ describe("troubles", () => {
     expect(signingIn(0, "", 0).link?.href).toBe("/ca.crt");
     expect(signingIn(429, "", 30).do).toContain("30 s");
     expect(microphone("Insecure").do).toContain("https");
+  });
+});
+
+describe("privacy", () => {
+  it("never claims more than is so", () => {
+    for (const far of [undefined, "", "none", "sdes", "dtls"]) {
+      const p = privacy("dtls", far, "Bob");
+      expect(p.short).not.toMatch(/end-to-end/);
+      expect(p.long).toContain("not end-to-end encrypted");
+    }
+    expect(privacy("dtls", "none", "Bob").short).toBe("encrypted to baton, open from there");
+    expect(privacy("dtls", "sdes", "Bob").short).toBe("encrypted on both legs, relayed");
+    expect(privacy("none", "dtls", "Bob").short).toBe("not encrypted");
   });
 });
 

@@ -98,6 +98,24 @@ export function way(p: Pair): { short: string; long: string } {
   }
 }
 
+/** privacy says who could listen, by how both legs are encrypted (none, sdes, dtls; undefined = not known). It is never end to end:
+ * baton decrypts what it relays. */
+export function privacy(own: string | undefined, far: string | undefined, whom: string): { short: string; long: string } {
+  const name = (s: string | undefined) => (s === "dtls" ? "DTLS-SRTP" : s === "sdes" ? "SRTP" : "");
+  const end = "It is not end-to-end encrypted: baton decrypts what it relays, and who runs baton could listen.";
+  if (own === "none") {
+    return { short: "not encrypted", long: `Between your device and baton the sound is not encrypted: who is in that network can listen.` };
+  }
+  if (far === "none") {
+    return {
+      short: "encrypted to baton, open from there",
+      long: `${name(own)} from your device to baton; from there to ${whom}'s phone it is not encrypted. ${end}`,
+    };
+  }
+  if (far === undefined || far === "") return { short: "encrypted to baton, relayed", long: `${name(own)} from your device to baton, which relays it to ${whom}. ${end}` };
+  return { short: "encrypted on both legs, relayed", long: `${name(own)} from your device to baton, ${name(far)} from baton to ${whom}'s phone. ${end}` };
+}
+
 /** ended says in words why a call of this browser came to its end; undefined where nothing need be said. */
 export function ended(end: { code?: number | undefined; cause: string; reason?: string | undefined; mine: boolean; established: boolean }, whom: string): Trouble | undefined {
   if (end.mine || end.established || /completed elsewhere/i.test(end.reason ?? "")) return undefined;

@@ -22,7 +22,7 @@ export function Header(): JSX.Element {
   const app = useApp();
   return (
     <header class="top">
-      <div class="brand"><Logo /><span>baton</span></div>
+      <h1 class="brand"><Logo /><span>baton</span></h1>
       <p class="status" data-tone={status(app).tone} role="status"><span class="dot" />{status(app).text}</p>
       <p class="who">
         <Show when={app.state.me} fallback={app.state.session?.user}>

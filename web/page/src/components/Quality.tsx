@@ -2,7 +2,7 @@ import { For, Show, type JSX } from "solid-js";
 import type { Leg } from "../api";
 import type { Conversation } from "../merge";
 import { grade } from "../stats";
-import { millis, percent, way } from "../words";
+import { millis, percent, privacy, way } from "../words";
 import { useApp } from "./context";
 import { Icon } from "./icons";
 
@@ -31,6 +31,7 @@ export function Quality(props: { c: Conversation }): JSX.Element {
   const ways = () => props.c.call?.ways ?? [];
   const hears = () => ways().find((w) => w.to === app.state.session?.user);
   const heard = () => ways().find((w) => w.from === app.state.session?.user);
+  const privy = () => (meter() ? privacy("dtls", far()?.secure, whom()) : own()?.secure ? privacy(own()!.secure, far()?.secure, whom()) : undefined);
   const mos = () => meter()?.quality?.mos ?? own()?.out_quality?.mos ?? hears()?.mos;
 
   const browser = (): Row[] => {
@@ -60,7 +61,7 @@ export function Quality(props: { c: Conversation }): JSX.Element {
           {(v) => <><Bars mos={v()} /><span>Sound is {grade(v()).word}</span><span class="quiet">MOS {v().toFixed(1)}</span></>}
         </Show>
         <Show when={meter()?.sample.pair}>{(p) => <span class="tag">{way(p()).short}</span>}</Show>
-        <Show when={meter()}><span class="tag"><Icon name="lock" size={13} />encrypted to baton, relayed</span></Show>
+        <Show when={privy()}>{(p) => <span class="tag"><Icon name={p().short.startsWith("not") ? "warn" : "lock"} size={13} />{p().short}</span>}</Show>
       </summary>
       <div class="figures-table">
         <Show when={meter()}>
@@ -71,16 +72,12 @@ export function Quality(props: { c: Conversation }): JSX.Element {
                 <div><dt>Round trip</dt><dd>{millis(m().sample.rtt)}</dd></div>
                 <div><dt>Codec</dt><dd>{m().sample.codec || "–"}</dd></div>
                 <div><dt>Audio goes</dt><dd>{m().sample.pair ? way(m().sample.pair!).long : "…"}</dd></div>
-                <div>
-                  <dt>Encryption</dt>
-                  <dd>
-                    DTLS-SRTP{m().sample.cipher ? ` (${m().sample.cipher})` : ""} from this browser to baton. There it is decrypted and relayed to {whom()}, so it is not
-                    end-to-end encrypted: who runs baton could listen.
-                  </dd>
-                </div>
               </dl>
             </>
           )}
+        </Show>
+        <Show when={privy()}>
+          {(p) => <dl><div><dt>Encryption</dt><dd>{p().long}<Show when={meter()?.sample.cipher}>{(c) => ` Cipher here: ${c()}.`}</Show></dd></div></dl>}
         </Show>
         <Show when={!meter() && own()?.stats}>
           <Table caption={`Between ${own()!.device} and baton`} first="You are heard" second="You hear" rows={node(own())} />
