@@ -1,8 +1,11 @@
 # baton: make run starts a working system; make test tries all of it.
 GO ?= go
-SOURCES = $(shell find . -name '*.go' -not -path './.git/*')
+SOURCES = $(shell find . -name '*.go' -not -path './.git/*' -not -path './web/page/*')
+PAGE = web/page/dist/index.html
+PAGE_SOURCES = $(shell find web/page -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/dev/*')
 # The tests of calls wait far more than they compute: many run at once, whatever the processors; fewer where the race detector computes.
 ATONCE = 24
+PAGETEST = @if [ -d web/page/node_modules ]; then cd web/page && npm test --silent; else echo "the page's tests are left out: make build installs what they need"; fi
 TOOL = $(GO) tool -modfile=tools.mod
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
@@ -13,15 +16,21 @@ run: build
 
 build: baton
 
-baton: go.mod go.sum $(SOURCES)
+baton: go.mod go.sum $(SOURCES) $(PAGE)
 	CGO_ENABLED=0 $(GO) build -buildvcs=false -ldflags '-X main.built=$(VERSION)' -o baton ./cmd/baton
+
+# Without Node.js this only says so.
+$(PAGE): $(PAGE_SOURCES)
+	@web/page/build
 
 unit:
 	$(GO) vet ./...
 	$(GO) test -parallel $(ATONCE) $$($(GO) list ./... | grep -v /test/ ) ./test/house
+	$(PAGETEST)
 
 test: setup build
 	$(GO) vet ./...
+	$(PAGETEST)
 	$(GO) test -race -parallel 16 $$($(GO) list ./... | grep -v /test/ ) ./test/house
 	$(GO) test -timeout 20m ./test/...
 
@@ -50,3 +59,4 @@ lint:
 
 clean:
 	rm -f baton
+	rm -rf web/page/dist/index.html web/page/dist/assets

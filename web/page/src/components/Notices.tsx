@@ -71,7 +71,7 @@ export function Ringing(): JSX.Element {
   };
   return (
     <Show when={app.hindrances().length > 0}>
-      <section class="card hindrances" aria-labelledby="ringing-title">
+      <section class="card hindrances" data-grave={app.hindrances().some((h) => h.grave)} aria-labelledby="ringing-title">
         <h2 id="ringing-title"><Icon name="bell" size={18} />{app.hindrances().some((h) => h.grave) ? "Cannot ring here" : "Ringing here"}</h2>
         <ul>
           <For each={app.hindrances()}>
