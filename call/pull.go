@@ -101,13 +101,15 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 }
 
 // leftBehind says that a device asks for its own call because its leg is of no use to it any more: it has left that behind, its connection
-// has broken or been replaced by another and its sound with it, or it is a page that names its dialog and knows best.
+// has broken or been replaced by another and its sound with it, or it names its dialog over another connection, or as a page, and knows best.
 func (c *Call) leftBehind(l *Leg, now sip.Flow, how string) bool {
-	if how == "replaces" && now.Transport == "wss" || c.b.left(l.seat.user.Name, l.device.Key, l.sign()) {
+	s := l.sign()
+	led, lost := !s.led.IsZero() && !s.spoke.After(s.led), now != s.flow && !c.b.Agent.Alive(s.flow)
+	if how == "replaces" && (now.Transport == "wss" || led || lost) || c.b.left(l.seat.user.Name, l.device.Key, s) {
 		return true
 	}
 	heard := l.stream.LastHeard()
-	return time.Since(heard) > mute && (!c.b.Agent.Alive(l.dialog.Flow) || l.led.After(heard) && l.dialog.Flow.Transport != "udp")
+	return time.Since(heard) > mute && (!c.b.Agent.Alive(s.flow) || s.led.After(heard) && s.flow.Transport != "udp")
 }
 
 // mute is how long a phone whose connection has broken has said nothing when it has stopped talking for certain.

@@ -125,3 +125,39 @@ func TestReplacesInOtherRequests(t *testing.T) {
 	must(t, out.Hangup())
 	r.nothingLeft()
 }
+
+// TestReplacesTakesBack: a browser's page is loaded anew in mid-call. Its connection is gone and it comes again as the same device, while
+// the last of its old audio is hardly a moment old. By Replaces it has its call at once; that it has it already it is told no more.
+func TestReplacesTakesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.user("alice", "101")
+	r.user("bob", "102")
+	overTCP := func(c *phone.Config) { tcp(r, c) }
+	page, bob := r.phone("alice", 1, overTCP), r.phone("bob", 1)
+	out, in := r.connect(page, bob)
+	if !in.Hears(out, 3*time.Second) {
+		t.Fatal("the call is silent")
+	}
+	name := out.Replaces()
+	same := mustDial(t, page, "102", replacing(name)) // over the connection that the dialog has: nothing is lost
+	must(t, same.Await(3*time.Second))
+	must(t, same.AwaitEnd(5*time.Second))
+
+	page.Disconnect() // its audio goes on: the worst case
+	again := r.phone("alice", 1, overTCP)
+	since := time.Now()
+	back := mustDial(t, again, "102", replacing(name))
+	must(t, back.Await(3*time.Second))
+	if !in.Hears(back, 3*time.Second) || !back.Hears(in, 3*time.Second) {
+		t.Fatal("the call did not come back")
+	}
+	if n := len(bob.Received(since)); n != 0 {
+		t.Errorf("the far side got %d messages", n)
+	}
+	if s := phone.Analyse(in.Media().Heard(), 8000); len(s.SSRCs) != 1 || s.Missing != 0 || s.Changed != 0 {
+		t.Errorf("the far side heard %v", s)
+	}
+	must(t, back.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+}

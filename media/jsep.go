@@ -198,12 +198,6 @@ func (l Line) begins(other Line) bool {
 	return l.Setup == "active" || l.Setup != "passive" && other.Setup == "passive"
 }
 
-// Restarts says whether the peer's new description restarts ICE (RFC 8839 §4.4.1.1): its user name or password is another.
-func (a Agreement) Restarts(remote Description) bool {
-	l, _, ok := remote.Audio()
-	return ok && a.Security == DTLS && l.dtls() && (l.ICE.Ufrag != a.ICE.Ufrag || string(l.ICE.Pwd) != string(a.ICE.Pwd))
-}
-
 // WebRTC says whether the description's audio is for DTLS-SRTP over ICE, as that of browsers is.
 func (d Description) WebRTC() bool {
 	return slices.ContainsFunc(d.Lines, func(l Line) bool { return l.audio() && l.dtls() })

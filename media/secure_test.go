@@ -498,24 +498,3 @@ func TestRoles(t *testing.T) {
 		}
 	}
 }
-
-// TestRestart: another user name or password is a restart of ICE, the same ones are not.
-func TestRestart(t *testing.T) {
-	d := parse(t, offers["chromium"])
-	a, err := NewAnswer(Origin{}, d, Known(), browserLeg, SendRecv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	both, err := Agree(a, d)
-	if err != nil || both.Restarts(d) || both.Restarts(d.WithDirection(SendOnly)) {
-		t.Errorf("the same is taken for a restart: %v", err)
-	}
-	for _, change := range [][2]string{{"Wq3v", "Wq3w"}, {"o5FfN1", "o5FfN2"}} {
-		if !both.Restarts(parse(t, []byte(strings.Replace(string(offers["chromium"]), change[0], change[1], 1)))) {
-			t.Errorf("%v is no restart", change)
-		}
-	}
-	if (Agreement{}).Restarts(d) || both.Restarts(parse(t, offers["bare"])) {
-		t.Error("a first offer, or one without ICE, is taken for a restart")
-	}
-}

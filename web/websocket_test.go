@@ -167,7 +167,7 @@ func credentials(method, response string) string {
 	return fmt.Sprintf(`Authorization: Digest username="alice", realm="r", nonce=%q, uri="sip:example.com", response=%q`, nonce, answer)
 }
 
-func say(t *testing.T, c *websocket.Conn, kind websocket.MessageType, text string) {
+func tell(t *testing.T, c *websocket.Conn, kind websocket.MessageType, text string) {
 	t.Helper()
 	if err := c.Write(context.Background(), kind, []byte(text)); err != nil {
 		t.Fatal(err)
@@ -189,9 +189,9 @@ func hear(t *testing.T, c *websocket.Conn, code int) string {
 // register logs a phone in, and gives its flow.
 func (e *exchange) register(c *websocket.Conn) sip.Flow {
 	e.t.Helper()
-	say(e.t, c, websocket.MessageText, request("REGISTER", "reg", 1))
+	tell(e.t, c, websocket.MessageText, request("REGISTER", "reg", 1))
 	challenge := hear(e.t, c, 401)
-	say(e.t, c, websocket.MessageText, request("REGISTER", "reg", 2, credentials("REGISTER", challenge)))
+	tell(e.t, c, websocket.MessageText, request("REGISTER", "reg", 2, credentials("REGISTER", challenge)))
 	hear(e.t, c, 200)
 	return (<-e.got).Flow()
 }
@@ -248,7 +248,7 @@ func TestS16Origin(t *testing.T) {
 		case c.in && err != nil:
 			t.Errorf("%s: %v", c.name, err)
 		case c.in:
-			say(t, conn, websocket.MessageText, request("OPTIONS", "origin", 1))
+			tell(t, conn, websocket.MessageText, request("OPTIONS", "origin", 1))
 			hear(t, conn, 401)
 		case err == nil || r == nil || r.StatusCode != 403:
 			t.Errorf("%s: let in", c.name)
@@ -351,7 +351,7 @@ func TestWebSocketFrames(t *testing.T) {
 		return strings.Replace(m, "Subject: ", "Subject: "+strings.Repeat("x", n-len(m)), 1)
 	}
 	c := e.phone()
-	say(t, c, websocket.MessageBinary, request("OPTIONS", "binary", 1))
+	tell(t, c, websocket.MessageBinary, request("OPTIONS", "binary", 1))
 	if text := hear(t, c, 401); !strings.Contains(text, "Call-ID: binary") {
 		t.Error(text)
 	}
@@ -374,7 +374,7 @@ func TestWebSocketFrames(t *testing.T) {
 	if first, payload, err := w.next(10 * time.Second); err != nil || first != text || !strings.Contains(string(payload), "Call-ID: frames") {
 		t.Errorf("%x %q %v, want the answer", first, payload, err)
 	}
-	say(t, c, websocket.MessageText, sized(sip.MaxMessage))
+	tell(t, c, websocket.MessageText, sized(sip.MaxMessage))
 	hear(t, c, 401)
 	_ = c.Write(context.Background(), websocket.MessageText, []byte(sized(sip.MaxMessage+1)))
 	if _, _, err := c.Read(context.Background()); err == nil {

@@ -16,7 +16,7 @@ export class Switch {
   private readonly byContact = new Map<string, WebSocket>();
   private readonly registered = new Map<WebSocket, Registered>();
   private readonly replies = new Map<string, WebSocket>(); // by branch
-  private readonly callees = new Map<string, string>(); // contact by Call-ID, so that a Replaces finds who has the dialog
+  private readonly parties = new Map<string, string[]>(); // contacts by Call-ID, so that a Replaces finds the other one
 
   constructor(private readonly changed: () => void, private readonly aliases: Record<string, string>) {
     this.server.on("connection", (s) => {
@@ -49,7 +49,8 @@ export class Switch {
     if (method === "REGISTER") return this.register(from, text);
     const user = /sip:([^@;>]+)/.exec(uri)?.[1] ?? "";
     const replaced = /^Replaces: *([^;\r]+)/im.exec(text)?.[1];
-    const to = (replaced && this.byContact.get(this.callees.get(replaced) ?? "")) || this.byContact.get(user) || this.byUser.get(this.aliases[user] ?? user);
+    const other = this.parties.get(replaced ?? "")?.map((c) => this.byContact.get(c)).find((s) => s && s !== from);
+    const to = other || this.byContact.get(user) || this.byUser.get(this.aliases[user] ?? user);
     const branch = /Via:[^\r]*branch=([^;\r]+)/i.exec(text)?.[1] ?? "";
     if (!to) {
       if (method !== "ACK") this.answer(from, text, this.aliases[user] ? "480 Temporarily Unavailable" : "404 Not Found");
@@ -57,12 +58,14 @@ export class Switch {
     }
     const own = `z9hG4bKp${branch}`;
     this.replies.set(own, from);
-    const contact = [...this.byContact].find(([, s]) => s === to)?.[0];
-    if (method === "INVITE" && !/^To:[^\r]*tag=/im.test(text)) this.callees.set(/^Call-ID: *([^\r]+)/im.exec(text)?.[1] ?? "", contact ?? "");
+    const contact = this.contactOf(to);
+    if (method === "INVITE" && !/^To:[^\r]*tag=/im.test(text)) this.parties.set(/^Call-ID: *([^\r]+)/im.exec(text)?.[1] ?? "", [contact ?? "", this.contactOf(from)]);
     const target = this.byContact.has(user) ? uri : `sip:${contact}@x.invalid;transport=ws`;
     const rest = text.slice(first.length + 2);
     to.send(`${method} ${target} SIP/2.0\r\nVia: SIP/2.0/WS switch.invalid;branch=${own}\r\n${rest}`);
   }
+
+  private contactOf = (s: WebSocket): string => [...this.byContact].find(([, t]) => t === s)?.[0] ?? "";
 
   private response(text: string): void {
     const via = /^Via:[^\r]*branch=([^;\r]+)[^\r]*\r\n/im.exec(text);

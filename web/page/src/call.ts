@@ -14,6 +14,7 @@ export interface Parts {
   audio: Audio;
   configuration(): Promise<RTCConfiguration>;
   ready(): boolean;
+  whenReady(): Promise<void>;
   changed(c: Call): void;
   trouble(t: Trouble): void;
   over(c: Call): void;
@@ -38,6 +39,7 @@ export class Call {
   private next: Leg | undefined; // it takes over when it is heard
   private from: Saved | undefined; // what is taken back
   private tried = 0;
+  private taking = false;
   private gone = false;
 
   constructor(private readonly parts: Parts, purpose: Purpose, peer: Peer, call?: string) {
@@ -60,6 +62,11 @@ export class Call {
     return { dialog, peer, answered: answered ?? Date.now(), muted, call, at: Date.now() };
   }
 
+  /** dead is the Call-ID of the dialog that is to be taken back, until it is. */
+  get dead(): string | undefined {
+    return this.from?.dialog.callID;
+  }
+
   /** dial asks for the microphone and then calls. */
   async dial(target: string, headers: string[] = []): Promise<void> {
     const leg = await this.connect(target, headers);
@@ -67,10 +74,13 @@ export class Call {
   }
 
   /** takeBack continues a call whose dialog another page of this browser had (RFC 3891). */
-  async takeBack(saved: Saved, target: string): Promise<void> {
+  async takeBack(saved: Saved): Promise<void> {
     this.from = saved;
+    if (this.taking) return;
+    this.taking = true;
     this.tried++;
-    await this.dial(target, [replaces(saved.dialog)]);
+    await this.dial(this.target, [replaces(saved.dialog)]);
+    this.taking = false;
   }
 
   /** ring takes a call that comes in. */
@@ -134,7 +144,7 @@ export class Call {
   linkBack(networkChanged: boolean): void {
     this.leg?.linkBack(networkChanged);
     this.next?.linkBack(networkChanged);
-    if (this.from && !this.leg && this.line.stage !== "over") void this.again();
+    if (this.from && !this.leg && this.line.stage !== "over") void this.takeBack(this.from);
   }
 
   abandon(): void {
@@ -163,7 +173,8 @@ export class Call {
     let leg: Leg | undefined;
     let stream: MediaStream, pcConfig: RTCConfiguration;
     try {
-      [stream, pcConfig] = await Promise.all([this.parts.audio.borrow(holder), this.parts.configuration()]);
+      // What is taken back waits for the connection; the microphone is opened meanwhile.
+      [stream, pcConfig] = await Promise.all([this.parts.audio.borrow(holder), this.parts.configuration(), this.from && this.parts.whenReady()]);
     } catch (e) {
       this.noMicrophone(e);
       return undefined;
@@ -245,7 +256,7 @@ export class Call {
 
   private async again(): Promise<void> {
     await new Promise((r) => setTimeout(r, anotherTry));
-    if (this.from && !this.leg && !this.gone && this.parts.ready()) await this.takeBack(this.from, this.target);
+    if (this.from && !this.leg && !this.gone) await this.takeBack(this.from);
   }
 
   /** target is what is dialled to take the call back; the phone sets it. */

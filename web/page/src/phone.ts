@@ -6,6 +6,7 @@ import type { SipLogin } from "./api";
 import { Call, heirs, type Saved } from "./call";
 import type { Line, Peer, Purpose } from "./line";
 import type { Audio } from "./media";
+import { judge } from "./dead";
 import { idle, inCall, Wire } from "./wire";
 import type { Trouble } from "./words";
 
@@ -43,6 +44,7 @@ export class Phone {
   private readonly wire: Wire;
   private calls = new Map<string, Call>();
   private state: Link = "off";
+  private waiting: (() => void)[] = []; // for the connection
   private stopped = false;
   private networkChanged = false;
   private readonly host: string;
@@ -50,6 +52,7 @@ export class Phone {
   constructor(private readonly o: Options) {
     this.wire = new Wire(o.ws);
     this.wire.ontrouble = (since) => o.hooks.down(since);
+    this.wire.intercept = (m) => this.intercept(m);
     this.host = o.sip.uri.replace(/^[^@]*@/, "");
     this.ua = new JsSIP.UA({
       sockets: this.wire as unknown as JsSIP.Socket,
@@ -100,7 +103,7 @@ export class Phone {
   /** takeBack continues a call that a page before this one had. */
   takeBack(saved: Saved): string {
     const c = this.add(new Call(this.parts(), "resume", saved.peer, saved.call));
-    void c.takeBack(saved, c.target);
+    void c.takeBack(saved);
     return c.line.id;
   }
 
@@ -154,6 +157,7 @@ export class Phone {
         iceServers: await this.o.servers(), bundlePolicy: "max-bundle", iceTransportPolicy: this.o.relayOnly() ? "relay" : "all",
       }),
       ready: () => this.state === "ready",
+      whenReady: () => (this.state === "ready" ? Promise.resolve() : new Promise<void>((ok) => this.waiting.push(ok))),
       changed: () => this.tell(),
       trouble: (t: Trouble) => this.o.hooks.trouble(t),
       over: (c: Call) => {
@@ -208,6 +212,17 @@ export class Phone {
     });
   }
 
+  /** intercept answers what baton sends in dialogs that this page takes back from one before it. */
+  private intercept(message: string): boolean {
+    const of = (callID: string) => [...this.calls.values()].find((c) => c.dead === callID);
+    let call: Call | undefined;
+    const verdict = judge(message, (id) => (call = of(id)) !== undefined);
+    if (!verdict) return false;
+    if (verdict.reply) this.wire.send(verdict.reply);
+    if (verdict.over) call?.hangUp();
+    return true;
+  }
+
   private incoming({ session, request }: IncomingRTCSessionEvent): void {
     const from = session.remote_identity;
     const peer = { name: from.display_name ?? "", number: from.uri.user ?? "" };
@@ -227,6 +242,7 @@ export class Phone {
     if (this.stopped || l === this.state) return;
     this.state = l;
     this.o.hooks.link(l);
+    if (l === "ready") for (const go of this.waiting.splice(0)) go();
   }
 
   private quit(): void {

@@ -199,6 +199,7 @@ export class App {
         saved: (s) => liveBox.set(s.length > 0 ? s : undefined),
       },
     }));
+    // Before it registers: baton may speak in the old dialogs as soon as it has.
     this.takeBack((liveBox.get() ?? []).filter((s) => Date.now() - s.at < liveFor));
     phone.start();
   }
@@ -233,18 +234,13 @@ export class App {
 
   private takeBack(saved: Saved[]): void {
     this.pending.push(...saved);
-    if (this.phone?.link === "ready") this.takePending();
-  }
-
-  private takePending(): void {
-    for (const s of this.pending.splice(0)) this.phone?.takeBack(s);
+    if (this.phone) for (const s of this.pending.splice(0)) this.phone.takeBack(s);
   }
 
   private linked(link: Link): void {
     this.set({ link });
     if (link === "ready") {
       this.set({ linkTrouble: undefined });
-      this.takePending();
     }
     if (link === "refused") {
       void this.client?.me().then(

@@ -29,6 +29,9 @@ export class Wire {
   ondisconnect: (error: boolean, code?: number, reason?: string) => void = () => {};
   ondata: (data: string) => void = () => {};
 
+  /** intercept takes a message before the SIP stack sees it; true = it is dealt with. */
+  intercept: (message: string) => boolean = () => false;
+
   /** trouble is told when tries keep failing: how long nothing has stood, in ms; 0 when it stands again. */
   ontrouble: (since: number) => void = () => {};
 
@@ -161,6 +164,7 @@ export class Wire {
       this.obeys = true;
       return;
     }
+    if (typeof data === "string" && this.intercept(data)) return;
     this.ondata(data as string); // JsSIP takes binary ones too
   }
 
