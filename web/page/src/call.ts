@@ -32,6 +32,7 @@ export interface Saved {
 
 const anotherTry = 400; // ms
 const tries = 12; // of taking a call back
+const sessionTimersExpires = 1800; // s, as baton asks itself; JsSIP would say 90, which a node may find too short (422)
 
 export class Call {
   line: Line;
@@ -184,7 +185,7 @@ export class Call {
       return undefined;
     }
     try {
-      const session = this.parts.ua.call(target, { mediaStream: stream, pcConfig, extraHeaders: headers });
+      const session = this.parts.ua.call(target, { mediaStream: stream, pcConfig, extraHeaders: headers, sessionTimersExpires });
       leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => leg), holder);
     } catch {
       this.parts.audio.giveBack(holder);
@@ -199,7 +200,7 @@ export class Call {
     try {
       const [mediaStream, pcConfig] = await Promise.all([this.parts.audio.borrow(leg), this.parts.configuration()]);
       if (leg.session.isEnded()) return this.parts.audio.giveBack(leg);
-      leg.session.answer({ mediaStream, pcConfig });
+      leg.session.answer({ mediaStream, pcConfig, sessionTimersExpires });
       if (leg.session.connection) leg.attach(leg.session.connection);
     } catch (e) {
       leg.hangUp(480);
