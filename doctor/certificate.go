@@ -17,6 +17,9 @@ import (
 // soon is how long before its end a certificate is warned of.
 const soon = 30 * 24 * time.Hour
 
+// soonACME is the same for one that is renewed in the last third of its life, which may be short.
+const soonACME = 3 * 24 * time.Hour
+
 // Certificate looks at the certificate of the TLS and HTTPS listeners as phones and browsers would at now.
 func Certificate(c config.Config, machine []Address, now time.Time) []Finding {
 	if c.Listen.TLS == "off" && c.Listen.Web == "off" {
@@ -25,6 +28,33 @@ func Certificate(c config.Config, machine []Address, now time.Time) []Finding {
 	if !Open(c.Data) {
 		return []Finding{found(Note, "certificate", c.Data, "not looked at: the directory belongs to another account", "sudo baton doctor")}
 	}
+	return append(usual(c, machine, now), public(c, now)...)
+}
+
+// public looks at what an ACME authority has given for public names: where autocert keeps it.
+func public(c config.Config, now time.Time) []Finding {
+	var all []Finding
+	for _, name := range c.TLS.ACME.Names {
+		b, err := os.ReadFile(filepath.Join(c.Data, "acme", name))
+		var leaf *x509.Certificate
+		if err == nil {
+			leaf, err = firstCertificate(b)
+		}
+		cure := []string{"let TCP 443 of " + name + " lead to listen.web (" + c.Listen.Web + "), from everywhere: the authority looks there", "the node's log says what the authority found"}
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			all = append(all, found(Warning, "certificate", name, "not got from "+c.TLS.ACME.Directory+" yet", cure...))
+		case err != nil:
+			all = append(all, found(Warning, "certificate", name, oneLine(err), "rm "+Quote(filepath.Join(c.Data, "acme", name))+"   # the node gets a new one"))
+		default:
+			all = append(all, validity(name, leaf, now, cure, soonACME))
+		}
+	}
+	return all
+}
+
+// usual looks at the certificate that is shown to who asks for no public name.
+func usual(c config.Config, machine []Address, now time.Time) []Finding {
 	cert, key := filepath.Join(c.Data, "tls.crt"), filepath.Join(c.Data, "tls.key")
 	own := c.TLS.Certificate == ""
 	if !own {
@@ -49,7 +79,7 @@ func Certificate(c config.Config, machine []Address, now time.Time) []Finding {
 	if err != nil {
 		return []Finding{found(Error, "certificate", cert, err.Error(), renew...)}
 	}
-	all := []Finding{validity(cert, leaf, now, renew)}
+	all := []Finding{validity(cert, leaf, now, renew, soon)}
 	all = append(all, names(cert, leaf, c.Domain, machine, renew)...)
 	return append(all, private(key)...)
 }
@@ -71,7 +101,7 @@ func firstCertificate(b []byte) (*x509.Certificate, error) {
 	return nil, errors.New("no certificate is in the file")
 }
 
-func validity(where string, leaf *x509.Certificate, now time.Time, renew []string) Finding {
+func validity(where string, leaf *x509.Certificate, now time.Time, renew []string, soon time.Duration) Finding {
 	const day = "2006-01-02"
 	left := leaf.NotAfter.Sub(now)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -209,5 +210,37 @@ func TestTidyFails(t *testing.T) {
 	var err error
 	if b.state, err = openSound(path); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestHealthy has the store tell that its own writes fail, or do not come to an end.
+func TestHealthy(t *testing.T) {
+	b, err := Open(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.Healthy(); err != nil {
+		t.Errorf("before it runs: %v", err)
+	}
+	beat := func() {
+		b.beat(time.Now())
+		b.commit.flush()
+	}
+	if beat(); b.Healthy() != nil {
+		t.Errorf("after a write: %v", b.Healthy())
+	}
+	b.health.last = time.Now().Add(-time.Minute)
+	if err := b.Healthy(); err == nil || !strings.Contains(err.Error(), "no write for 1m0s") {
+		t.Errorf("a minute later: %v", err)
+	}
+	if beat(); b.Healthy() != nil {
+		t.Errorf("after another: %v", b.Healthy())
+	}
+	if err := b.state.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if beat(); b.Healthy() == nil {
+		t.Error("a write has failed, and it is well")
 	}
 }
