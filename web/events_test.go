@@ -127,6 +127,23 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestEventsOnce: an entry that was read when the stream began and comes again with the new ones counts once.
+func TestEventsOnce(t *testing.T) {
+	log := episodes("0 call-started c1 alice bob\n1 call-answered c1 alice bob\n4 call-ended c1 alice bob")
+	s := &eventStream{me: person{User: registrar.User{Name: "alice"}}, past: &chronicle{user: "alice"}, given: map[string]bool{}}
+	for _, e := range log[:2] {
+		s.past.take(e)
+		s.given[keyOf(e)] = true
+	}
+	for _, e := range log {
+		e.Time = e.Time.Local()
+		s.note(e)
+	}
+	if len(s.past.all) != 1 || !s.newPast || s.past.all[0].Duration != 3 {
+		t.Errorf("%d calls, changed %v", len(s.past.all), s.newPast)
+	}
+}
+
 // TestEventsPace: however much happens, lists come ten times a second at most, and the last one is of the last change.
 func TestEventsPace(t *testing.T) {
 	p := newPortal(t)

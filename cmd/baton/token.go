@@ -49,6 +49,9 @@ it is good (90d, 12w, 24h), until when (2027-01-31), or never.`,
 			if !admin {
 				return usage(cmd, errors.New("say --admin: users get their tokens by signing in"))
 			}
+			if f.address() != "" {
+				return usage(cmd, errors.New("a token is made on the node's own machine"))
+			}
 			until, err := ahead(expires, time.Now())
 			if err != nil {
 				return usage(cmd, fmt.Errorf("--expires: %w", err))

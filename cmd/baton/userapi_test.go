@@ -242,7 +242,7 @@ func (h *house) byCommand(token, id string) {
 	wants(t, 0, `(?m)^alice +1 +desk`, on("devices")...)
 	wants(t, 0, `(?s)^user +carol\n.*shown this once`, on("user", "add", "carol")...)
 	wants(t, 0, `(?m)^TOKEN +OF +NAME +MADE +USED +EXPIRES\n\S+ +\(administrator\) +test .*\n\S+ +alice +test `, on("token", "list")...)
-	wants(t, 4, `nothing here`, on("token", "create", "--admin")...)
+	wants(t, 2, `on the node's own machine`, on("token", "create", "--admin")...)
 	wants(t, 1, `--ca`, "calls", "--server", h.url, "--token-file", file, "--data", t.TempDir())
 	wants(t, 1, `token is missing or not good`, "calls", "--server", h.url, "--token", "x", "--ca", h.ca)
 	wants(t, 2, `wants a token`, "calls", "--server", h.url, "--ca", h.ca)
