@@ -34,7 +34,6 @@ type house struct {
 	ca     string // file
 	logged output
 	told   output // all answers of the API
-	run    context.CancelFunc
 }
 
 func newHouse(t *testing.T) *house {
