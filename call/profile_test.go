@@ -25,7 +25,11 @@ func TestProfileIsLearnt(t *testing.T) {
 	}
 	must(t, out.Hold(phone.HoldNullAddr))
 	must(t, out.Resume())
+	since := time.Now()
 	out.Media().Press('5', 100*time.Millisecond)
+	if _, ok := in.Media().Await(since, 3*time.Second, func(p phone.Packet) bool { return p.Event != nil && p.Event.End }); !ok {
+		t.Error("the key has not passed")
+	}
 	_, err = out.Request("INFO", []byte("Signal=7\r\nDuration=100\r\n"), phone.Header{Name: "Content-Type", Value: "application/dtmf-relay"})
 	must(t, err)
 	profile := func() map[string]string {

@@ -88,6 +88,9 @@ func (l *latch) reopen(t *terms) {
 	default:
 		l.was, l.from, l.rank = l.from, netip.AddrPort{}, nobody
 	}
+	if t.remote == l.was { // it is announced again, as after a hold by 0.0.0.0
+		l.was = netip.AddrPort{}
+	}
 }
 
 // keeps says whether a source latched under old terms holds under t too.

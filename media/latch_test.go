@@ -87,6 +87,23 @@ func TestLatch(t *testing.T) {
 	}
 }
 
+// TestHoldWithoutAddress: a phone that holds by 0.0.0.0 and sends a last packet then is heard at once when it has resumed.
+func TestHoldWithoutAddress(t *testing.T) {
+	r := newRoom(t)
+	d := r.phone("198.51.100.7", pcmu)
+	at := netip.MustParseAddrPort("198.51.100.7:5000")
+	d.s.Apply(agreed(at, pcmu))
+	d.from(at.String())
+	d.s.Apply(agreed(netip.MustParseAddrPort("0.0.0.0:5000"), pcmu))
+	r.now += 20 * ms
+	d.from(at.String())
+	d.s.Apply(agreed(at, pcmu))
+	r.now += 20 * ms
+	if !d.from(at.String()) {
+		t.Error("its first packet after the hold was taken for a straggler")
+	}
+}
+
 // TestApplyAgain: the latch holds over a re-INVITE that changes nothing, and opens for one that moves the media.
 func TestApplyAgain(t *testing.T) {
 	r := newRoom(t)
