@@ -1,12 +1,16 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"baton/test/e2e/node"
+	"baton/test/phone"
 )
 
 // secured is a baresip over TLS with libsrtp: mediaenc is srtp (RTP/AVP with keys), srtp-mand (RTP/SAVP) or srtp-mandf (RTP/SAVPF).
@@ -28,18 +32,13 @@ type legShown struct {
 // protection is how the audio of the one call's legs is protected, by user.
 func (w *world) protection() map[string]legShown {
 	w.t.Helper()
-	var calls []struct{ ID string }
-	w.must(w.JSON(&calls, "calls", "--json"))
-	if len(calls) != 1 {
-		w.t.Fatalf("%d calls", len(calls))
-	}
 	var shown struct {
 		Seats []struct {
 			User string
 			Legs []legShown
 		}
 	}
-	w.must(w.JSON(&shown, "call", "show", calls[0].ID, "--json"))
+	w.must(w.JSON(&shown, "call", "show", w.callID(), "--json"))
 	all := map[string]legShown{}
 	for _, s := range shown.Seats {
 		for _, l := range s.Legs {
@@ -196,4 +195,94 @@ func TestLinphoneOverSRTP(t *testing.T) {
 			l.found(440, 3*time.Second)
 		})
 	}
+}
+
+// TestForgedSRTP is S2 and S4 at a real node: 10,000 packets without a right tag at 500 a second, RTP and RTCP, from a third address, from the
+// phone's own and in the SSRC that the phone speaks in. The call and its sound go on, nothing reaches the attacker or the other phone, and
+// then a forged packet after a second of silence still moves nothing.
+func TestForgedSRTP(t *testing.T) {
+	w := newWorld(t)
+	sdes := func(c *phone.Config) {
+		c.Transport, c.SRTP, c.Suites = "tls", phone.OSRTP, []string{"AEAD_AES_128_GCM"}
+	}
+	alice, bob := w.phone("alice", "desk", sdes), w.phone("bob", "far", sdes)
+	out, in := w.connect(alice, "102", bob)
+	since := time.Now()
+	attacker, err := net.ListenUDP("udp", &net.UDPAddr{IP: node.IP(19).AsSlice()})
+	w.must(err)
+	defer attacker.Close()
+	target := net.UDPAddrFromAddrPort(out.Peer().Addr)
+	if len(in.Media().Heard()) == 0 {
+		t.Fatal("bob hears nothing")
+	}
+	said := out.Media().Heard()
+	ssrc, seq := said[len(said)-1].SSRC, said[len(said)-1].Seq
+	forge := func(i int) []byte {
+		b := make([]byte, 188)
+		for j := range b {
+			b[j] = byte(rand.Uint32())
+		}
+		b[0], b[1] = 0x80, 0
+		switch i % 4 {
+		case 1:
+			binary.BigEndian.PutUint16(b[2:], seq+uint16(i/10))
+			binary.BigEndian.PutUint32(b[8:], ssrc)
+		case 2:
+			b[0], b[1] = 0xb3, 0x80 // padding, extension, CSRCs
+		case 3:
+			b[1] = 200 // RTCP on the RTP port
+		}
+		return b
+	}
+	const flood = 10_000
+	for i := range flood {
+		time.Sleep(time.Until(since.Add(time.Duration(i) * 2 * time.Millisecond)))
+		if i%2 == 0 {
+			_, err = attacker.WriteToUDP(forge(i/2), target)
+		} else {
+			err = out.Media().SendRaw(forge(i/2), false)
+		}
+		w.must(err)
+	}
+	w.talk(out, in)
+	pause(300 * time.Millisecond)
+	w.whole(in, since, 500*time.Millisecond, 25*time.Millisecond)
+	legs := w.protection()
+	forged := legs["alice"].Stats.Dropped["forged"] + legs["alice"].Stats.Dropped["rtcp_forged"]
+	if forged < flood*99/100 || legs["alice"].Stats.Secure != "sdes" || legs["alice"].Stats.In.Lost != 0 {
+		t.Errorf("alice's leg: %+v", legs["alice"])
+	}
+	if n := in.Media().Forged() + out.Media().Forged(); n != 0 {
+		t.Errorf("the phones got %d packets that they could not open", n)
+	}
+	out.Media().Mute(true)
+	pause(time.Second)
+	for i := range 50 {
+		_, err := attacker.WriteToUDP(forge(i), target)
+		w.must(err)
+		pause(10 * time.Millisecond)
+	}
+	attacker.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	if n, _, err := attacker.ReadFromUDP(make([]byte, 2000)); err == nil {
+		t.Errorf("%d bytes came to the attacker", n)
+	}
+	out.Media().Mute(false)
+	w.talk(out, in)
+	text, err := w.CLI("call", "show", w.callID())
+	if err != nil || !strings.Contains(text, " forged") || !strings.Contains(text, "SRTP (SDES)") {
+		t.Errorf("baton call show says (%v):\n%s", err, text)
+	}
+	w.must(out.Hangup())
+	w.ended(in)
+}
+
+// callID is that of the one call.
+func (w *world) callID() string {
+	w.t.Helper()
+	var calls []struct{ ID string }
+	w.must(w.JSON(&calls, "calls", "--json"))
+	if len(calls) != 1 {
+		w.t.Fatalf("%d calls", len(calls))
+	}
+	return calls[0].ID
 }
