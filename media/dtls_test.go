@@ -177,6 +177,8 @@ func TestHandshakeBeforeApply(t *testing.T) {
 	if err := c.shake(10 * time.Second); err != nil {
 		t.Fatal(err)
 	}
+	d := &c.s.ice.dtls
+	c.await(func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.made != nil })
 	c.say('1')
 	if c.s.Stats().In.Packets != 0 || len(c.heard) != 0 {
 		t.Error("heard before it was agreed on")

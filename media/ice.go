@@ -382,7 +382,10 @@ func (a *agent) WriteToUDPAddrPort(b []byte, _ netip.AddrPort) (int, error) {
 	if p == nil {
 		return 0, errNoPair
 	}
-	return p.write(b, a.stream.engine.clock())
+	if p.tcp == nil {
+		return p.conn.WriteToUDPAddrPort(b, p.remote)
+	}
+	return p.tcp.write(b, a.stream.engine.clock())
 }
 
 // Close ends the agent: nobody finds it any more.

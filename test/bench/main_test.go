@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if at := os.Getenv(envEcho); at != "" {
 		echo(at)
 	}
+	if os.Getenv(envEngine) != "" {
+		serveEngine()
+	}
 	flag.Parse()
 	if !*wanted {
 		fmt.Println("nothing is measured without -bench: see make bench")
