@@ -196,3 +196,31 @@ func (c *Call) referLeave(l *Leg, x *sip.Exchange, t referTerms) error {
 	c.commit(func() { c.notifyRefer(l, r, 200, true) })
 	return nil
 }
+
+// Rejoin has a device of the user's take the seat that he has left in r.Call: r.Device, or whichever answers first. It returns as Move does.
+func (b *B2BUA) Rejoin(ctx context.Context, r MoveRequest) (MoveReport, error) {
+	if r.Device != "" {
+		return b.Move(ctx, r)
+	}
+	c, err := b.moveCall(r)
+	if err != nil {
+		return MoveReport{}, err
+	}
+	return ask(ctx, c, func(tell func(MoveReport, error)) func() {
+		s, err := c.placeOf(r)
+		if err == nil && s.away == nil {
+			err = refusal(480, s.user.Name+" has not left the call")
+		}
+		if err != nil {
+			tell(MoveReport{}, err)
+			return nil
+		}
+		m := &move{c: c, seat: s, into: s, from: s.away.leg, how: r.How, who: r.Who, began: time.Now(), reported: tell}
+		if err := c.addMove(m); err != nil {
+			tell(MoveReport{}, err)
+			return nil
+		}
+		c.beginMove(m)
+		return func() { c.failMove(m, "taken back", 487) }
+	})
+}

@@ -41,6 +41,21 @@ var comebacks = []struct {
 	{"pull on another device", func(r *rig, _, desk *phone.Phone) *phone.Call { return mustDial(r.t, desk, "*40") }},
 	{"own number on the same device", func(r *rig, old, _ *phone.Phone) *phone.Call { return mustDial(r.t, old, "101") }},
 	{"API, another device", func(r *rig, _, desk *phone.Phone) *phone.Call { return r.fetched(desk, "2") }},
+	{"API, whichever answers", func(r *rig, old, desk *phone.Phone) *phone.Call {
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.b.Rejoin(r.t.Context(), call.MoveRequest{User: "alice", How: "api", Who: "test"})
+			done <- err
+		}()
+		if _, err := old.Ringing(3 * time.Second); err != nil {
+			r.t.Errorf("the phone that has left does not ring: %v", err)
+		}
+		c, err := desk.Ringing(3 * time.Second)
+		must(r.t, err)
+		must(r.t, c.Answer())
+		r.moved(done)
+		return c
+	}},
 	{"API, the same device", func(r *rig, old, _ *phone.Phone) *phone.Call { return r.fetched(old, "1") }},
 }
 

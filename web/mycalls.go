@@ -166,9 +166,38 @@ func placed(c call.Info, user string) bool {
 	return false
 }
 
+// leave hangs the user's device up; the call waits for him.
 func (a *UserAPI) leave(r *http.Request, me person) (any, error) {
-	if _, err := a.mine(r.PathValue("call"), me.Name); err != nil {
+	c, err := a.mine(r.PathValue("call"), me.Name)
+	if err != nil {
 		return nil, err
 	}
-	return nil, refuse(http.StatusNotImplemented, "leaving a call and coming back to it is not possible yet; move it to another device, or hang up")
+	if err := a.Calls.Leave(r.Context(), call.MoveRequest{Call: c.ID, Seat: me.Name, Who: me.Name, How: "page"}); err != nil {
+		return nil, conflict(err)
+	}
+	return nil, nil
+}
+
+// MyReturn is what POST /me/calls/{call}/rejoin may say: the device that shall take the call, "" = all of one's own ring.
+type MyReturn struct {
+	Device string `json:"device,omitempty"`
+}
+
+// rejoin answers when a device has taken a call that was left. A client that goes away before takes it back, if it rings yet.
+func (a *UserAPI) rejoin(r *http.Request, me person) (any, error) {
+	var want MyReturn
+	if r.ContentLength != 0 {
+		if err := read(r, &want); err != nil {
+			return nil, err
+		}
+	}
+	c, err := a.mine(r.PathValue("call"), me.Name)
+	if err != nil {
+		return nil, err
+	}
+	report, err := a.Calls.Rejoin(r.Context(), call.MoveRequest{Call: c.ID, Seat: me.Name, Device: want.Device, Who: me.Name, How: "page"})
+	if err != nil {
+		return nil, conflict(err)
+	}
+	return report, nil
 }

@@ -81,11 +81,11 @@ type portCounts struct {
 // PortCounts counts the connections of the HTTPS port since its start.
 type PortCounts struct {
 	Open         int               `json:"open"`
-	Served       map[string]uint64 `json:"served"`        // by what they were for: http, turn, ice, acme; a secure one counts as tls too
-	Slow         uint64            `json:"slow"`          // said too little in time
-	BadHandshake uint64            `json:"bad_handshake"` // TLS failed
-	Refused      map[string]uint64 `json:"refused"`       // by the limit: source, total
-	Displaced    uint64            `json:"displaced"`     // said nothing yet, and made room for another
+	Served       map[string]uint64 `json:"served,omitempty"`  // by what they were for: http, turn, ice, acme; a secure one counts as tls too
+	Slow         uint64            `json:"slow"`              // said too little in time
+	BadHandshake uint64            `json:"bad_handshake"`     // TLS failed
+	Refused      map[string]uint64 `json:"refused,omitempty"` // by the limit: source, total
+	Displaced    uint64            `json:"displaced"`         // said nothing yet, and made room for another
 	AcceptErrors uint64            `json:"accept_errors"`
 }
 

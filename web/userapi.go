@@ -34,6 +34,8 @@ type UserCalls interface {
 	Calls(user string) []call.Info
 	ChangesOf(user string) (changed <-chan struct{}, stop func())
 	Move(ctx context.Context, r call.MoveRequest) (call.MoveReport, error)
+	Leave(ctx context.Context, r call.MoveRequest) error
+	Rejoin(ctx context.Context, r call.MoveRequest) (call.MoveReport, error)
 	End(ctx context.Context, id, who string) error
 }
 
@@ -96,7 +98,7 @@ func NewUserAPI(o UserOptions) *UserAPI {
 	a.handle("POST /api/v1/me/moves", a.move)
 	a.handle("POST /api/v1/me/calls/{call}/end", a.end)
 	a.handle("POST /api/v1/me/calls/{call}/leave", a.leave)
-	a.handle("POST /api/v1/me/calls/{call}/rejoin", a.leave)
+	a.handle("POST /api/v1/me/calls/{call}/rejoin", a.rejoin)
 	a.handle("GET /api/v1/me/history", a.history)
 	a.route("GET /api/v1/me/events", a.events)
 	for _, own := range []string{"/api/v1/session", "/api/v1/me", "/api/v1/me/"} {

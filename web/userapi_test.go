@@ -79,6 +79,17 @@ func (l *live) Call(id string) (call.Info, error) {
 	return call.Info{}, fmt.Errorf("%w: %q", call.ErrNoCall, id)
 }
 
+func (l *live) Leave(_ context.Context, r call.MoveRequest) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = append(l.ended, r.Call+" left by "+r.Seat)
+	return nil
+}
+
+func (l *live) Rejoin(ctx context.Context, r call.MoveRequest) (call.MoveReport, error) {
+	return l.Move(ctx, r)
+}
+
 func (l *live) End(_ context.Context, id, who string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -281,8 +292,11 @@ func TestUserRoutes(t *testing.T) {
 		{method: "POST", path: "/api/v1/me/calls/k3/end", token: token, body: `{}`, code: 204},
 		{method: "POST", path: "/api/v1/me/calls/k3/end", token: token, code: 204},
 		{method: "POST", path: "/api/v1/me/calls/zz/end", token: token, code: 404, want: `no such live call`},
-		{method: "POST", path: "/api/v1/me/calls/k3/leave", token: token, body: `{}`, code: 501, want: `not possible yet`},
-		{method: "POST", path: "/api/v1/me/calls/k3/rejoin", token: token, body: `{}`, code: 501, want: `not possible yet`},
+		{method: "POST", path: "/api/v1/me/calls/k3/leave", token: token, body: `{}`, code: 204},
+		{method: "POST", path: "/api/v1/me/calls/k3/rejoin", token: token, body: `{"device":"1"}`, code: 200, want: `"to":"1"`},
+		{method: "POST", path: "/api/v1/me/calls/k3/rejoin", token: token, code: 200, want: `"switch_ms":23`},
+		{method: "POST", path: "/api/v1/me/calls/k3/rejoin", token: token, body: `{"device":"busy"}`, code: 409, want: `Busy Here`},
+		{method: "POST", path: "/api/v1/me/calls/zz/leave", token: token, code: 404, want: `no such live call`},
 		{method: "GET", path: "/api/v1/me/history", token: token, code: 200, want: `[]`},
 		{method: "GET", path: "/api/v1/me/history?n=0", token: token, code: 400, want: `not between`},
 		{method: "GET", path: "/api/v1/me/history?before=today", token: token, code: 400, want: `no time`},
@@ -329,7 +343,7 @@ func TestUserRoutes(t *testing.T) {
 	if len(p.calls.asked) < 2 || p.calls.asked[0] != mine || p.calls.asked[1] != any {
 		t.Errorf("asked for %+v", p.calls.asked)
 	}
-	if !slices.Equal(p.calls.ended, []string{"k3f9aaaa by alice", "k3f9aaaa by alice"}) {
+	if !slices.Equal(p.calls.ended, []string{"k3f9aaaa by alice", "k3f9aaaa by alice", "k3f9aaaa left by alice"}) {
 		t.Errorf("ended %q", p.calls.ended)
 	}
 	p.ask("GET", "/api/v1/nothing", admin, "")

@@ -40,8 +40,10 @@ type node struct {
 	calls     *call.B2BUA
 	socket    net.Listener
 	site      *web.Site
-	port      *web.Port   // of the site, nil = off
-	turn      *media.TURN // on it, nil = the engine has no address for browsers
+	whole     *web.Server  // the API of administrators
+	user      *web.UserAPI // and of users
+	port      *web.Port    // of the site, nil = off
+	turn      *media.TURN  // on it, nil = the engine has no address for browsers
 }
 
 // directory is the registrar as the agent's credentials. The agent is made before the registrar and asks only once
@@ -83,7 +85,9 @@ func (n *node) open() (err error) {
 	if n.socket, err = web.Listen(n.config.Data); err != nil {
 		return err
 	}
-	n.engine, err = media.NewEngine(media.Options{Config: n.config.Media, Advertise: n.config.Advertise, Log: n.log})
+	n.engine, err = media.NewEngine(media.Options{
+		Config: n.config.Media, Advertise: n.config.Advertise, WebTCP: webTCP(n.config.Listen.Web), Log: n.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -173,7 +177,7 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 	parts = append(parts, []part{
 		{"sip", n.agent.Run},
 		{"registrar", n.registrar.Run},
-		{"control socket", func(ctx context.Context) error { return web.Serve(ctx, n.socket, n.api()) }},
+		{"control socket", func(ctx context.Context) error { return web.Serve(ctx, n.socket, n.whole) }},
 		{"calls", n.calls.Run},
 		{"site", n.site.Run},
 	}...)

@@ -93,7 +93,7 @@ func (o *output) String() string {
 }
 
 // local is a configuration whose listeners take any free port of loopback.
-const local = "listen: {udp: \"127.0.0.1:0\", tcp: \"127.0.0.1:0\", tls: \"127.0.0.1:0\", web: \"127.0.0.1:0\"}\n"
+const local = "listen: {udp: \"127.0.0.1:0\", tcp: \"127.0.0.1:0\", tls: \"127.0.0.1:0\", web: \"127.0.0.1:0\"}\nmedia: {webrtc: 0}\n"
 
 // write puts a configuration into a file of its own.
 func write(t *testing.T, text string) string {

@@ -3,37 +3,46 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net"
+	"net/http"
 	"net/netip"
+	"strconv"
 
 	"baton/media"
 	"baton/web"
 )
 
-// browsers is what an engine has that serves them: addresses for their media over UDP, and ICE-TCP.
-type browsers interface {
-	WebRTCAddrs() []netip.AddrPort
-	web.Conns
-}
-
 // openWeb opens the HTTPS port, if it is not off, with all that stands behind it.
 func (n *node) openWeb() (err error) {
 	n.site = web.NewSite(web.SiteOptions{
+		Phones:  web.Phones(n.agent, n.config.Web.Origins, n.log),
+		User:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.user.ServeHTTP(w, r) }),
+		Admin:   func(r *http.Request) bool { return n.user.Admin(r) },
 		Metrics: n.metrics, CA: n.cert.trusted, Public: n.cert.public, Healthy: n.store.Healthy, Log: n.log,
 	})
-	at := n.config.Listen.Web
-	if at == "off" {
-		return nil
-	}
-	o := web.PortOptions{TLS: n.cert.webConfig(), HTTP: n.site, Connections: n.config.Connections, Log: n.log}
-	if engine, ok := any(n.engine).(browsers); ok {
-		n.turn, err = media.NewTURN(media.TURNOptions{Peers: engine.WebRTCAddrs, Realm: n.store.Realm(), Secret: n.store.Secret(), Log: n.log})
-		if err != nil {
+	if at := n.config.Listen.Web; at != "off" {
+		o := web.PortOptions{TLS: n.cert.webConfig(), HTTP: n.site, Connections: n.config.Connections, Log: n.log}
+		if n.config.Media.WebRTC != 0 {
+			n.turn, err = media.NewTURN(media.TURNOptions{Peers: n.engine.WebRTCAddrs, Realm: n.store.Realm(), Secret: n.store.Secret(), Log: n.log})
+			if err != nil {
+				return err
+			}
+			o.ICE, o.TURN = n.engine, n.turn
+		}
+		if n.port, err = web.ListenPort(at, o); err != nil {
 			return err
 		}
-		o.ICE, o.TURN = engine, n.turn
 	}
-	n.port, err = web.ListenPort(at, o)
-	return err
+	n.whole = n.api() // it tells of the port
+	n.user = n.userAPI(n.whole)
+	return nil
+}
+
+// webTCP is the port of listen.web, which browsers are told for ICE-TCP; 0 = there is none, or the machine chooses it.
+func webTCP(listen string) uint16 {
+	_, port, _ := net.SplitHostPort(listen)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return uint16(n)
 }
 
 // webParts are the parts of the HTTPS port.
