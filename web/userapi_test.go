@@ -204,7 +204,9 @@ func (p *portal) ask(method, path, token, body string, header ...string) (int, h
 	if body != "" {
 		in = strings.NewReader(body)
 	}
-	r, err := http.NewRequest(method, p.srv.URL+path, in)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, p.srv.URL+path, in)
 	must(p.t, err)
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
