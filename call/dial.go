@@ -267,7 +267,11 @@ func (d *dial) lose(l *Leg, err error) {
 // flowGone lets a device ring again over the flow that it has by now, or will have.
 func (d *dial) flowGone(l *Leg) {
 	delete(d.rung, l.device.Key)
-	if dev, ok := d.c.b.deviceHere(d.seat.user.Name, l.device.Key); ok && dev.Binding.Flow != l.dialog.Flow {
+	tried := l.dialog.Flow
+	if !speakable(l.local, tried) { // its INVITE had keys and did not follow it there
+		tried = l.invite.Dialog.Flow
+	}
+	if dev, ok := d.c.b.deviceHere(d.seat.user.Name, l.device.Key); ok && dev.Binding.Flow != tried {
 		d.join(dev)
 		return
 	}

@@ -84,6 +84,10 @@ func (c *Call) onReinvite(l *Leg, x *sip.Exchange) {
 		_ = x.Respond(c.b.reply(err))
 		return
 	}
+	if len(x.Body().Data) == 0 && !speakable(l.local, l.dialog.Flow) {
+		_ = x.Respond(c.b.reply(refusal(488, errPlain.Error())))
+		return
+	}
 	if len(x.Body().Data) == 0 {
 		l.local = l.versioned(l.local.WithDirection(media.SendRecv)) // the same m-lines and payload types (RFC 3264 §8)
 		body, l.owes, l.owing = sdpBody(l.local), true, x

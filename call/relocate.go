@@ -61,16 +61,8 @@ func (c *Call) goTo(l *Leg, flow sip.Flow) {
 	l.dialog.Flow = flow
 	l.way = l.way.moved(flow)
 	l.stream.SetPeer(flow.Remote.Addr())
-	if l.exchange == nil {
-		c.b.Agent.Reroute(l.invite, flow)
-	} else {
-		l.exchange.Reroute(flow)
-	}
-	if l.offers {
-		c.b.Agent.Reroute(l.offer, flow)
-	}
-	if l.theirs != nil {
-		l.theirs.Reroute(flow)
+	if speakable(l.local, flow) {
+		c.reroute(l, flow)
 	}
 	for _, f := range l.forks {
 		f.dialog.Flow = flow
@@ -81,6 +73,21 @@ func (c *Call) goTo(l *Leg, flow sip.Flow) {
 		c.serve(l)
 	case legAnswered, legUp, legClosing:
 		c.attach(l)
+	}
+}
+
+// reroute sends what is under way with a description once more over another flow.
+func (c *Call) reroute(l *Leg, flow sip.Flow) {
+	if l.exchange == nil {
+		c.b.Agent.Reroute(l.invite, flow)
+	} else {
+		l.exchange.Reroute(flow)
+	}
+	if l.offers {
+		c.b.Agent.Reroute(l.offer, flow)
+	}
+	if l.theirs != nil {
+		l.theirs.Reroute(flow)
 	}
 }
 

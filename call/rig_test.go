@@ -123,6 +123,9 @@ var webPort = func() *atomic.Uint32 {
 	return &n
 }()
 
+// tlsBesideUDP is TLS at the port of UDP, so that a phone may change from one to the other; there is no TCP then.
+const tlsBesideUDP = "beside"
+
 // listensTLS has a node serve phones over TLS too.
 func listensTLS(c *config.Config) { c.Listen.TLS = "127.0.0.1:0" }
 
@@ -140,7 +143,9 @@ func newAgent(at, secure string, o sip.Options) (agent *sip.Agent, err error) {
 	}
 	for range 50 {
 		at = fmt.Sprintf("127.0.0.1:%d", 50000+rand.IntN(10000))
-		o.Listen = config.Listen{UDP: at, TCP: at, TLS: secure}
+		if o.Listen = (config.Listen{UDP: at, TCP: at, TLS: secure}); secure == tlsBesideUDP {
+			o.Listen.TCP, o.Listen.TLS = "off", at
+		}
 		if agent, err = sip.NewAgent(o); err == nil {
 			return agent, nil
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"baton/call"
+	"baton/config"
 	"baton/media"
 	"baton/registrar"
 	"baton/test/phone"
@@ -215,4 +216,77 @@ func TestKeysAreStoredSealed(t *testing.T) {
 	if n := len(secretsOf(out, in, again)); n < 6 || kept < 2 {
 		t.Errorf("%d secrets were looked for, and a record was seen %d times", n, kept)
 	}
+}
+
+// TestKeysStayAtTLS has a phone with keys change to UDP in mid-call: its sound goes on as it is, and no key goes there, whatever is
+// under way or asked for.
+func TestKeysStayAtTLS(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *config.Config) { c.Listen.TLS = tlsBesideUDP })
+	r.user("alice", "101")
+	r.user("bob", "102")
+	bob := r.phone("bob", 1)
+	desk := r.phone("alice", 1, r.ofKind(1))
+	out, in := r.connect(desk, bob)
+	tlsOnly := time.Now()
+	must(t, desk.Relocate(phone.Relocation{Transport: "udp"}))
+	must(t, second(desk.Register(time.Minute)))
+	time.Sleep(400 * time.Millisecond) // a re-INVITE is due 200 ms after that
+	if !in.Hears(out, 3*time.Second) || !out.Hears(in, 3*time.Second) || out.Media().Secure() == "" {
+		t.Errorf("its sound does not go on, protected by %q", out.Media().Secure())
+	}
+	if _, err := out.AskOffer(); err == nil || !strings.Contains(err.Error(), "488") {
+		t.Errorf("asked for an offer: %v", err)
+	}
+	if err := out.Hold(phone.HoldSendonly); err != nil || !in.HearsTone(3*time.Second) { // by an offer with keys, over UDP
+		t.Errorf("hold: %v", err)
+	}
+	if out.Media().Secure() != "" {
+		t.Error("its keys were taken over UDP")
+	}
+	must(t, out.Resume())
+	hearEachOther(t, out, in)
+	for _, m := range desk.Received(tlsOnly) {
+		if strings.Contains(string(m.Body), "a=crypto") {
+			t.Errorf("it was sent %s with\n%s", m.Line(), m.Body)
+		}
+	}
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+
+	ringing := mustDial(t, bob, "101") // an INVITE that has gone out already
+	_, err := desk.Ringing(3 * time.Second)
+	must(t, err)
+	must(t, ringing.Cancel())
+	r.nothingLeft()
+}
+
+// TestRingingKeysStayAtTLS has a phone change to UDP while it rings with an offer of keys: that is not sent there once more, the phone is called
+// anew without.
+func TestRingingKeysStayAtTLS(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *config.Config) { c.Listen.TLS, c.Call.Ring = tlsBesideUDP, 20*time.Second })
+	r.user("alice", "101")
+	r.user("bob", "102")
+	bob := r.phone("bob", 1)
+	desk := r.phone("alice", 1, r.ofKind(1))
+	out := mustDial(t, bob, "101")
+	_, err := desk.Ringing(3 * time.Second)
+	must(t, err)
+	r.eventually("bob hears it ring", 3*time.Second, func() bool { return !out.Times().Ringing.IsZero() })
+	must(t, desk.Relocate(phone.Relocation{Transport: "udp"}))
+	desk.Behave(phone.AutoAnswer)
+	must(t, second(desk.Register(time.Minute)))
+	must(t, out.Await(15*time.Second))
+	var offers []string
+	for _, m := range desk.Received(time.Time{}) {
+		if m.Method == "INVITE" {
+			offers = append(offers, profilesOf(m.Body))
+		}
+	}
+	if got := strings.Join(offers, ", "); got != "RTP/AVP+, RTP/AVP" {
+		t.Errorf("it was offered %s", got)
+	}
+	must(t, out.Hangup())
+	r.nothingLeft()
 }
