@@ -30,8 +30,8 @@ type loaded struct {
 	setUps []time.Duration // of the calls so far: authenticated INVITE → 200
 }
 
-// unlimited has a node take whatever one source sends: the load of many comes from few.
-const unlimited = "limits:\n  stranger: 0\n  strangers: 0\n  source: 0\n  user: 0\n  calls: 1000000\n  cpu: 0\n"
+// unlimited has a node take whatever one source sends and one user begins: the load of many comes from few.
+const unlimited = "limits:\n  stranger: 0\n  strangers: 0\n  source: 0\n  user: 0\n  calls: 1000000\n  cpu: 0\ncall:\n  per_user: 1000\n"
 
 // loadedConfig gives the node so many ports that none is still at rest when it is wanted again.
 var loadedConfig = "media:\n  address: " + node.IP(1).String() + "\n  ports: 10000-65535\n"
