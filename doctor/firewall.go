@@ -134,7 +134,10 @@ func wanted(c config.Config) []port {
 			all = append(all, port{l.Network(), l.Port, l.Port})
 		}
 	}
-	return append(all, port{"udp", c.Media.Ports.First, c.Media.Ports.Last})
+	for _, r := range audioRanges(c) {
+		all = append(all, port{"udp", r.First, r.Last})
+	}
+	return all
 }
 
 // Packets finds ports that this machine itself keeps closed: by really sending to them, and by reading the rules.

@@ -41,9 +41,12 @@ func (f Firewall) reach(ctx context.Context, c config.Config, machine []Address,
 			tried++
 			all = f.unreached(all, probe(ctx, l.Network(), netip.AddrPortFrom(to, l.Port), taken), l.Transport, to, port{l.Network(), l.Port, l.Port})
 		}
-		if p, ok := freeAudio(c.Media.Ports, sockets); ok && (c.Media.Address == "" || c.Media.Address == to.String()) {
+		for _, r := range audioRanges(c) {
+			p, ok := freeAudio(r, sockets)
+			if !ok || c.Media.Address != "" && c.Media.Address != to.String() {
+				continue
+			}
 			tried++
-			r := c.Media.Ports
 			all = f.unreached(all, probe(ctx, "udp", netip.AddrPortFrom(to, p), false), "audio", to, port{"udp", r.First, r.Last})
 		}
 	}
@@ -68,6 +71,15 @@ func places(c config.Config, machine []Address) []netip.Addr {
 		}
 		has4, has6 = has4 || a.IP.Is4(), has6 || a.IP.Is6()
 		all = append(all, a.IP)
+	}
+	return all
+}
+
+// audioRanges are the UDP ports of phones' audio, and the one of browsers'.
+func audioRanges(c config.Config) []config.PortRange {
+	all := []config.PortRange{c.Media.Ports}
+	if p := uint16(c.Media.WebRTC); p != 0 {
+		all = append(all, config.PortRange{First: p, Last: p})
 	}
 	return all
 }
