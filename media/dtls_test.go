@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -96,12 +97,15 @@ func TestForgedHandshake(t *testing.T) {
 						from = netip.MustParseAddrPort("198.51.100.66:666")
 					}
 					// Between a ClientHello and our answer to it nobody could tell which of two is the peer's own.
-					late := own && active && strings.HasPrefix(name, "ClientHello with good")
-					n.meddle(func(_, to netip.AddrPort, b []byte, up bool) bool {
-						if ofDTLS(b) && (up || !active) && !late {
+					var begun atomic.Bool
+					begun.Store(!(own && active && strings.HasPrefix(name, "ClientHello with good")))
+					n.meddle(func(_, _ netip.AddrPort, b []byte, up bool) bool {
+						if first, _ := clientHello(b); ofDTLS(b) && up && !first {
+							begun.Store(true) // it has our answer
+						}
+						if ofDTLS(b) && (up || !active) && begun.Load() {
 							n.arrive(forged, from, c.s.Endpoint())
 						}
-						late = late && !ofDTLS(b)
 						return false
 					})
 					c.connect()

@@ -347,10 +347,10 @@ var nowhere = &net.UDPAddr{}
 
 func (c *client) ReadFrom(b []byte) (int, net.Addr, error) {
 	c.mu.Lock()
-	expired := c.expired
+	expired, records := c.expired, c.records
 	c.mu.Unlock()
 	select {
-	case p := <-c.records:
+	case p := <-records:
 		return copy(b, p), nowhere, nil
 	case <-expired:
 		return 0, nil, os.ErrDeadlineExceeded

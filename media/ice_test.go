@@ -282,7 +282,7 @@ func TestConsent(t *testing.T) {
 	a, b := n.newClient("203.0.113.5:5000", true).connect(), n.newClient("198.51.100.7:5000", true).connect()
 	a.with(b)
 	b.say('1')
-	now := n.e.clock()
+	now := time.Duration(a.s.ice.last.Load())
 	a.s.ice.tick(now + consent - time.Second)
 	b.say('2')
 	if got := a.got(); got != "12" {
