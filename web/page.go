@@ -68,19 +68,19 @@ func newPageFile(name string, data []byte) pageFile {
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		say(w, http.StatusMethodNotAllowed, "there is nothing here to be changed")
+		answerText(w, http.StatusMethodNotAllowed, "there is nothing here to be changed")
 		return
 	}
 	name := strings.TrimPrefix(path.Clean("/"+r.URL.Path), "/")
 	f, found := p.files[name]
 	if !found && path.Ext(name) == "" && !strings.HasPrefix(name, "assets/") {
 		if f, found = p.files[index]; !found {
-			say(w, http.StatusServiceUnavailable, "the page was not built into this program: run make build")
+			answerText(w, http.StatusServiceUnavailable, "the page was not built into this program: run make build")
 			return
 		}
 	}
 	if !found {
-		say(w, http.StatusNotFound, "there is no such file")
+		answerText(w, http.StatusNotFound, "there is no such file")
 		return
 	}
 	h := w.Header()

@@ -65,7 +65,7 @@ func NewSite(o SiteOptions) *Site {
 	s.mux.Handle("/api/v1/", s.whileRunning(orMissing(o.User, "there is no API here")))
 	s.mux.Handle("GET /metrics", http.HandlerFunc(s.metrics))
 	s.mux.HandleFunc("GET /ca.crt", s.ca)
-	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
+	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answerText(w, http.StatusOK, "ok") })
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	s.mux.Handle("/", newPage(o.Page))
 	return s
@@ -146,10 +146,10 @@ func orMissing(h http.Handler, text string) http.Handler {
 func (s *Site) metrics(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.opt.Metrics == nil:
-		say(w, http.StatusNotFound, "there are no metrics here")
+		answerText(w, http.StatusNotFound, "there are no metrics here")
 	case s.opt.Admin == nil || !s.opt.Admin(r):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="baton"`)
-		say(w, http.StatusUnauthorized, "an administrator's token is needed: Authorization: Bearer TOKEN")
+		answerText(w, http.StatusUnauthorized, "an administrator's token is needed: Authorization: Bearer TOKEN")
 	default:
 		s.opt.Metrics.ServeHTTP(w, r)
 	}
@@ -162,7 +162,7 @@ func (s *Site) ca(w http.ResponseWriter, _ *http.Request) {
 		pem = s.opt.CA()
 	}
 	if pem == nil {
-		say(w, http.StatusNotFound, "this node's certificate is signed by somebody else than baton's own CA: there is nothing of baton's to trust")
+		answerText(w, http.StatusNotFound, "this node's certificate is signed by somebody else than baton's own CA: there is nothing of baton's to trust")
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-x509-ca-cert")
@@ -174,7 +174,7 @@ func (s *Site) ca(w http.ResponseWriter, _ *http.Request) {
 // ready tells a load balancer whether calls may come.
 func (s *Site) ready(w http.ResponseWriter, _ *http.Request) {
 	if state := s.state.Load(); state != running {
-		say(w, http.StatusServiceUnavailable, siteStates[state])
+		answerText(w, http.StatusServiceUnavailable, siteStates[state])
 		return
 	}
 	if s.opt.Healthy != nil {
@@ -182,15 +182,15 @@ func (s *Site) ready(w http.ResponseWriter, _ *http.Request) {
 			if s.opt.Log != nil {
 				s.opt.Log.Debug("not ready", "err", err)
 			}
-			say(w, http.StatusServiceUnavailable, "the store fails") // why is in the log, not for everybody
+			answerText(w, http.StatusServiceUnavailable, "the store fails") // why is in the log, not for everybody
 			return
 		}
 	}
-	say(w, http.StatusOK, "ready")
+	answerText(w, http.StatusOK, "ready")
 }
 
-// say answers with a line of text.
-func say(w http.ResponseWriter, code int, text string) {
+// answerText answers with a line of text.
+func answerText(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
