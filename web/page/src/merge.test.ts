@@ -66,6 +66,11 @@ describe("conversations", () => {
     expect(conversations([self], [talking("x", "101")], "alice", here)[0]).toMatchObject({ place: "here", holder: { index: 2 } });
   });
 
+  it("leaves transfers out of what has moved", () => {
+    const move = { at: "", user: "alice", from: "a", to: "b", how: "pull" };
+    expect(lastMove(call("a", [leg(2)], "102", { moves: [move, { ...move, to: "", how: "transfer" }, { ...move, user: "bob" }] }), "alice")).toEqual(move);
+  });
+
   it("bears lists that are null, as Go writes empty ones", () => {
     const c = call("a", [leg(1)]);
     c.seats[1]!.legs = null;

@@ -94,9 +94,9 @@ function alone(l: Line): Conversation {
   return { key: l.id, call: undefined, line: l, mine: undefined, holder: undefined, peer: l.peer, place: "here", moving: false, since: l.answered };
 }
 
-/** lastMove is the newest move of my side, and the newest failure if nothing came after it. */
+/** lastMove is the newest move of my side, done or failed. A transfer stands among the moves too, to no device of mine. */
 export function lastMove(c: Call | undefined, user: string): Move | undefined {
-  return (c?.moves ?? []).filter((m) => m.user === user).at(-1);
+  return (c?.moves ?? []).filter((m) => m.user === user && m.to !== "").at(-1);
 }
 
 /** targets are the devices that a conversation can be moved to: all of mine but the one that has it, and this browser. */

@@ -76,6 +76,7 @@ export class App {
   private ice: { servers: RTCIceServer[]; until: number } | undefined;
   private pending: Saved[] = []; // to be taken back as soon as the phone is ready
   private expecting = 0; // until when a call that comes in is one that was asked for
+  private asking: Promise<Me | undefined> | undefined;
   private notice = 0;
   private lookedAt = 0;
 
@@ -205,7 +206,12 @@ export class App {
   }
 
   /** known waits for what baton tells of the user: without it there is no phone. */
-  private async known(): Promise<Me | undefined> {
+  private known(): Promise<Me | undefined> {
+    this.asking ??= this.ask().finally(() => (this.asking = undefined));
+    return this.asking;
+  }
+
+  private async ask(): Promise<Me | undefined> {
     for (let wait = 300; this.client; wait = Math.min(wait * 2, 3000)) {
       if (this.state.me) return this.state.me;
       try {
@@ -324,19 +330,21 @@ export class App {
 
   // What can be done with calls.
 
-  dial(text: string): void {
+  /** dial calls; false = it did not come to that, and why has been said. */
+  dial(text: string): boolean {
     const number = dialable(text);
     if (number === "") {
       this.say({ what: "That cannot be called.", do: "Type a number or a name." }, true);
-      return;
+      return false;
     }
     if (!this.phone || this.state.link !== "ready") {
       this.say(this.state.linkTrouble ?? { what: "This browser is not connected yet.", do: "Try again in a moment." }, true);
-      return;
+      return false;
     }
     lastDialled.set(number);
     this.phone.dial(number, "call", this.peer(number));
     this.set({ number: "", view: "calls" });
+    return true;
   }
 
   /** peer is a number with the name that the history knows for it. */

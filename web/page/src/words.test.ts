@@ -44,6 +44,10 @@ describe("moves", () => {
     expect(moved({ ...move, error: "dial desk: 486 Busy Here" }, "x", "Bob")).toContain("486 Busy Here. The call has stayed where it was.");
   });
 
+  it("of a page that was loaded anew are told as such", () => {
+    expect(moved({ ...move, from: "chrome", to: "chrome", how: "replaces" }, "chrome", "Bob")).toMatch(/^Taken back by this browser/);
+  });
+
   it("do not hide what was lost", () => {
     expect(heard(report({ far: { gap_ms: 300, lost: 2 }, near: { gap_ms: 20, lost: 1 } }), "Bob")).toBe("Longest pause for Bob: 300 ms (to be heard), 3 packets were lost.");
     expect(heard(report({ far: { gap_ms: 0, lost: 1 } }), "Bob")).toBe("1 packet was lost.");

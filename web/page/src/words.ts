@@ -67,6 +67,7 @@ export function list(words: string[]): string {
 export function moved(m: Move, here: string, far: string): string {
   const name = (device: string) => (device === here ? "this browser" : device);
   if (m.error) return `The move to ${name(m.to)} did not work: ${m.error}. The call has stayed where it was.`;
+  if (m.from === m.to) return `Taken back by ${name(m.to)} after it was loaded anew or had lost its connection.${m.report ? ` ${heard(m.report, far)}` : ""}`;
   const head = m.from ? `Moved from ${name(m.from)} to ${name(m.to)}` : `Brought to ${name(m.to)}`;
   return m.report ? `${head} in ${millis(m.report.switch_ms)}. ${heard(m.report, far)}` : `${head}.`;
 }

@@ -177,21 +177,22 @@ function Control(props: { icon: IconName; label: string; name: string; act: () =
 /** MoveTo has a button for each device that can have the call. */
 function MoveTo(props: { c: Conversation }): JSX.Element {
   const app = useApp();
-  const to = () => targets(props.c, app.state.devices, app.here());
+  const all = () => targets(props.c, app.state.devices, app.here());
+  const to = () => all().filter((d) => d.here);
   const moving = () => (props.c.call ? app.state.moving[props.c.call.id] : undefined);
   return (
-    <Show when={to().length > 0}>
+    <Show when={to().length > 0} fallback={<Show when={all().length > 0}><p class="quiet small">Your other devices are away: the call cannot be moved to them now.</p></Show>}>
       <div class="move-to" role="group" aria-label={`Move the call with ${nameOf(props.c)} to`}>
         <span class="quiet">Move to</span>
         <For each={to()}>
           {(d) => (
             <button
-              class="chip" data-move={d.name} disabled={!d.here || moving() !== undefined} title={d.here ? `Move the call to ${d.name}` : `${d.name} is away`}
+              class="chip" data-move={d.name} disabled={moving() !== undefined} title={`Move the call to ${d.name}`}
               onClick={() => app.move(props.c, d)}
             >
               <Icon name={kindIcon(d.kind)} size={18} />
-              <span>{moving() === d.name ? `Moving to ${d.name}…` : d.name}<Show when={!d.here}> <small>away</small></Show></span>
-              <Show when={d.here}><Icon name="away" size={16} /></Show>
+              <span>{moving() === d.name ? `Moving to ${d.name}…` : d.name}</span>
+              <Icon name="away" size={16} />
             </button>
           )}
         </For>

@@ -43,7 +43,7 @@ export function Keypad(): JSX.Element {
   const call = (e?: Event) => {
     e?.preventDefault();
     if (app.state.number.trim() === "") app.type(app.redial());
-    else app.dial(app.state.number);
+    else if (app.dial(app.state.number)) document.getElementById("main")?.focus(); // the next keys are for the call
   };
   const paste = (e: ClipboardEvent) => {
     const number = dialable(e.clipboardData?.getData("text") ?? "");
