@@ -41,6 +41,7 @@ export class Call {
   private from: Saved | undefined; // what is taken back
   private tried = 0;
   private taking = false;
+  private isLost = false; // baton does not know the dialog any more
   private gone = false;
 
   constructor(private readonly parts: Parts, purpose: Purpose, peer: Peer, call?: string) {
@@ -245,7 +246,8 @@ export class Call {
   private legEnded(leg: Leg | undefined, e: End): void {
     if (leg !== undefined && leg === this.next) {
       this.next = undefined;
-      if (this.leg?.over) this.end(e);
+      if (this.isLost) this.giveUp(e);
+      else if (this.leg?.over) this.end(e);
       return;
     }
     if (leg !== this.leg && this.leg !== undefined) return;
@@ -268,9 +270,19 @@ export class Call {
     const saved = this.saved;
     const old = this.leg;
     if (!saved || !old || this.next) return;
+    this.isLost = true;
     void this.connect(this.target, [replaces(saved.dialog)]).then((leg) => {
       if (leg) this.next = leg;
     });
+  }
+
+  /** giveUp ends a call that baton does not know any more. */
+  private giveUp(e: End): void {
+    const old = this.leg;
+    this.leg = undefined;
+    this.parts.trouble({ what: "The call was lost: baton does not know it any more.", do: "It may have been started anew. Call again." });
+    this.end(e);
+    old?.hangUp();
   }
 
   /** inherit answers a dialog that shall take this one's place. */
@@ -289,6 +301,7 @@ export class Call {
     const old = this.leg;
     this.leg = leg;
     this.next = undefined;
+    this.isLost = false;
     leg.mute(this.line.muted);
     this.step({ type: "media", media: leg.media });
     this.parts.changed(this);
