@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Call, Device, Leg } from "./api";
 import { newLine, step, type Line } from "./line";
-import { conversations, inCall, isThis, lastMove, missedSince, targets } from "./merge";
+import { conversations, inCall, isThis, lastMove, missedSince, onDevice, targets } from "./merge";
 
 const devices: Device[] = [
   { index: 1, name: "yealink-t46", kind: "desk phone", here: true },
@@ -80,6 +80,12 @@ describe("conversations", () => {
 });
 
 describe("devices", () => {
+  it("without a number are known by their names", () => {
+    const [a, b]: [Device, Device] = [{ ...devices[0]!, index: 0 }, { ...devices[2]!, index: 0, here: true }];
+    const l = { ...leg(1), index: 0 };
+    expect([onDevice(l, a), onDevice(l, b), onDevice(l, undefined)]).toEqual([true, false, false]);
+  });
+
   it("know this browser by its instance", () => {
     expect(devices.map((d) => isThis(d, "0a1b"))).toEqual([false, true, false]);
   });

@@ -34,7 +34,8 @@ export function mySeat(c: Call, user: string, device: Device | undefined): Seat 
   return own.find((s) => legs(s).some((l) => onDevice(l, device))) ?? own[0];
 }
 
-const onDevice = (l: Leg, d: Device | undefined): boolean =>
+/** onDevice says whether a leg is on a device: by its number, or by name where one of both has no number (a tenth device). */
+export const onDevice = (l: Leg, d: Device | undefined): boolean =>
   d !== undefined && (l.index > 0 && d.index > 0 ? l.index === d.index : l.device === d.name);
 
 /** farPeer is who is on the other side. */

@@ -558,7 +558,10 @@ export class App {
 
   private async measure(): Promise<void> {
     for (const l of this.state.lines) {
-      if (l.stage !== "talking") continue;
+      if (l.stage !== "talking" || l.held) {
+        this.windows.delete(l.id); // a call on hold is silent, not bad
+        continue;
+      }
       const report = await this.phone?.connection(l.id)?.getStats().catch(() => undefined);
       const sample = report && read(report as unknown as Iterable<[string, unknown]>, performance.now());
       if (!sample) continue;

@@ -1,6 +1,6 @@
 import { createMemo, createSignal, createUniqueId, For, onCleanup, onMount, Show, type JSX } from "solid-js";
 import type { Device } from "../api";
-import { lastMove, targets, type Conversation } from "../merge";
+import { lastMove, onDevice, targets, type Conversation } from "../merge";
 import { clock, initials, moved } from "../words";
 import { useApp } from "./context";
 import { Icon, kindIcon, type IconName } from "./icons";
@@ -72,7 +72,7 @@ function says(c: Conversation, here: Device | undefined): string {
     case "nowhere":
       return "You have left; the other side waits";
     default:
-      if (c.holder && here && c.holder.index === here.index) return "On this browser, but not in this tab";
+      if (c.holder && onDevice(c.holder, here)) return "On this browser, but not in this tab";
       return `On ${c.holder?.device ?? "another device"}${c.holder?.held ? ", on hold" : ""}`;
   }
 }

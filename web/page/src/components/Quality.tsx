@@ -32,7 +32,8 @@ export function Quality(props: { c: Conversation }): JSX.Element {
   const hears = () => ways().find((w) => w.to === app.state.session?.user);
   const heard = () => ways().find((w) => w.from === app.state.session?.user);
   const privy = () => (meter() ? privacy("dtls", far()?.secure, whom()) : own()?.secure ? privacy(own()!.secure, far()?.secure, whom()) : undefined);
-  const mos = () => meter()?.quality?.mos ?? own()?.out_quality?.mos ?? hears()?.mos;
+  const held = () => props.c.line?.held === true || props.c.holder?.held === true;
+  const mos = () => held() ? undefined : meter()?.quality?.mos ?? own()?.out_quality?.mos ?? hears()?.mos;
 
   const browser = (): Row[] => {
     const m = meter();
@@ -57,7 +58,7 @@ export function Quality(props: { c: Conversation }): JSX.Element {
   return (
     <details class="quality">
       <summary>
-        <Show when={mos()} fallback={<><Bars mos={0} /><span>Quality: not measured yet</span></>}>
+        <Show when={mos()} fallback={<><Bars mos={0} /><span>{held() ? "On hold" : "Quality: not measured yet"}</span></>}>
           {(v) => <><Bars mos={v()} /><span>Sound is {grade(v()).word}</span><span class="quiet">MOS {v().toFixed(1)}</span></>}
         </Show>
         <Show when={meter()?.sample.pair}>{(p) => <span class="tag">{way(p()).short}</span>}</Show>
