@@ -50,7 +50,9 @@ describe("conversations", () => {
   });
 
   it("tells an empty seat, a ringing one, and leaves out what has ended", () => {
-    const all = conversations([call("a", []), call("b", [leg(1, "ringing")]), call("c", [leg(1)], "102", { state: "ending" })], [], "alice", here);
+    const rings = call("b", [leg(1, "ringing")]);
+    rings.seats[0]!.empty = true; // as baton says it while nobody has answered
+    const all = conversations([call("a", []), rings, call("c", [leg(1)], "102", { state: "ending" })], [], "alice", here);
     expect(all.map((c) => [c.key, c.place])).toEqual([["b", "ringing"], ["a", "nowhere"]]);
   });
 

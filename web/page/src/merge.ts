@@ -87,7 +87,7 @@ function place(mine: Seat | undefined, holder: Leg | undefined, line: Line | und
   if (line && line.purpose !== "pull" && line.purpose !== "resume") return "here";
   if (line?.stage === "talking") return "here";
   if (holder) return onDevice(holder, device) && line ? "here" : "elsewhere";
-  if (mine && legs(mine).length > 0 && !mine.empty) return "ringing";
+  if (legs(mine).length > 0) return "ringing"; // baton calls such a seat empty: nobody holds it yet
   return "nowhere";
 }
 
