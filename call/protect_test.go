@@ -205,6 +205,31 @@ func TestDialects(t *testing.T) {
 	}
 }
 
+// TestBrowserRefuses: a browser that has once taken DTLS is called in no other way, whatever it refuses: it would ring again for nothing.
+func TestBrowserRefuses(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.user("alice", "101")
+	r.user("bob", "102")
+	page := r.phone("bob", 1, r.ofKind(2))
+	out, in := r.connect(r.phone("alice", 1), page)
+	must(t, in.Hangup())
+	must(t, out.AwaitEnd(3*time.Second))
+	r.eventually("what it takes is known", 3*time.Second, func() bool { return r.learntSRTP("bob") == "dtls" })
+	page.Behave(phone.Behaviour{Reject: 488})
+	r.refused(mustDial(t, out.Phone(), "102"), 488)
+	invites := 0
+	for _, m := range page.Received(time.Time{}) {
+		if m.Method == "INVITE" {
+			invites++
+		}
+	}
+	if invites != 2 {
+		t.Errorf("it was sent %d INVITEs in two calls", invites)
+	}
+	r.nothingLeft()
+}
+
 // learntSRTP is what is known of how a user's first device takes SRTP.
 func (r *rig) learntSRTP(user string) string {
 	r.t.Helper()

@@ -146,6 +146,16 @@ func TestReadCrypto(t *testing.T) {
 	}
 }
 
+// TestTagsTellKeysApart: of two keys of one suite the tag of the answer says which is meant (RFC 4568 §5.1.2).
+func TestTagsTellKeysApart(t *testing.T) {
+	const suite = "AES_CM_128_HMAC_SHA1_80"
+	theirs := []Crypto{{Tag: 1, Suite: suite, Key: keysOf(30, 1)}, {Tag: 2, Suite: suite, Key: keysOf(30, 2)}}
+	out, in, ok := pairCrypto([]Crypto{{Tag: 2, Suite: suite, Key: keysOf(30, 9)}}, theirs)
+	if !ok || in.Tag != 2 || in.Key[0] != 2 || out.Key[0] != 9 {
+		t.Errorf("taken: %d, %v", in.Tag, ok)
+	}
+}
+
 // TestKeysArePrintedByNobody: a key, and the password of ICE, is shown by no way of formatting.
 func TestKeysArePrintedByNobody(t *testing.T) {
 	l := browserLeg

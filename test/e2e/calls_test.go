@@ -376,7 +376,7 @@ func TestIPv6AndBoth(t *testing.T) {
 	w.ended(out)
 }
 
-func TestSRTPBeforeItIsServed(t *testing.T) { // DESIGN §11: AVP+crypto is plain AVP, SAVP alone is refused
+func TestKeysOverUDP(t *testing.T) { // AVP with keys is answered as plain AVP, SAVP alone is refused (S20)
 	w := newWorld(t)
 	alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
 	bob.Behave(phone.AutoAnswer)
