@@ -114,16 +114,15 @@ type association struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu      sync.Mutex
-	agreed  bool
-	active  bool // we are the client
-	want    []Fingerprint
-	tries   []*try
-	made    *secrets // of the try that came through; nil = none yet
-	used    bool     // they are the stream's keys
-	failed  bool     // as the client, for ten seconds
-	records uint64   // sent in the clear, by all tries together: their numbers never come twice, or the peer would take them for copies
-	closed  bool
+	mu     sync.Mutex
+	agreed bool
+	active bool // we are the client
+	want   []Fingerprint
+	tries  []*try
+	made   *secrets // of the try that came through; nil = none yet
+	used   bool     // they are the stream's keys
+	failed bool     // as the client, for ten seconds
+	closed bool
 }
 
 // secrets are what a handshake came to.
@@ -489,31 +488,18 @@ func (t *try) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 }
 
-// WriteTo sends a datagram without its alerts, and numbers its records in the clear.
+// WriteTo sends a datagram without its alerts.
 func (t *try) WriteTo(b []byte, _ net.Addr) (int, error) {
 	var out []byte
-	t.d.mu.Lock()
 	for r := range records(b) {
-		if r[0] == recordAlert {
-			continue
-		}
-		out = append(out, r...)
-		if binary.BigEndian.Uint16(r[3:]) == 0 {
-			number(out[len(out)-len(r):], t.d.records)
-			t.d.records++
+		if r[0] != recordAlert {
+			out = append(out, r...)
 		}
 	}
-	t.d.mu.Unlock()
 	if len(out) > 0 {
 		_, _ = t.d.agent.WriteToUDPAddrPort(out, t.d.agent.dest()) // a lost flight is repeated
 	}
 	return len(b), nil
-}
-
-// number puts a sequence number of 48 bits into a record.
-func number(record []byte, n uint64) {
-	binary.BigEndian.PutUint16(record[5:], uint16(n>>32))
-	binary.BigEndian.PutUint32(record[7:], uint32(n))
 }
 
 // SetReadDeadline ends a ReadFrom that waits, for any time but the zero one.
