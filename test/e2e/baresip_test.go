@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -50,7 +51,13 @@ type baresipEvent struct {
 // 29999, sipps those above.
 const firstBaresip = 8000
 
-var lastBaresip = firstBaresip
+var lastBaresip atomic.Int32
+
+// nextBaresip is the port of the next one, and the first of its ports for sound.
+func nextBaresip() (port, sound int) {
+	n := int(lastBaresip.Add(10))
+	return firstBaresip + n, 10000 + 4*n
+}
 
 const baresipConfig = `poll_method		epoll
 sip_listen		0.0.0.0:%[1]d
@@ -97,11 +104,11 @@ func (w *world) startBaresip(user, transport string, hz float64, extra ...string
 func (w *world) runBaresip(user string, s softphone) *baresip {
 	w.t.Helper()
 	program := baresipProgram(w.t)
-	lastBaresip += 10
-	b := &baresip{t: w.t, dir: w.t.TempDir(), port: lastBaresip, hz: s.hz}
+	port, sound := nextBaresip()
+	b := &baresip{t: w.t, dir: w.t.TempDir(), port: port, hz: s.hz}
 	b.cond = sync.NewCond(&b.mu)
 	writeTone(w.t, b.dir+"/tone.wav", s.hz, 3*time.Minute)
-	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), 10000+4*(lastBaresip-firstBaresip), 10000+4*(lastBaresip-firstBaresip)+38, b.port+5)
+	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), sound, sound+38, b.port+5)
 	config = strings.Join(s.config, "\n") + "\n" + config // modules before that which reads the account
 	at, transport := w.UDP.String(), s.transport
 	switch transport {

@@ -13,7 +13,7 @@ import (
 	"baton/test/phone"
 )
 
-func TestMain(m *testing.M) { node.Main(m) }
+func TestMain(m *testing.M) { node.Main(m, closeBrowsers) }
 
 // need ends the test where a program is missing: as a failure where everything must be tried.
 func need(t *testing.T, program, pkg string) string {

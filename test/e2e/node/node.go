@@ -24,6 +24,7 @@ type Options struct {
 	Config string            // YAML; its listeners are added
 	Users  map[string]string // name → number; alice 101, bob 102, carol 103 if nil
 	Host   string            // listen on this address only
+	Env    []string          // settings that stand over those of Config, as BATON_DOMAIN=example.org
 }
 
 // Node is a running baton and its data directory.
@@ -37,6 +38,7 @@ type Node struct {
 
 	t      testing.TB
 	config string
+	env    []string
 	http   *http.Client
 
 	mu  sync.Mutex
@@ -73,8 +75,9 @@ func Start(t testing.TB, o Options) *Node {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	sip, tls := freePorts()
+	own := []string{fmt.Sprintf("BATON_MEDIA_WEBRTC=%d", tls+2)} // or two nodes at once would want the same port for browsers' audio
 	n := &Node{
-		t: t, Dir: filepath.Join(dir, "data"), config: filepath.Join(dir, "baton.yaml"), out: &bytes.Buffer{},
+		t: t, Dir: filepath.Join(dir, "data"), config: filepath.Join(dir, "baton.yaml"), env: append(own, o.Env...), out: &bytes.Buffer{},
 		UDP: netip.AddrPortFrom(IP(1), uint16(sip)), TCP: netip.AddrPortFrom(IP(1), uint16(sip)),
 		TLS: netip.AddrPortFrom(IP(1), uint16(tls)), UDP6: netip.AddrPortFrom(IP6(1), uint16(sip)),
 		Web: netip.AddrPortFrom(IP(1), uint16(tls+2)),
@@ -121,6 +124,7 @@ func (n *Node) AddUser(name, number string) {
 func (n *Node) Run() {
 	n.t.Helper()
 	cmd := exec.Command(os.Getenv(envBinary), "serve", "--data", n.Dir, "--config", n.config)
+	cmd.Env = append(os.Environ(), n.env...)
 	cmd.Stdout, cmd.Stderr = &locked{n: n}, &locked{n: n}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := spawn(cmd); err != nil {

@@ -149,15 +149,16 @@ func inside(m *testing.M, after []func() error) int {
 	return status
 }
 
-// noteSources opens baton's sources, so that the go command sees that a test's result depends on them and does not show
-// an old one for a new binary.
+// noteSources opens baton's sources and the scripts of the tests, so that the go command sees that a test's result depends on
+// them and does not show an old one for a new binary.
 var noteSources = sync.OnceFunc(func() {
 	root := "../.."
 	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules" || d.Name() == "data") {
 			return fs.SkipDir
 		}
-		if strings.HasSuffix(path, ".go") || d.Name() == "go.mod" {
+		switch filepath.Ext(path) {
+		case ".go", ".mod", ".js", ".mjs", ".html", ".css":
 			if f, err := os.Open(path); err == nil {
 				f.Close()
 			}

@@ -1,0 +1,55 @@
+// Put ahead of a page that is not of the tests: it looks at the page's connections from outside, and has its microphone play a plain tone.
+import { figures } from './sound.js';
+
+const devices = navigator.mediaDevices;
+if (devices) { // none where the page is no secure context
+  const get = devices.getUserMedia.bind(devices);
+  devices.getUserMedia = (want) => get(want?.audio
+    ? { ...want, audio: { ...want.audio, echoCancellation: false, noiseSuppression: false, autoGainControl: false } } : want);
+}
+
+const connections = [];
+const Connection = window.RTCPeerConnection;
+window.RTCPeerConnection = class extends Connection {
+  constructor(...args) {
+    super(...args);
+    connections.push(this);
+    this.addEventListener('track', (e) => listen(this, e.track));
+  }
+};
+
+let context;
+
+// An analyser holds the last two thirds of a second, and unlike a worklet it needs no script that the page would have to allow.
+function listen(pc, track) {
+  context ??= new AudioContext();
+  context.resume();
+  pc.ear = new AnalyserNode(context, { fftSize: 32768 });
+  context.createMediaStreamSource(new MediaStream([track])).connect(pc.ear);
+}
+
+const live = () => connections.filter((pc) => pc.connectionState === 'connected').at(-1);
+
+window.phone = {
+  live: () => connections.filter((pc) => pc.connectionState === 'connected').length,
+  figures() {
+    if (!live()) throw new Error('no connection');
+    return figures(live());
+  },
+  // heard is what was heard last, less than a second of it: 16 bits, 8 kHz, base64.
+  heard() {
+    const ear = live()?.ear;
+    if (!ear) return '';
+    const all = new Float32Array(ear.fftSize);
+    ear.getFloatTimeDomainData(all);
+    const step = context.sampleRate / 8000;
+    const out = new Int16Array(Math.floor(all.length / step));
+    for (let i = 0; i < out.length; i++) {
+      const part = all.subarray(Math.floor(i * step), Math.floor((i + 1) * step));
+      out[i] = Math.max(-1, Math.min(1, part.reduce((a, b) => a + b, 0) / part.length)) * 32767;
+    }
+    let text = '';
+    for (const b of new Uint8Array(out.buffer)) text += String.fromCharCode(b);
+    return btoa(text);
+  },
+};
