@@ -25,7 +25,7 @@ export function Keys(props: { press: (key: string) => void; plus?: () => void; l
       <For each={keys}>
         {([key, letters]) => (
           <button
-            type="button" data-rove class="key" aria-label={`${names[key] ?? key}${key === "0" && props.plus ? ", hold for plus" : ""}`}
+            type="button" data-rove class="key" aria-label={names[key] ?? (key === "0" && props.plus ? "0, hold for plus" : undefined)}
             onPointerDown={() => down(key)} onPointerUp={up} onPointerLeave={up} onContextMenu={(e) => e.preventDefault()}
             onClick={() => (wasLong ? (wasLong = false) : props.press(key))}
           >
