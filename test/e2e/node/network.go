@@ -188,3 +188,13 @@ func (r *Router) Cut() { r.t.Helper(); r.Tables("-I FORWARD -j DROP") }
 
 // Heal ends what Cut began.
 func (r *Router) Heal() { r.t.Helper(); r.Tables("-D FORWARD -j DROP") }
+
+// Unplug takes the interface of the network beyond down, and all routes with it.
+func (r *Router) Unplug() { r.t.Helper(); r.Beyond.IP("link set " + farEnd + " down") }
+
+// Plug ends what Unplug began, as who configures a network does.
+func (r *Router) Plug() {
+	r.t.Helper()
+	r.Beyond.IP("link set " + farEnd + " up")
+	r.Beyond.IP(fmt.Sprintf("route add default via %s", r.Far))
+}
