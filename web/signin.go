@@ -105,10 +105,6 @@ func (a *UserAPI) newSession(r *http.Request) (Session, error) {
 	if err := read(r, &want); err != nil {
 		return Session{}, err
 	}
-	host, err := hostOf(r)
-	if err != nil {
-		return Session{}, err
-	}
 	right, err := a.guard.admit(askerOf(r), a.bucketOf(want.User))
 	if err != nil {
 		a.tellRefused("sign-in held up", want.User, r)
@@ -126,7 +122,7 @@ func (a *UserAPI) newSession(r *http.Request) (Session, error) {
 	a.Log.Info("signed in", "user", s.Token.User, "token", s.Token.ID, "name", s.Token.Label, "from", r.RemoteAddr)
 	return Session{
 		Token: s.Text, Expires: s.Token.Expires, User: s.Token.User,
-		SIP: SIPLogin{URI: a.addressOf(s.Token.User, host), Login: s.Token.Login, Password: s.Password},
+		SIP: SIPLogin{URI: a.addressOf(r, s.Token.User), Login: s.Token.Login, Password: s.Password},
 	}, nil
 }
 

@@ -238,29 +238,34 @@ type MyCodes struct {
 }
 
 func (a *UserAPI) me(r *http.Request, me person) (any, error) {
-	host, err := hostOf(r)
-	if err != nil {
-		return nil, err
-	}
 	numbers := me.Numbers
 	if numbers == nil {
 		numbers = []string{}
 	}
 	return Me{
-		User: me.Name, Display: me.Display, Numbers: numbers, Domain: a.domain(host), Realm: a.Realm, Node: MyNode{a.Version},
-		SIP: MySIP{URI: a.addressOf(me.Name, host), WS: "/sip"}, Codes: MyCodes{Pull: a.Codes.Pull, Push: a.Codes.Push},
+		User: me.Name, Display: me.Display, Numbers: numbers, Domain: a.domain(r), Realm: a.Realm, Node: MyNode{a.Version},
+		SIP: MySIP{URI: a.addressOf(r, me.Name), WS: "/sip"}, Codes: MyCodes{Pull: a.Codes.Pull, Push: a.Codes.Push},
 	}, nil
 }
 
-// domain is the host part of addresses-of-record.
-func (a *UserAPI) domain(host string) string {
+// domain is the host part of addresses-of-record: where none is set the address of the node that the browser has come to, which is the
+// node's own in SIP too. Of the name, or of the address before a NAT, by which the browser has found it SIP knows nothing.
+func (a *UserAPI) domain(r *http.Request) string {
 	if a.Domain != "" {
 		return a.Domain
 	}
-	return host
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok {
+		return "localhost"
+	}
+	ip := at.AddrPort().Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		return "[" + ip.String() + "]"
+	}
+	return ip.String()
 }
 
-func (a *UserAPI) addressOf(user, host string) string { return "sip:" + user + "@" + a.domain(host) }
+func (a *UserAPI) addressOf(r *http.Request, user string) string { return "sip:" + user + "@" + a.domain(r) }
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
 

@@ -110,7 +110,7 @@ func newConfined(t *testing.T, kind string, near, home netip.Prefix) (*world, *b
 	onlyHTTPS(r)
 	b := browserWithin(t, kind, r.Beyond, r.Node)
 	at := netip.AddrPortFrom(r.Node, 443)
-	return newWorld(t, node.Options{Config: allowing(b), Env: []string{"BATON_LISTEN_WEB=" + at.String(), "BATON_DOMAIN=" + nodeName}}), b
+	return newWorld(t, node.Options{Config: allowing(b), Env: []string{"BATON_LISTEN_WEB=" + at.String()}}), b
 }
 
 // The ways on which a browser talks.

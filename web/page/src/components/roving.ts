@@ -3,9 +3,10 @@
 /** roving makes the buttons in an element one stop; columns is how many stand side by side, 0 = all in one row. */
 export function roving(el: HTMLElement, columns = 0): void {
   const items = () => [...el.querySelectorAll<HTMLButtonElement>("[data-rove]")].filter((b) => !b.disabled && b.offsetParent !== null);
+  let chosen: HTMLButtonElement | undefined; // by who uses the keyboard; until then it is the first that can be pressed
   const tidy = () => {
     const all = items();
-    const current = all.find((b) => b.tabIndex === 0) ?? all[0];
+    const current = all.find((b) => b === chosen) ?? all[0];
     for (const b of el.querySelectorAll<HTMLButtonElement>("[data-rove]")) b.tabIndex = b === current ? 0 : -1;
   };
   const go = (to: HTMLButtonElement | undefined) => {
@@ -26,7 +27,9 @@ export function roving(el: HTMLElement, columns = 0): void {
   });
   el.addEventListener("focusin", (e) => {
     const b = (e.target as HTMLElement).closest<HTMLButtonElement>("[data-rove]");
-    if (b) for (const o of items()) o.tabIndex = o === b ? 0 : -1;
+    if (!b) return;
+    chosen = b;
+    for (const o of items()) o.tabIndex = o === b ? 0 : -1;
   });
   new MutationObserver(tidy).observe(el, { childList: true, subtree: true, attributes: true, attributeFilter: ["disabled"] });
   queueMicrotask(tidy);
