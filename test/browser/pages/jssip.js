@@ -21,10 +21,11 @@ const events = (call) => ({
   failed: (e) => call.to('over', why(e)),
 });
 
-function came(session) {
+function came(session, request) {
   const call = new Call(session, session.remote_identity.uri.user);
   for (const [name, f] of Object.entries(events(call))) session.on(name, f);
   calls.came(call);
+  if (settings.ringless && /^auto$/i.test(request.getHeader('Answer-Mode') ?? '')) session.answer(options());
 }
 
 const why = (e) => [e.originator, e.message?.status_code ?? e.message?.method ?? '', e.cause].filter(Boolean).join(' ');
@@ -42,8 +43,8 @@ window.phone = calls.phone({
       instance_id: s.instance ?? null, user_agent: s.agent ?? 'JsSIP', register_expires: 600, session_timers: false,
       connection_recovery_min_interval: 1, connection_recovery_max_interval: 2,
     });
-    ua.on('newRTCSession', ({ session, originator }) => {
-      if (originator === 'remote') came(session);
+    ua.on('newRTCSession', ({ session, originator, request }) => {
+      if (originator === 'remote') came(session, request);
     });
     const registered = latch();
     ua.on('registered', registered.yes);
