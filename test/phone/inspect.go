@@ -115,3 +115,10 @@ func (c *Call) Replaces() string {
 	defer c.phone.mu.Unlock()
 	return fmt.Sprintf("%s;to-tag=%s;from-tag=%s", c.callID, c.remoteTag, c.localTag)
 }
+
+// Keys are those that the phone has made for the call's sound, if it is to be protected by SDES.
+func (c *Call) Keys() []Crypto {
+	c.phone.mu.Lock()
+	defer c.phone.mu.Unlock()
+	return c.keys
+}

@@ -65,7 +65,7 @@ func freePorts() (int, int) {
 }
 
 // Start makes users and runs a node until the end of the test. After the test it must have no call, no stream, no
-// dialog left; its log must show no panic and no data race.
+// dialog, no relay and no connection of a browser left; its log must show no panic and no data race.
 func Start(t testing.TB, o Options) *Node {
 	t.Helper()
 	noteSources()
@@ -205,7 +205,7 @@ func (n *Node) finish() {
 }
 
 func (n *Node) expectIdle() {
-	n.Eventually(10*time.Second, "all calls to be gone", func() error {
+	n.Eventually(10*time.Second, "all calls and connections of browsers to be gone", func() error {
 		var calls []struct{ ID, State string }
 		if err := n.JSON(&calls, "calls", "--json"); err != nil {
 			return err
@@ -214,7 +214,7 @@ func (n *Node) expectIdle() {
 			return fmt.Errorf("baton calls lists %v", calls)
 		}
 		d, err := n.Debug()
-		if err == nil && (d.Calls != 0 || d.Streams != 0 || d.Dialogs != 0 || d.Records != 0) {
+		if err == nil && (d.Calls != 0 || d.Streams != 0 || d.Dialogs != 0 || d.Records != 0 || d.Relays != 0 || d.Web.Open != 0) {
 			err = fmt.Errorf("left over: %+v", d)
 		}
 		return err

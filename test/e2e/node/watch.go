@@ -29,6 +29,8 @@ type Debug struct {
 	Subscriptions int `json:"subscriptions"`
 
 	Connections Connections `json:"connections"`
+	Web         Web         `json:"web"`
+	Relays      int         `json:"relays"` // allocations of TURN
 	Traffic     Traffic     `json:"traffic"`
 	Load        Load        `json:"load"`
 }
@@ -55,6 +57,11 @@ type Connections struct {
 	Closed       map[string]int `json:"closed"`
 	Refused      map[string]int `json:"refused"`
 	AcceptErrors int            `json:"accept_errors"`
+}
+
+// Web is what the node tells of the connections of its HTTPS port.
+type Web struct {
+	Open int `json:"open"`
 }
 
 // Debug asks the node for its inside.
