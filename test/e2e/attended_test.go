@@ -59,12 +59,14 @@ var consultants = map[string]func(*world) consultation{
 // TestAttendedTransfer has real softphones hand a call over after a consultation, to another user and to another device of their
 // own: the two who are left hear each other, each in the one stream that he had, and the one who transferred is out of both calls.
 func TestAttendedTransfer(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ phone, name, to, taker string }{
 		{"baresip", "another user", "103", "carol"},
 		{"baresip", "own device", "101*%d", "alice"},
 		{"linphonec", "another user", "103", "carol"},
 	} {
 		t.Run(c.phone+", "+c.name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			bob, taker := w.startWitness("bob", 660), w.startWitness(c.taker, 550)
 			to := c.to

@@ -22,6 +22,7 @@ var replacesForms = map[string]string{
 // TestSippBLFOfOnesOwn presses a BLF key that watches one's own extension: it shows the call that another of one's phones has,
 // and brings it here by what it was told of it.
 func TestSippBLFOfOnesOwn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	bob, desk := w.phone("bob", "far"), w.phone("alice", "desk")
 	port := sippPort()
@@ -52,6 +53,7 @@ func TestSippBLFOfOnesOwn(t *testing.T) {
 // TestSippBLFOfAColleague presses a BLF key that watches a colleague of one's pick-up group, whose phone rings: the call is taken by
 // what the key was told of it, and the colleague's phone is told that somebody else has it.
 func TestSippBLFOfAColleague(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, office)
 	bob, carol := w.phone("bob", "far"), w.phone("carol", "desk")
 	port := sippPort()

@@ -82,6 +82,7 @@ func TestCallerCancels(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, node.Options{Config: "call:\n  ring: 2s\n"})
 	alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
 	for _, c := range []struct {
@@ -280,6 +281,7 @@ func TestKeysThroughTheBridge(t *testing.T) {
 }
 
 func TestVanishedPhoneEndsTheCall(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, node.Options{Config: "call:\n  vanished: 2s\n"})
 	alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
 	_, in := w.connect(alice, "bob", bob)

@@ -27,8 +27,10 @@ func TestBaresipCallsThePhone(t *testing.T) {
 }
 
 func TestBaresipCallsBaresip(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{"udp", "tcp", "tls"} {
 		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			a, b := w.startBaresip("alice", transport, 440), w.startBaresip("bob", transport, 660)
 			a.dial("102")
@@ -46,8 +48,10 @@ func TestBaresipCallsBaresip(t *testing.T) {
 }
 
 func TestBaresipCallsLinphone(t *testing.T) {
+	t.Parallel()
 	for _, first := range []string{"baresip", "linphonec"} {
 		t.Run(first+" calls", func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			need(t, "linphonec", "linphone-cli")
 			b, l := w.startBaresip("alice", "udp", 440), w.startLinphone("bob", 660)

@@ -18,6 +18,7 @@ type trial struct {
 // TestDeviceTestBaresip tries a baresip by the command line: audio both ways, proved by its own RTCP, hold and back; what was
 // found is shown afterwards.
 func TestDeviceTestBaresip(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b := w.startBaresip("alice", "udp", 440)
 	before := time.Now()

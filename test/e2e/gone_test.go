@@ -19,6 +19,7 @@ const (
 // TestConnectionHalfOpen cuts the way to phones over TCP and TLS, and no packet says so: one is idle, two have just been sent
 // an INVITE, one is in a call. All are found out within 30 s, and the users' other phones ring all the while.
 func TestConnectionHalfOpen(t *testing.T) {
+	t.Parallel()
 	need(t, "iptables", "iptables")
 	r := node.NewRouter(t, between, outside)
 	r.Known(outside)

@@ -100,6 +100,7 @@ func TestLinkLocal(t *testing.T) {
 
 // TestRealClientsOnIPv6 registers softphones over IPv6; they call each other and a phone of IPv4, and hear one another.
 func TestRealClientsOnIPv6(t *testing.T) {
+	t.Parallel()
 	t.Run("baresip and baresip", func(t *testing.T) {
 		w := newWorld(t)
 		a, b := w.startBaresip("alice", "udp6", 440), w.startBaresip("bob", "udp6", 660)

@@ -72,6 +72,7 @@ func (b *baresip) heardKeys(want string) {
 // TestKeysOfSipp has sipp, which knows no telephone-event, tell keys by INFO to a baresip, which hears them by RTP; and a
 // baresip press keys that sipp is told by INFO.
 func TestKeysOfSipp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	need(t, "sipp", "sip-tester")
 	b := w.startBaresip("bob", "udp", 660)
@@ -115,6 +116,7 @@ func TestKeysOfBaresips(t *testing.T) {
 
 // TestKeysOfLinphone has a linphonec that is set to INFO tell keys to a baresip.
 func TestKeysOfLinphone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	need(t, "linphonec", "linphone-cli")
 	b, l := w.startBaresip("alice", "udp", 440), w.startLinphone("bob", 660, "use_info=1\nuse_rfc2833=0\n")

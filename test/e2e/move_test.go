@@ -154,6 +154,7 @@ func TestHoldThenTransfer(t *testing.T) {
 }
 
 func TestFailedMoveLeavesTheCallAsItWas(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		b    phone.Behaviour
@@ -168,6 +169,7 @@ func TestFailedMoveLeavesTheCallAsItWas(t *testing.T) {
 		{name: "vanishes while ringing", b: phone.Behaviour{}, then: func(p *party) { p.devices[2].Vanish() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			p := newParty(t, node.Options{Config: "call:\n  ring: 3s\n"})
 			device := p.devices[2]
 			device.Behave(c.b)
@@ -298,6 +300,7 @@ func TestOneMoveAtATime(t *testing.T) {
 }
 
 func TestPullWithoutACall(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	alice := w.phone("alice", "desk")
 	for _, to := range []string{"101", "*40", "*409"} {

@@ -96,6 +96,7 @@ func TestSettingsSurviveARestart(t *testing.T) {
 
 // TestBaresipDialsCodes sets forwarding and do-not-disturb from a real softphone, and is forwarded.
 func TestBaresipDialsCodes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, three)
 	alice, bob, carol := w.startBaresip("alice", "udp", 440), w.startBaresip("bob", "tcp", 550), w.startBaresip("carol", "udp", 660)
 	bob.dial("*21*103%23")

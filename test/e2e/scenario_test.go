@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"text/template"
@@ -134,7 +135,7 @@ type sippRun struct {
 	done chan error
 }
 
-var lastSipp = 0
+var lastSipp atomic.Int32
 
 // sipp starts one; it gets an address and ports of its own, or those that an earlier one had.
 func (w *world) sipp(s scenario, port int) *sippRun {
@@ -188,8 +189,7 @@ func ip(a netip.Addr) string {
 
 // sippPort is a port for one sipp; that for sound is made of it.
 func sippPort() int {
-	lastSipp += 2
-	return 15000 + lastSipp
+	return 15000 + int(lastSipp.Add(2))
 }
 
 // wait checks that sipp has left with status 0, and that it counts every call as successful.

@@ -24,6 +24,7 @@ func (w *world) echoed(c *phone.Call) {
 
 // TestSippCalls has sipp call a phone in the ways that phones have.
 func TestSippCalls(t *testing.T) {
+	t.Parallel()
 	families(t, func(t *testing.T, six bool) {
 		w := newWorld(t)
 		bob := w.phone("bob", "far")
@@ -59,6 +60,7 @@ func TestSippCalls(t *testing.T) {
 
 // TestSippIsCalled has a phone call sipp.
 func TestSippIsCalled(t *testing.T) {
+	t.Parallel()
 	families(t, func(t *testing.T, six bool) {
 		w := newWorld(t)
 		bob := w.phone("bob", "far")
@@ -105,6 +107,7 @@ func TestSippIsCalled(t *testing.T) {
 // TestSippReliable has provisional answers acknowledged (RFC 3262), and sessions changed by UPDATE (RFC 3311), by one who calls and
 // by one who is called.
 func TestSippReliable(t *testing.T) {
+	t.Parallel()
 	families(t, func(t *testing.T, six bool) {
 		w := newWorld(t)
 		bob := w.phone("bob", "far")
@@ -138,6 +141,7 @@ func TestSippReliable(t *testing.T) {
 
 // TestSippSessionTimers has sessions refreshed by each side, and some that were too short (RFC 4028).
 func TestSippSessionTimers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, node.Options{Config: "call:\n  session: 90s\n", Users: map[string]string{
 		"alice": "101", "bob": "102", "carol": "103", "dave": "104", "erin": "105", "frank": "106",
 	}})
@@ -183,6 +187,7 @@ func TestSippSessionTimers(t *testing.T) {
 
 // TestSippLosesPackets drops one of ten datagrams on sipp's side, both ways: all calls come about by repeats.
 func TestSippLosesPackets(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	bob := w.phone("bob", "far")
 	bob.Behave(phone.AutoAnswer)

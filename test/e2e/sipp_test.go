@@ -128,6 +128,7 @@ func (w *world) runSipp(from, to, portName, act string, args ...string) {
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
 func TestSippStreamsAndEchoes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	need(t, "sipp", "sip-tester")
 	b := w.startBaresip("bob", "udp", 660)

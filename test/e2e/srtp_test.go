@@ -64,6 +64,7 @@ func (w *world) protected(want map[string]string) {
 // TestBaresipsOverSRTP has libsrtp in a real softphone at one side and at both, in each of its dialects, calling and called: both hear
 // each other, keys pass, hold is heard, and the call goes on after it.
 func TestBaresipsOverSRTP(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name       string
 		alice, bob softphone
@@ -77,6 +78,7 @@ func TestBaresipsOverSRTP(t *testing.T) {
 		{"srtp-mand calls srtp", secured("srtp-mand", 440), secured("srtp", 660), map[string]string{"alice": "sdes", "bob": "sdes"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			alice, bob := w.runBaresip("alice", c.alice), w.runBaresip("bob", c.bob)
 			alice.dial("102")
@@ -170,6 +172,7 @@ func (w *world) sentTo(user string) string {
 
 // TestLinphoneOverSRTP has linphonec, whose SRTP is libsrtp by mediastreamer, call and be called over TLS.
 func TestLinphoneOverSRTP(t *testing.T) {
+	t.Parallel()
 	for _, first := range []string{"linphonec", "baresip"} {
 		t.Run(first+" calls", func(t *testing.T) {
 			w := newWorld(t)
@@ -201,6 +204,7 @@ func TestLinphoneOverSRTP(t *testing.T) {
 // phone's own and in the SSRC that the phone speaks in. The call and its sound go on, nothing reaches the attacker or the other phone, and
 // then a forged packet after a second of silence still moves nothing.
 func TestForgedSRTP(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	sdes := func(c *phone.Config) {
 		c.Transport, c.SRTP, c.Suites = "tls", phone.OSRTP, []string{"AEAD_AES_128_GCM"}
