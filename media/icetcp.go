@@ -16,6 +16,7 @@ import (
 
 const (
 	firstCheck = 10 * time.Second       // for the first valid check to come
+	unchecked  = 2 * consent            // after the last one; browsers check a spare connection every 25 s
 	stale      = 200 * time.Millisecond // for audio in the queue
 	stuck      = 10 * time.Second       // without a byte that could be written before the connection is given up
 	maxQueue   = 8 << 10
@@ -41,7 +42,7 @@ type tcpConn struct {
 const entryHeader = 10
 
 // ServeConn takes a TCP connection of a browser's ICE agent, and returns when that is over. Its first packet has to be a valid check of a
-// stream's peer, within ten seconds.
+// stream's peer, within ten seconds, and the next one within a minute of the one before.
 func (e *Engine) ServeConn(c net.Conn) {
 	defer c.Close()
 	p := e.shared
@@ -123,9 +124,11 @@ func (t *tcpConn) take(b []byte) (more bool) {
 	}
 	if b[0] < 4 {
 		a := t.shared.check(b, route{tcp: t, remote: t.remote}, now)
+		if a != nil {
+			_ = t.c.SetReadDeadline(time.Now().Add(unchecked)) // or one whose pair has gone would be kept for ever
+		}
 		if mine == nil && a != nil {
 			t.agent.Store(a)
-			_ = t.c.SetReadDeadline(time.Time{})
 		}
 		return mine != nil || a != nil
 	}

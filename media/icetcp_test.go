@@ -16,6 +16,12 @@ import (
 // wired gives the engine one end of a connection of TCP, and returns the other.
 func wired(t *testing.T, e *Engine) (net.Conn, chan struct{}) {
 	t.Helper()
+	return wiredThrough(t, e, func(c net.Conn) net.Conn { return c })
+}
+
+// wiredThrough is wired with something before the engine's end.
+func wiredThrough(t *testing.T, e *Engine, before func(net.Conn) net.Conn) (net.Conn, chan struct{}) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +36,7 @@ func wired(t *testing.T, e *Engine) (net.Conn, chan struct{}) {
 		t.Fatal(err)
 	}
 	over := make(chan struct{})
-	go func() { defer close(over); e.ServeConn(s) }()
+	go func() { defer close(over); e.ServeConn(before(s)) }()
 	t.Cleanup(func() { c.Close(); <-over })
 	return c, over
 }
@@ -255,4 +261,40 @@ func TestTCPLeavesNothing(t *testing.T) {
 		}
 		w.Close()
 	}
+}
+
+// watched is a connection whose read deadline can be seen.
+type watched struct {
+	net.Conn
+	until chan time.Time
+}
+
+func (w *watched) SetReadDeadline(at time.Time) error {
+	w.until <- at
+	return w.Conn.SetReadDeadline(at)
+}
+
+// TestTCPConsent: a connection is kept for as long as it is checked, also when it is no pair of any stream.
+func TestTCPConsent(t *testing.T) {
+	t.Parallel()
+	n := newEther(t)
+	c := n.newClient("203.0.113.5:5000", true)
+	c.s.Apply(c.agreement())
+	w := &watched{until: make(chan time.Time, 8)}
+	theirs, over := wiredThrough(t, n.e, func(c net.Conn) net.Conn { w.Conn = c; return w })
+	<-w.until // for the first check
+	for name, b := range map[string][]byte{"a check": c.request(nominate{}), "a check in the wrong role": c.request(controlled(1))} {
+		writeFrame(t, theirs, b)
+		nextFrame(t, theirs)
+		select {
+		case at := <-w.until:
+			if at.IsZero() || time.Until(at) > unchecked {
+				t.Errorf("after %s it is kept until %v", name, at)
+			}
+		case <-time.After(5 * time.Second):
+			t.Errorf("after %s it is kept as long as before", name)
+		}
+	}
+	_ = w.Conn.SetReadDeadline(time.Now())
+	closedSoon(t, "checked no more", over)
 }
