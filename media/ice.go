@@ -228,17 +228,19 @@ func (a *agent) fresh(r *request, via route) bool {
 // validate makes the way of a valid check a pair, and takes the nomination. False if the way is another stream's.
 func (a *agent) validate(c *credentials, r *request, via route, now time.Duration) bool {
 	i := slices.IndexFunc(a.pairs, func(p *icePair) bool { return p.route.same(&via) })
-	if i < 0 {
-		p := &icePair{route: via, agent: a}
+	p := &icePair{route: via, agent: a}
+	if i >= 0 {
+		p = a.pairs[i]
+	} else {
 		p.checked.Store(int64(now))
-		if via.tcp == nil && !a.shared.claim(p, now) {
-			return false
-		}
+	}
+	if via.tcp == nil && !a.shared.claim(p, now) { // also one that was ours: another's may have taken the address while we were silent
+		return false
+	}
+	if i < 0 {
 		a.room()
 		a.pairs = append(a.pairs, p)
-		i = len(a.pairs) - 1
 	}
-	p := a.pairs[i]
 	if p.of != c {
 		p.of, p.nominated, p.first = c, 0, 0
 	}

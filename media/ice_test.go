@@ -534,3 +534,32 @@ type deaf struct{}
 
 func (deaf) WriteToUDPAddrPort(b []byte, _ netip.AddrPort) (int, error) { return len(b), nil }
 func (deaf) Close() error                                               { return nil }
+
+// TestAddressBack: an address that another stream was given while its peer was silent is the peer's again when that one has gone.
+func TestAddressBack(t *testing.T) {
+	t.Parallel()
+	n := newEther(t)
+	a, b := n.newClient("203.0.113.5:5000", true).connect(), n.newClient("198.51.100.7:5000", false).connect()
+	a.with(b)
+	a.say('1')
+	silent := func() {
+		pair := (*n.e.shared.pairs.Load())[a.address()]
+		pair.checked.Store(int64(n.e.clock() - portReuse))
+	}
+	silent()
+	b.ask(b.request(), a.address())
+	if got := (*n.e.shared.pairs.Load())[a.address()]; got.agent != b.s.ice {
+		t.Fatal("an address where nobody has been was not given away")
+	}
+	if a.check(nominate{}) != nil {
+		t.Error("a check from an address that is another's was answered")
+	}
+	silent()
+	if m := a.check(nominate{}); m == nil || m.Type != stun.BindingSuccess {
+		t.Errorf("back at its address it was answered %v", m)
+	}
+	a.say('2')
+	if got := b.got(); got != "12" {
+		t.Errorf("the other one heard %q", got)
+	}
+}

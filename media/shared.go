@@ -187,6 +187,9 @@ const portReuse = 10 * time.Second
 
 // claim makes an address known as a pair's; false if it is another's that was there just now.
 func (p *shared) claim(pr *icePair, now time.Duration) bool {
+	if (*p.pairs.Load())[pr.remote] == pr {
+		return true
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := *p.pairs.Load()
