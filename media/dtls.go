@@ -30,7 +30,7 @@ import (
 //
 //	from another address            it never comes here (shared.go)
 //	no record, an alert, data       left out: an alert that is not encrypted proves nothing, and nothing but a handshake is spoken here
-//	another ClientHello             a try of its own beside the first: the one whose peer goes on wins
+//	other ClientHellos              tries of their own beside the first, which never gives way: the one whose peer goes on wins
 //	a message that ends a try       the next ClientHello begins another, for ten seconds; as the client we begin it ourselves
 //
 // Alerts are not sent either: a try that failed must not end the peer's. When it is done, and the peer is heard, DTLS has no more to do: no
@@ -165,9 +165,9 @@ func (d *association) tryOf(random string) *try {
 	if i := slices.IndexFunc(d.tries, func(t *try) bool { return t.random == random }); i >= 0 {
 		return d.tries[i]
 	}
-	if len(d.tries) == maxTries {
-		d.tries[0].stop()
-		d.tries = d.tries[1:]
+	if last := len(d.tries) - 1; last == maxTries-1 { // the peer's own is likely the first: it began before anybody could know of the pair
+		d.tries[last].stop()
+		d.tries = d.tries[:last]
 	}
 	t := newTry(d, random)
 	d.tries = append(d.tries, t)

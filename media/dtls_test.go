@@ -117,6 +117,27 @@ func TestForgedHandshake(t *testing.T) {
 	}
 }
 
+// TestForgedHellos sends so many ClientHellos in the middle of a handshake that there is no place for all. The peer's own keeps its.
+func TestForgedHellos(t *testing.T) {
+	t.Parallel()
+	hello := foreignHello(t, true)
+	n := newEther(t)
+	c := n.newClient("203.0.113.5:5000", true)
+	n.meddle(func(_, _ netip.AddrPort, b []byte, up bool) bool {
+		if first, _ := clientHello(b); !ofDTLS(b) || !up || first {
+			return false
+		}
+		for range 2 * maxTries {
+			hello[helloRandomPos]++
+			n.arrive(hello, c.address(), c.s.Endpoint())
+		}
+		return false
+	})
+	c.connect()
+	c.say('1')
+	c.await(func() bool { return len(c.heard) == 1 })
+}
+
 func ofDTLS(b []byte) bool { return len(b) > 0 && b[0] >= 20 && b[0] < 64 }
 
 // TestHandshakeLoss loses every second, third, … packet of the handshake.
