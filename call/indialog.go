@@ -62,7 +62,7 @@ func (c *Call) onBye(l *Leg, x *sip.Exchange) {
 	case m != nil && m.to == l:
 		c.closeLeg(l)
 		c.failMove(m, l.device.Name+" hung up at once", 480)
-	case m != nil && m.from == l:
+	case m != nil && m.from == l && l.seat.away == nil: // else it has left before, and is not rung back
 		m.left = true
 		c.closeLeg(l)
 		c.commit(func() {})

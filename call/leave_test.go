@@ -179,3 +179,47 @@ func TestLeaveRefused(t *testing.T) {
 	must(t, in.Hangup())
 	r.nothingLeft()
 }
+
+// TestLeftHangsUpLate: the phone that has transferred its call to *42 sends its BYE when another is to take the call already. Nobody does, and
+// the call waits on: the one who has left is not rung back.
+func TestLeftHangsUpLate(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	desk := r.phone("alice", 2)
+	out, in := r.connect(alice, bob)
+	_, err := out.Refer("*42")
+	must(t, err)
+	r.eventually("alice has left", 3*time.Second, func() bool { return r.b.Calls("alice")[0].Seats[0].Empty })
+	done := r.moveTo("2")
+	ringing, err := desk.Ringing(3 * time.Second)
+	must(t, err)
+	must(t, out.Hangup())
+	must(t, ringing.Reject(486))
+	if err := <-done; err == nil {
+		t.Error("a phone that is busy took the call")
+	}
+	if _, err := alice.Ringing(time.Second); err == nil {
+		t.Error("the phone that has left is rung back")
+	}
+	again := mustDial(t, alice, "*40")
+	must(t, again.Await(3*time.Second))
+	r.talk(again, in)
+	must(t, in.Hangup())
+	r.nothingLeft()
+}
+
+// TestBackTooLate: while the one who waits hears that the call is over nobody takes the seat any more, to lose the call at once.
+func TestBackTooLate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *config.Config) { c.Call.Wait = time.Second })
+	r.user("alice", "101")
+	r.user("bob", "102")
+	alice, bob := r.phone("alice", 1), r.phone("bob", 1)
+	out, in := r.connect(alice, bob)
+	must(t, leaves[2].leave(r, out))
+	must(t, out.AwaitEnd(3*time.Second))
+	time.Sleep(2 * time.Second)
+	r.refused(mustDial(t, alice, "*40"), 480)
+	must(t, in.AwaitEnd(4*time.Second))
+	r.nothingLeft()
+}

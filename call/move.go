@@ -127,6 +127,8 @@ func (c *Call) addMove(m *move) error {
 	switch {
 	case c.state != StateUp:
 		return refusal(480, "the call is not up")
+	case c.over:
+		return refusal(480, "the call has just ended")
 	case c.moveOf(m.seat) != nil || c.lending != nil:
 		return refusal(491, "a move of this seat is in progress")
 	case m.from == nil || m.seat.away == nil && (m.from.state == legClosing || m.from.state == legClosed):
