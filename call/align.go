@@ -163,7 +163,7 @@ func offeredNow(far *Leg) []media.Codec {
 // ready is what a move does whose new leg has been heard, or is known to be muted: it switches as soon as both sides speak one codec.
 func (c *Call) ready(m *move) {
 	far := m.farSide()
-	if m.apart = far != nil && !fits(m.to, far); !m.apart {
+	if m.apart = m.unlike(far); !m.apart {
 		c.switchOver(m)
 		return
 	}

@@ -74,6 +74,9 @@ func (c *Call) attend(l *Leg, x *sip.Exchange, r sip.Replaces, t referTerms) err
 		c.referPush(m, l, x, t)
 		return nil
 	}
+	if far := c.other(l.seat); far != nil && far.away != nil {
+		return refusal(480, far.user.Name+" has left the call")
+	}
 	m := &move{c: c, seat: l.seat, into: l.seat, from: l, how: "attended", who: l.seat.user.Name, began: time.Now(), referred: true}
 	if err := c.addMove(m); err != nil {
 		return err

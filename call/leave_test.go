@@ -223,3 +223,38 @@ func TestBackTooLate(t *testing.T) {
 	must(t, in.AwaitEnd(4*time.Second))
 	r.nothingLeft()
 }
+
+// TestWhoWaitsMoves: who waits for one that has left may change his device meanwhile, but not give the call to another user.
+func TestWhoWaitsMoves(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := newPair(t)
+	r.user("carol", "103")
+	desk := r.phone("bob", 2)
+	out, in := r.connect(alice, bob)
+	must(t, leaves[2].leave(r, out))
+	must(t, out.AwaitEnd(3*time.Second))
+	replaced := mustDial(t, desk, "102", replacing(in.Replaces()))
+	must(t, replaced.Await(3*time.Second))
+	must(t, in.AwaitEnd(3*time.Second))
+	if !replaced.HearsTone(3 * time.Second) {
+		t.Error("bob hears nothing on the device that waits now")
+	}
+	pulled := mustDial(t, bob, "*40")
+	must(t, pulled.Await(3*time.Second))
+	must(t, replaced.AwaitEnd(3*time.Second))
+	if _, err := pulled.Refer("103"); err == nil {
+		t.Error("a call that waits was transferred")
+	}
+	carol := r.phone("carol", 1)
+	consult, _ := r.connect(bob, carol)
+	if _, err := pulled.ReferTo(consult); err == nil {
+		t.Error("a call that waits was transferred to whom its user talks with")
+	}
+	must(t, consult.Hangup())
+	again := mustDial(t, alice, "*40")
+	must(t, again.Await(3*time.Second))
+	r.talk(again, pulled)
+	must(t, again.Hangup())
+	must(t, pulled.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+}

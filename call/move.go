@@ -101,17 +101,22 @@ func (m *move) mayTalk() bool {
 	return m.state == moveListening && !m.apart && !(m.promoted && m.to.held)
 }
 
-// farSide is the leg that holds the other side now, or the last one that did.
+// farSide is the leg that holds the other side now, or the last one that did: it may have left.
 func (m *move) farSide() *Leg {
 	seat := m.seat
 	if m.state == moveSwitched || m.state == moveReported { // m.seat may be no seat of the call any more
 		seat = m.into
 	}
-	if o := m.c.other(seat); o != nil && o.holder != nil && o.holder != m.far {
-		m.far, m.lost = o.holder, o.holder.stream.Lost()
+	if o := m.c.other(seat); o != nil {
+		if l := o.lastLeg(); l != nil && l != m.far {
+			m.far, m.lost = l, l.stream.Lost()
+		}
 	}
 	return m.far
 }
+
+// unlike says that the new leg and the far one cannot play each other. One that has left need not: a codec is found when its user is back.
+func (m *move) unlike(far *Leg) bool { return far != nil && far.alive() && !fits(m.to, far) }
 
 // exclude is the key of the device that must not ring: the one that asked.
 func (m *move) exclude() string {
@@ -133,7 +138,7 @@ func (c *Call) addMove(m *move) error {
 		return refusal(491, "a move of this seat is in progress")
 	case m.from == nil || m.seat.away == nil && (m.from.state == legClosing || m.from.state == legClosed):
 		return refusal(481, "the seat is not held by a device")
-	case far == nil || far.holder == nil:
+	case far == nil || far.lastLeg() == nil || far.holder == nil && m.into != m.seat:
 		return refusal(480, "nobody is on the other side")
 	}
 	m.farSide()
@@ -204,7 +209,7 @@ func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 // act answers it, after commit A.
 func (c *Call) joinNew(m *move, l *Leg, act func() error) {
 	m.to, m.overlap = l, time.Now()
-	m.apart = !fits(l, m.farSide())
+	m.apart = m.unlike(m.farSide())
 	m.set(moveAnswered)
 	c.wire()
 	c.commit(func() {
