@@ -16,6 +16,8 @@ import (
 //	wss        DTLS-SRTP over ICE; what takes that is never offered anything else
 //	tls        as it offers itself or took last, else RTP/AVP with keys (RFC 8643); then RTP/SAVP; then in the clear
 //	udp, tcp   in the clear
+//
+// Where nothing may be in the clear RTP/SAVP comes first: a phone that passes over the keys of RTP/AVP answers in the clear, and is asked no more.
 
 // encrypted says whether signalling over the flow may carry keys.
 func encrypted(f sip.Flow) bool { return f.Transport == "tls" || f.Transport == "wss" }
@@ -43,14 +45,18 @@ var dialectNames = map[string]media.Security{
 // dialects are the ways in which a device may be offered audio over a flow, the first to be tried first; none = it cannot be called.
 func (b *B2BUA) dialects(d registrar.Device, flow sip.Flow) []media.Security {
 	learnt, known := dialectNames[d.Profile[registrar.LearntSRTP]]
+	keyed := []media.Security{media.Opportunistic, media.SDES, media.Clear}
+	if b.mustEncrypt() {
+		keyed = []media.Security{media.SDES, media.Opportunistic}
+	}
 	var all []media.Security
 	switch {
 	case flow.Transport == "wss" && known && learnt == media.DTLS:
 		return []media.Security{media.DTLS}
 	case flow.Transport == "wss":
-		all = []media.Security{media.DTLS, media.Opportunistic, media.SDES, media.Clear}
+		all = append([]media.Security{media.DTLS}, keyed...)
 	case flow.Transport == "tls":
-		all = []media.Security{media.Opportunistic, media.SDES, media.Clear}
+		all = keyed
 	default:
 		all, known = []media.Security{media.Clear}, false
 	}

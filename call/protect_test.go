@@ -310,6 +310,35 @@ func TestEncryptionRequired(t *testing.T) {
 	r.nothingLeft()
 }
 
+// TestRequiredDialects: where audio must be encrypted a phone is offered first what it cannot answer in the clear.
+func TestRequiredDialects(t *testing.T) {
+	t.Parallel()
+	for takes, offers := range map[string]string{"RTP/SAVP+": "RTP/SAVP+", "RTP/AVP+": "RTP/SAVP+, RTP/AVP+"} {
+		t.Run(takes, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, func(c *config.Config) {
+				listensTLS(c)
+				c.Call.Encryption = "required"
+			})
+			r.user("alice", "101")
+			r.user("bob", "102")
+			bob := r.phone("bob", 1, r.over("tls"), func(o *phone.Config) { o.SRTP, o.Takes = phone.SAVP, []string{takes} })
+			out, _ := r.connect(r.phone("alice", 1, r.ofKind(1)), bob)
+			var got []string
+			for _, m := range bob.Received(time.Time{}) {
+				if m.Method == "INVITE" {
+					got = append(got, profilesOf(m.Body))
+				}
+			}
+			if s := strings.Join(got, ", "); s != offers {
+				t.Errorf("it was offered %s, want %s", s, offers)
+			}
+			must(t, out.Hangup())
+			r.nothingLeft()
+		})
+	}
+}
+
 // TestPageReloaded: a page that is loaded anew takes its live call back, by naming its old dialog or by the code, before the node has
 // noticed that the old one is gone and after; the other side hears one stream and is sent nothing.
 func TestPageReloaded(t *testing.T) {
