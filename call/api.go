@@ -1,6 +1,7 @@
 package call
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,14 +181,12 @@ func (c *Call) info() Info {
 func (l *Leg) info() LegInfo {
 	i := LegInfo{
 		ID: l.id, Device: l.device.Name, Index: l.device.Index, State: string(l.state), Held: l.held, Listens: l.listens(),
-		Secure: "none", Via: "udp", Remote: l.dialog.Flow.Transport + ":" + l.dialog.Flow.Remote.String(), Codecs: []string{}, Stats: l.stream.Stats(),
+		Remote: l.dialog.Flow.Transport + ":" + l.dialog.Flow.Remote.String(), Codecs: []string{}, Stats: l.stream.Stats(),
 	}
 	for _, k := range l.agreed.Send {
 		i.Codecs = append(i.Codecs, k.Name)
 	}
-	if i.Secure, i.Via = i.Stats.Secure, i.Stats.Way; i.Via == "" {
-		i.Via = "udp"
-	}
+	i.Secure, i.Via = i.Stats.Secure, cmp.Or(i.Stats.Way, "udp")
 	i.In, i.Out = i.Stats.Quality()
 	return i
 }

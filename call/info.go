@@ -38,7 +38,7 @@ type LegInfo struct {
 	Remote  string      `json:"remote"`            // signalling address
 	Codecs  []string    `json:"codecs"`
 	Secure  string      `json:"secure"` // how its audio is encrypted: none, sdes, dtls
-	Via     string      `json:"via"`    // which way its audio goes: udp, tcp (ICE-TCP), turn
+	Via     string      `json:"via"`    // which way its audio reaches the node: udp (also what a TURN relay sends on), tcp (ICE-TCP)
 	Stats   media.Stats `json:"stats"`
 
 	// Estimates of this leg alone, as if its other end were at the node; nil = not measured yet.

@@ -710,6 +710,17 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// takeKeys gives a stream that has agreed on DTLS the keys of a handshake that there was not.
+func (s *Stream) takeKeys(in, out Crypto) error {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	if err := s.useKeys(in, out); err != nil {
+		return err
+	}
+	s.rekeyed()
+	return nil
+}
+
 // TestLocked: a stream that has agreed to be protected and has no keys yet takes nothing and sends nothing, not even reports; with keys it
 // does both.
 func TestLocked(t *testing.T) {

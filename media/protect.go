@@ -71,7 +71,7 @@ func (s *Stream) ownKeys() []Crypto {
 	return slices.Clone(g.own)
 }
 
-// agreeOn takes what was agreed about protection; under engine.mu, before the path is made anew. The keys of DTLS come by takeKeys.
+// agreeOn takes what was agreed about protection; under engine.mu, before the path is made anew. The keys of DTLS come of its handshake (dtls.go).
 func (s *Stream) agreeOn(a Agreement) {
 	switch a.Security {
 	case SDES:
@@ -83,21 +83,6 @@ func (s *Stream) agreeOn(a Agreement) {
 	default:
 		s.guards.opener, s.guards.sealer = nil, nil
 	}
-}
-
-// takeKeys gives a stream that has agreed on DTLS the keys that its handshake has made.
-func (s *Stream) takeKeys(in, out Crypto) error {
-	e := s.engine
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if s.closed {
-		return ErrClosed
-	}
-	if err := s.useKeys(in, out); err != nil {
-		return err
-	}
-	s.rekeyed()
-	return nil
 }
 
 // rekeyed has the packet path take the guards that there are now; under engine.mu.

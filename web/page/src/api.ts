@@ -76,7 +76,7 @@ export interface Leg {
   in_quality?: Quality;
   out_quality?: Quality;
   secure?: string; // how its audio is encrypted: none, sdes, dtls
-  via?: string; // which way its audio goes: udp, tcp, turn
+  via?: string; // which way its audio reaches the node: udp (also from a TURN relay), tcp
 }
 
 export interface Seat {
