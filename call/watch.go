@@ -241,6 +241,9 @@ func (l *Leg) renewed(offer media.Description) media.Description {
 	case offer.Origin.Version == l.origin.Version:
 		return offer
 	}
+	if fresh, err := l.local.Reoffer(codecsOf(offer)); err == nil { // what was agreed since stands, ICE credentials above all
+		offer = fresh
+	}
 	return l.versioned(offer)
 }
 
