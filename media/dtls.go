@@ -311,9 +311,7 @@ func (d *association) first(t *try, made *secrets) bool {
 // is another association (RFC 8842 §4); the keys before are good until it has new ones.
 func (d *association) agree(want []Fingerprint, active bool) {
 	d.mu.Lock()
-	if !slices.Equal(want, d.want) || active != d.active {
-		d.failed = false
-	}
+	d.failed = false // the peer may have been without a network for as long: its restart of ICE says nothing new to DTLS
 	d.want = slices.Clone(want)
 	if active && !d.active && d.made == nil {
 		d.abandon() // what was begun as the server

@@ -138,6 +138,18 @@ func TestForgedHellos(t *testing.T) {
 	c.await(func() bool { return len(c.heard) == 1 })
 }
 
+// TestHandshakeAgain: where we are the client and nobody has answered, another offer and answer is another chance, though it is the same as before.
+func TestHandshakeAgain(t *testing.T) {
+	t.Parallel()
+	n := newEther(t)
+	c := n.newClient("203.0.113.5:5000", false)
+	c.s.Apply(c.agreement())
+	c.s.ice.dtls.fail() // after ten seconds
+	c.connect()
+	c.say('1')
+	c.await(func() bool { return len(c.heard) == 1 })
+}
+
 func ofDTLS(b []byte) bool { return len(b) > 0 && b[0] >= 20 && b[0] < 64 }
 
 // TestHandshakeLoss loses every second, third, … packet of the handshake.
