@@ -286,15 +286,13 @@ func (c *Call) aligned(m *move, l *Leg, err error) {
 	c.wire()
 	far := m.farSide()
 	switch {
-	case err != nil && l != far && l != m.to: // another move has replaced the far leg meanwhile
+	case l != m.to && (l != far || !far.alive()): // another move has replaced the far leg meanwhile, or it has left
 		c.ready(m)
 	case err != nil:
 		c.failMove(m, alignFailure(l, err), failureOf(err).code)
 		c.outlived(m, l, err)
 	case l == m.to: // until it is heard in the other codec
 		c.listenFor(m)
-	case l != far:
-		c.ready(m)
 	default:
 		c.agreedFar(m, far)
 	}

@@ -376,6 +376,24 @@ func TestAlignHangUps(t *testing.T) {
 		must(t, m.in.Hangup())
 		m.nothingLeft()
 	})
+	t.Run("far leaves", func(t *testing.T) {
+		t.Parallel()
+		m, moved, at := begin(t)
+		m.bob.Behave(phone.Behaviour{Refuse: 488})
+		must(t, m.b.Leave(t.Context(), call.MoveRequest{User: "bob"}))
+		must(t, m.in.AwaitEnd(3*time.Second))
+		must(t, <-moved)
+		if !at.HearsTone(3 * time.Second) {
+			t.Error("alice hears nothing on the device that waits now")
+		}
+		back := mustDial(t, m.bob, "*40")
+		must(t, back.Await(3*time.Second))
+		if !back.Hears(at, 3*time.Second) || !at.Hears(back, 3*time.Second) {
+			t.Error("bob is back, and they do not hear each other")
+		}
+		must(t, at.Hangup())
+		m.nothingLeft()
+	})
 	t.Run("old", func(t *testing.T) {
 		t.Parallel()
 		m, moved, at := begin(t)
