@@ -43,6 +43,9 @@ func (c *headConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// NetConn is the connection under it, for those who must end it at once.
+func (c *headConn) NetConn() net.Conn { return c.Conn }
+
 type headKey struct{}
 
 // withTLS tells requests of the TLS that they came over: a connection that was looked into hides it from net/http.

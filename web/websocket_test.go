@@ -640,3 +640,39 @@ func TestWebSocketsLeaveNothing(t *testing.T) {
 	})
 	goleak.VerifyNone(t, before)
 }
+
+// TestWebSocketEndsAtOnce closes a WebSocket of the HTTPS port whose peer takes nothing more: what is under TLS is closed, and its place
+// is free, without a farewell that would wait for the peer.
+func TestWebSocketEndsAtOnce(t *testing.T) {
+	cert := certificateFor(t, "localhost")
+	near, far := net.Pipe() // holds nothing: whoever writes waits until it is read
+	port := &Port{conns: map[*portConn]struct{}{}, sources: map[netip.Prefix]int{}}
+	place := &portConn{Conn: near, port: port}
+	port.conns[place], port.sources[place.source] = struct{}{}, 1
+	secure := tls.Server(&headConn{Conn: place, port: place}, &tls.Config{Certificates: []tls.Certificate{cert}})
+	peer := tls.Client(far, &tls.Config{InsecureSkipVerify: true})
+	shaken := make(chan error, 1)
+	go func() {
+		if err := peer.Handshake(); err != nil {
+			shaken <- err
+			return
+		}
+		_, err := io.ReadFull(peer, make([]byte, 1)) // the tickets of TLS 1.3 come before it
+		shaken <- err
+	}()
+	if _, err := secure.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-shaken; err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	_ = abrupt{&headConn{Conn: secure, port: place}}.Close()
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("closed after %s", took)
+	}
+	if len(port.conns) != 0 {
+		t.Error("its place is still taken")
+	}
+	_ = far.Close()
+}
