@@ -26,6 +26,7 @@ export interface Saved {
   peer: Peer;
   answered: number;
   muted: boolean;
+  held: boolean;
   call: string | undefined;
   at: number; // ms, when it was last known to live
 }
@@ -60,8 +61,9 @@ export class Call {
   get saved(): Saved | undefined {
     const dialog = this.leg?.up ? this.leg.dialog : this.from?.dialog;
     if (!dialog || this.line.stage === "over") return undefined;
-    const { peer, answered, muted, call } = this.line;
-    return { dialog, peer, answered: answered ?? Date.now(), muted, call, at: Date.now() };
+    const { peer, answered, call } = this.line;
+    const { muted, held } = this.from ?? this.line; // what is taken back is as it was, once it is
+    return { dialog, peer, answered: this.from?.answered ?? answered ?? Date.now(), muted, held, call, at: Date.now() };
   }
 
   /** dead is the Call-ID of the dialog that is to be taken back, until it is. */
@@ -185,6 +187,7 @@ export class Call {
       this.parts.audio.giveBack(holder);
       return undefined;
     }
+    this.hush(stream);
     try {
       const session = this.parts.ua.call(target, { mediaStream: stream, pcConfig, extraHeaders: headers, sessionTimersExpires });
       leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => leg), holder);
@@ -201,12 +204,19 @@ export class Call {
     try {
       const [mediaStream, pcConfig] = await Promise.all([this.parts.audio.borrow(leg), this.parts.configuration()]);
       if (leg.session.isEnded()) return this.parts.audio.giveBack(leg);
+      this.hush(mediaStream);
       leg.session.answer({ mediaStream, pcConfig, sessionTimersExpires });
       if (leg.session.connection) leg.attach(leg.session.connection);
     } catch (e) {
       leg.hangUp(480);
       this.noMicrophone(e);
     }
+  }
+
+  /** hush keeps a new leg of a call that is muted or held silent from its first packet on. */
+  private hush(stream: MediaStream): void {
+    const { muted, held } = this.from ?? this.line;
+    if (muted || held) for (const t of stream.getTracks()) t.enabled = false;
   }
 
   private noMicrophone(e: unknown): void {
@@ -240,6 +250,7 @@ export class Call {
     this.from = undefined;
     this.step({ type: "up", at: from?.answered ?? Date.now() });
     if (from?.muted) this.mute(true);
+    if (from?.held) this.hold(true);
     this.parts.changed(this);
   }
 
@@ -296,13 +307,16 @@ export class Call {
 
   /** succeed has the new leg take over once it is heard; until then the old one goes on. */
   private async succeed(leg: Leg): Promise<void> {
+    leg.mute(this.line.muted);
+    if (this.line.held) leg.hold(true);
     await leg.heard();
     if (leg !== this.next) return;
     const old = this.leg;
     this.leg = leg;
     this.next = undefined;
     this.isLost = false;
-    leg.mute(this.line.muted);
+    leg.mute(this.line.muted); // it may have changed meanwhile
+    if (leg.held !== this.line.held) leg.hold(this.line.held);
     this.step({ type: "media", media: leg.media });
     this.parts.changed(this);
     old?.hangUp();

@@ -98,6 +98,11 @@ export class Leg implements User {
     void sender?.replaceTrack(track);
   }
 
+  /** held says whether it is held from here. */
+  get held(): boolean {
+    return this.session.isOnHold().local;
+  }
+
   hold(on: boolean): boolean {
     return on ? this.session.hold() : this.session.unhold();
   }
