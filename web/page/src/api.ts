@@ -216,6 +216,7 @@ export class Client {
   async follow(on: { event: (e: ServerEvent) => void; up: (up: boolean) => void; refused: () => void }, signal: AbortSignal): Promise<void> {
     let retry = 500;
     while (!signal.aborted) {
+      let wait = 0;
       try {
         const parser = new Parser();
         for await (const chunk of this.stream(signal, () => on.up(true))) {
@@ -223,11 +224,13 @@ export class Client {
           retry = parser.retry ?? retry;
         }
       } catch (e) {
+        if (signal.aborted) return;
         if (e instanceof ApiError && e.status === 401) return on.refused();
+        if (e instanceof ApiError && e.status === 429) wait = 1000 * e.wait;
       }
       if (signal.aborted) return;
       on.up(false);
-      await pause(retry, signal);
+      await pause(Math.max(retry, wait), signal);
     }
   }
 

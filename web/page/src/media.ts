@@ -69,6 +69,12 @@ export class Audio {
     if (this.users.size === 0) this.close();
   }
 
+  /** warm opens the microphone for who is about to borrow it; after ms it is closed if nobody has. */
+  async warm(ms: number): Promise<void> {
+    await this.open().catch(() => {}); // who borrows it learns why
+    setTimeout(() => this.users.size === 0 && this.close(), ms);
+  }
+
   /** ask has the browser ask for the microphone, so that it knows before a call comes. */
   async ask(): Promise<void> {
     await this.open();

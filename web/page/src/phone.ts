@@ -25,11 +25,13 @@ export interface Hooks {
 
 export interface Options {
   ws: string;
+  /** open gives a connection that is there or on its way already, if there is one. */
+  open(url: string): WebSocket | undefined;
   sip: SipLogin;
   display: string;
   instance: string;
   agent: string;
-  pull: string; // the code that brings a call here
+  pull(): string; // the code that brings a call here
   audio: Audio;
   servers(): Promise<RTCIceServer[]>;
   relayOnly(): boolean;
@@ -38,6 +40,7 @@ export interface Options {
 }
 
 const registerAgain = 2000; // ms after a REGISTER that failed
+const refusedAgain = 30_000; // ms after one that was refused: baton refuses so, too, whose neighbour guesses passwords
 
 export class Phone {
   private readonly ua: UA;
@@ -50,7 +53,7 @@ export class Phone {
   private readonly host: string;
 
   constructor(private readonly o: Options) {
-    this.wire = new Wire(o.ws);
+    this.wire = new Wire(o.ws, (url) => o.open(url) ?? new WebSocket(url, "sip"));
     this.wire.ontrouble = (since) => o.hooks.down(since);
     this.wire.intercept = (m) => this.intercept(m);
     this.host = o.sip.uri.replace(/^[^@]*@/, "");
@@ -169,7 +172,7 @@ export class Phone {
   }
 
   private add(c: Call): Call {
-    c.target = this.uri(this.o.pull);
+    c.target = this.uri(this.o.pull());
     this.calls.set(c.line.id, c);
     this.tell();
     return c;
@@ -204,8 +207,9 @@ export class Phone {
     this.ua.on("registrationFailed", ({ response }) => {
       if (this.stopped) return;
       const code = (response as { status_code?: number } | null)?.status_code;
-      if (code === 401 || code === 403 || code === 407) return this.setLink("refused");
-      setTimeout(() => !this.stopped && this.ua.isConnected() && !this.ua.isRegistered() && this.ua.register(), registerAgain);
+      const refused = code === 401 || code === 403 || code === 407;
+      if (refused) this.setLink("refused");
+      setTimeout(() => !this.stopped && this.ua.isConnected() && !this.ua.isRegistered() && this.ua.register(), refused ? refusedAgain : registerAgain);
     });
     this.ua.on("newRTCSession", (e: RTCSessionEvent) => {
       if ((e.originator as string) === "remote" && !heirs.has(e.session)) this.incoming(e as IncomingRTCSessionEvent);

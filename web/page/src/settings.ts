@@ -1,6 +1,6 @@
 // What this browser remembers by itself: choices, who is signed in, and which device it is. All of it is in localStorage.
 
-import type { Session } from "./api";
+import type { Me, Session } from "./api";
 
 export interface Settings {
   theme: "auto" | "light" | "dark";
@@ -19,6 +19,12 @@ export const defaults: Settings = {
   theme: "auto", microphone: "", microphoneLabel: "", speaker: "", speakerLabel: "", autoAnswer: true, shortcuts: true, relayOnly: false,
   ringVolume: 0.6, notify: true,
 };
+
+/** Ice is what reaches baton's TURN server, and until when (ms). */
+export interface Ice {
+  servers: RTCIceServer[];
+  until: number;
+}
 
 /** Box is a value kept under a key of a Storage; what is unreadable counts as absent. */
 export class Box<T> {
@@ -46,8 +52,12 @@ export class Box<T> {
 const local = () => localStorage;
 
 export const sessionBox = new Box<Session>("baton.session", local);
+// What baton has told of the user, for a page that is loaded anew: it need not wait for that again to be a phone.
+export const meBox = new Box<{ login: string; me: Me; ice?: Ice | undefined }>("baton.me", local);
 export const seenBox = new Box<string>("baton.history.seen", local);
 export const lastDialled = new Box<string>("baton.dialled", local);
+// Whether the page that this tab had before was the device.
+export const leftBox = new Box<boolean>("baton.left", () => sessionStorage);
 const settingsBox = new Box<Partial<Settings>>("baton.settings", local);
 const instanceBox = new Box<string>("baton.instance", local);
 

@@ -8,7 +8,7 @@ import { dialable, type Line } from "./line";
 import { Audio, canListen, MediaError, type Device as MediaDevice } from "./media";
 import { Phone, type Link } from "./phone";
 import { Alarm, askNotifications, Bell, hindrances, notifications, type Hindrance, type Means } from "./ring";
-import { Box, instance, lastDialled, loadSettings, product, saveSettings, seenBox, sessionBox, type Settings } from "./settings";
+import { Box, instance, lastDialled, leftBox, loadSettings, meBox, product, saveSettings, seenBox, sessionBox, type Ice, type Settings } from "./settings";
 import { read, Window as QualityWindow, type Quality, type Sample } from "./stats";
 import { Tab, type Role } from "./tab";
 import * as words from "./words";
@@ -56,6 +56,7 @@ export interface State {
 // The live calls of the tab that is the device, for the tab that is it next: the same one after a reload, or another one.
 const liveBox = new Box<Saved[]>("baton.live", () => localStorage);
 const liveFor = 20_000; // ms for which a call is taken back
+const earlyFor = 3000; // ms that a connection is kept for which this tab may have no use
 const lookAgain = 3000; // ms between looks at baton's own figures while there is a call
 const expectFor = 15_000; // ms in which a call that was asked to come here is answered by itself
 
@@ -73,7 +74,8 @@ export class App {
   private tab: Tab | undefined;
   private following: AbortController | undefined;
   private windows = new Map<string, QualityWindow>();
-  private ice: { servers: RTCIceServer[]; until: number } | undefined;
+  private ice: Ice | undefined;
+  private early: WebSocket | undefined; // opened before this tab is known to be the device
   private pending: Saved[] = []; // to be taken back as soon as the phone is ready
   private expecting = 0; // until when a call that comes in is one that was asked for
   private asking: Promise<Me | undefined> | undefined;
@@ -140,23 +142,46 @@ export class App {
 
   private begin(session: Session): void {
     this.client = new Client(session.token);
-    this.following = new AbortController();
-    void this.client.follow({
-      event: (e) => this.event(e.event, e.data),
-      up: (up) => {
-        this.set({ following: up });
-        if (up) void this.known(); // the lists come by themselves
-      },
-      refused: () => this.refused(),
-    }, this.following.signal);
+    const kept = meBox.get();
+    if (kept?.login === session.sip.login) {
+      this.set({ me: kept.me });
+      this.ice = kept.ice;
+      if (leftBox.get() && this.live().length > 0) this.hurry(kept.me);
+    }
+    leftBox.set(undefined);
+    this.attend();
     this.tab = new Tab({
-      role: (role) => this.set({ role }),
+      role: (role) => {
+        this.set({ role });
+        this.attend();
+      },
       become: () => void this.becomeDevice(session),
       inherit: (saved) => this.takeBack(saved),
       give: () => this.give(),
       signedOut: () => this.end(undefined, false),
     });
     this.tab.start();
+  }
+
+  /** attend follows baton's events in the tab that is the device and in those that are seen: a browser has six connections to a host. */
+  private attend(): void {
+    const wanted = this.client !== undefined && (this.state.role === "device" || document.visibilityState === "visible");
+    if (wanted === (this.following !== undefined)) return;
+    if (!wanted) {
+      this.following?.abort();
+      this.following = undefined;
+      this.set({ following: false });
+      return;
+    }
+    this.following = new AbortController();
+    void this.client!.follow({
+      event: (e) => this.event(e.event, e.data),
+      up: (up) => {
+        this.set({ following: up });
+        if (up) setTimeout(() => void this.learn(), this.state.me ? 2000 : 0); // the lists come by themselves
+      },
+      refused: () => this.refused(),
+    }, this.following.signal);
   }
 
   /** refused is called when baton does not know this session any more. */
@@ -166,11 +191,14 @@ export class App {
 
   private end(trouble: Trouble | undefined, tellOthers: boolean): void {
     this.following?.abort();
+    this.following = undefined;
     this.phone?.stop();
     this.tab?.stop(tellOthers);
     this.phone = this.tab = this.client = undefined;
     this.ice = undefined;
+    this.opened("")?.close();
     sessionBox.set(undefined);
+    meBox.set(undefined);
     liveBox.set(undefined);
     lastDialled.set(undefined);
     this.bell.stop();
@@ -187,8 +215,8 @@ export class App {
     const me = await this.known();
     if (!me || this.phone || this.state.session !== session && this.state.session?.token !== session.token) return;
     const phone = (this.phone = new Phone({
-      ws: `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}${me.sip.ws}`,
-      sip: { ...session.sip }, display: me.display ?? "", instance: this.instance, agent: `${this.agent} baton`, pull: me.codes.pull,
+      ws: socketOf(me), open: (url) => this.opened(url),
+      sip: { ...session.sip }, display: me.display ?? "", instance: this.instance, agent: `${this.agent} baton`, pull: () => (this.state.me ?? me).codes.pull,
       audio: this.audio, servers: () => this.servers(), relayOnly: () => this.state.settings.relayOnly,
       autoAnswer: () => this.state.settings.autoAnswer || Date.now() < this.expecting,
       hooks: {
@@ -201,8 +229,31 @@ export class App {
       },
     }));
     // Before it registers: baton may speak in the old dialogs as soon as it has.
-    this.takeBack((liveBox.get() ?? []).filter((s) => Date.now() - s.at < liveFor));
+    this.takeBack(this.live());
     phone.start();
+  }
+
+  /** live are the calls of a page before this one that can be taken back. */
+  private live = (): Saved[] => (liveBox.get() ?? []).filter((s) => Date.now() - s.at < liveFor);
+
+  /** hurry opens connection and microphone for a call that waits to be taken back, while the browser takes its time to say that this tab is the device. */
+  private hurry(me: Me): void {
+    void this.audio.warm(earlyFor);
+    try {
+      const s = (this.early = new WebSocket(socketOf(me), "sip"));
+      setTimeout(() => this.early === s && this.opened("")?.close(), earlyFor);
+    } catch {
+      // it is tried again by the phone
+    }
+  }
+
+  /** opened gives the early connection away, if it is to there and has not failed. */
+  private opened(url: string): WebSocket | undefined {
+    const s = this.early;
+    this.early = undefined;
+    if (s && s.readyState <= WebSocket.OPEN && (url === "" || s.url === new URL(url).href)) return s;
+    s?.close();
+    return undefined;
   }
 
   /** known waits for what baton tells of the user: without it there is no phone. */
@@ -215,14 +266,28 @@ export class App {
     for (let wait = 300; this.client; wait = Math.min(wait * 2, 3000)) {
       if (this.state.me) return this.state.me;
       try {
-        const me = await this.client.me();
-        this.set({ me });
+        await this.learn(true);
       } catch (e) {
         if (e instanceof ApiError && e.status === 401) return void this.refused();
         await new Promise((r) => setTimeout(r, wait));
       }
     }
     return undefined;
+  }
+
+  /** learn asks what there is to know of the user, which may have changed since it was kept. */
+  private async learn(must = false): Promise<void> {
+    const client = this.client;
+    const login = this.state.session?.sip.login;
+    if (!client || !login) return;
+    try {
+      const me = await client.me();
+      if (client !== this.client) return;
+      this.set({ me });
+      meBox.set({ login, me, ice: this.ice });
+    } catch (e) {
+      if (must) throw e;
+    }
   }
 
   private give(): Saved[] {
@@ -270,6 +335,8 @@ export class App {
       const got = await withTimeout(this.client!.ice(), 1500);
       const until = got.until ? Date.parse(got.until) - 60_000 : Date.now() + 300_000;
       this.ice = { servers: got.ice_servers ?? [], until };
+      const kept = meBox.get();
+      if (kept && kept.login === this.state.session?.sip.login) meBox.set({ ...kept, ice: this.ice });
     } catch {
       return this.ice?.servers ?? []; // the call does without TURN
     }
@@ -374,8 +441,10 @@ export class App {
   }
 
   hangUp(c: Conversation): void {
-    if (c.line) this.phone?.hangUp(c.line.id);
-    else if (c.call) void this.doing("Hanging up", () => this.client!.end(c.call!.id));
+    const unborn = c.line?.purpose === "resume" && c.line.stage !== "talking"; // baton has it still, on the page before this one
+    const [line, id] = [c.line?.id, c.call?.id];
+    if (line) this.phone?.hangUp(line);
+    if (id && (!line || unborn)) void this.doing("Hanging up", () => this.client!.end(id));
   }
 
   leave(c: Conversation): void {
@@ -528,10 +597,15 @@ export class App {
     for (const gesture of ["pointerdown", "keydown"]) {
       document.addEventListener(gesture, () => (!this.state.means.sound || this.state.soundBlocked) && this.unblock(), { capture: true });
     }
+    document.addEventListener("visibilitychange", () => this.attend());
     window.addEventListener("pagehide", () => {
       const saved = this.phone?.saved();
       if (saved?.length) liveBox.set(saved);
+      if (this.phone) leftBox.set(true);
+      this.tab?.leave();
     });
+    // One that the browser has kept and shows again has lost all its connections.
+    window.addEventListener("pageshow", (e) => e.persisted && location.reload());
     window.addEventListener("storage", (e) => {
       if (e.key === "baton.settings") {
         this.set("settings", loadSettings());
@@ -548,7 +622,7 @@ export class App {
     document.title = this.incoming().length > 0 ? document.title : this.title();
     void this.measure();
     const now = Date.now();
-    if (!this.state.following && this.state.calls.length > 0 && now - this.lookedAt > lookAgain) {
+    if (this.following && !this.state.following && this.state.calls.length > 0 && now - this.lookedAt > lookAgain) {
       this.lookedAt = now;
       void this.client?.calls().then((c) => this.gotCalls(c ?? []), () => {});
     }
@@ -580,6 +654,9 @@ export class App {
   open = (dialog: State["dialog"]): void => this.set({ dialog });
   type = (number: string): void => this.set({ number });
 }
+
+/** socketOf is where SIP is spoken. */
+const socketOf = (me: Me): string => `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}${me.sip.ws}`;
 
 async function hasInput(): Promise<boolean> {
   const all = (await navigator.mediaDevices?.enumerateDevices?.().catch(() => [])) ?? [];

@@ -52,6 +52,12 @@ export class Tab {
     this.asking = setTimeout(() => this.steal(), this.channel ? patience : 0);
   }
 
+  /** leave gives the lock back, because the page goes: by itself the browser would do so only a while later. */
+  leave(): void {
+    this.stopped = true;
+    this.release?.();
+  }
+
   /** stop gives the lock back; the others learn if the user has signed out. */
   stop(signedOut: boolean): void {
     this.stopped = true;

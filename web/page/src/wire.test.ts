@@ -119,3 +119,15 @@ describe("Wire", () => {
     expect(s.clients()).toBe(0);
   });
 });
+
+it("takes a connection that was opened before it was wanted, and tells of it later", async () => {
+  const early = { readyState: WebSocket.OPEN, send: () => {}, close: () => {} } as never;
+  const wire = new Wire("wss://baton.example/sip", () => early);
+  let told = false;
+  wire.onconnect = () => (told = true);
+  wire.connect();
+  expect([told, wire.isConnected()]).toEqual([false, false]);
+  await Promise.resolve();
+  expect([told, wire.isConnected()]).toEqual([true, true]);
+  wire.disconnect();
+});

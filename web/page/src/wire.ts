@@ -131,6 +131,8 @@ export class Wire {
     s.onclose = () => {
       if (this.tries.delete(s)) this.failedTry();
     };
+    // One that was opened before it was wanted; JsSIP does not expect it to be there at once.
+    if (s.readyState === WebSocket.OPEN) queueMicrotask(() => this.tries.has(s) && this.opened(s));
   }
 
   private failedTry(): void {
