@@ -95,8 +95,7 @@ export function fixtures(): Plugin {
       case "DELETE /session":
         return json(204);
     }
-    if (path.endsWith("/leave")) return json(501, { error: "leaving is not served yet" });
-    return path.endsWith("/end") ? json(204) : json(404, { error: "no such thing" });
+    return path.endsWith("/end") || path.endsWith("/leave") ? json(204) : json(404, { error: "no such thing" });
   };
 
   const use = (server: { middlewares: { use(f: (q: IncomingMessage, r: ServerResponse, next: () => void) => void): void }; httpServer: unknown }) => {

@@ -84,8 +84,8 @@ export function heard(r: MoveReport, far: string): string {
 
 const upper = (s: string) => s.charAt(0).toUpperCase() + s.slice(1);
 
-/** way tells how the audio gets to baton. */
-export function way(p: Pair): { short: string; long: string } {
+/** way tells how the audio gets to baton; chosen says that the user wants it only through TURN. */
+export function way(p: Pair, chosen = false): { short: string; long: string } {
   switch (p.way) {
     case "UDP":
       return { short: "UDP", long: "directly to baton over UDP" };
@@ -94,7 +94,7 @@ export function way(p: Pair): { short: string; long: string } {
     case "TURN":
       return {
         short: p.relay ? `TURN (${p.relay.toUpperCase()})` : "TURN",
-        long: `through baton's TURN server${p.relay === "tls" ? ", hidden in TLS" : ""}, because nothing else gets through here`,
+        long: `through baton's TURN server${p.relay === "tls" ? ", hidden in TLS" : ""}, ${chosen ? "as the settings want it" : "because nothing else gets through here"}`,
       };
   }
 }

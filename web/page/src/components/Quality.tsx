@@ -72,7 +72,7 @@ export function Quality(props: { c: Conversation }): JSX.Element {
               <dl>
                 <div><dt>Round trip</dt><dd>{millis(m().sample.rtt)}</dd></div>
                 <div><dt>Codec</dt><dd>{m().sample.codec || "–"}</dd></div>
-                <div><dt>Audio goes</dt><dd>{m().sample.pair ? way(m().sample.pair!).long : "…"}</dd></div>
+                <div><dt>Audio goes</dt><dd>{m().sample.pair ? way(m().sample.pair!, app.state.settings.relayOnly).long : "…"}</dd></div>
               </dl>
             </>
           )}
