@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,6 +104,11 @@ func (a *agent) describe(c *credentials) *ICE {
 		at = netip.AddrPortFrom(at.Addr(), port)
 		d.Candidates = append(d.Candidates, Candidate{
 			Foundation: "2", Transport: "tcp", Priority: hostPriority(90, 0x7fff), Addr: at, Type: "host", TCPType: "passive",
+		})
+	}
+	for i, own := range a.shared.besides(a.stream.endpoint.Addr()) {
+		d.Candidates = append(d.Candidates, Candidate{
+			Foundation: strconv.Itoa(3 + i), Transport: "udp", Priority: hostPriority(126, uint32(0xfffe-i)), Addr: own, Type: "host",
 		})
 	}
 	return d

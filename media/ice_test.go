@@ -489,8 +489,27 @@ func TestSharedPort(t *testing.T) {
 	if !found {
 		t.Errorf("%v is not in %v", s.Endpoint(), a.WebRTCAddrs())
 	}
-	if l := s.Local(); !l.ICE.Lite || len(l.ICE.Candidates) != 1 || l.ICE.Candidates[0].Addr != l.Addr || len(l.ICE.Pwd) < 22 || l.Fingerprints[0].Hash != "sha-256" || len(l.Crypto) != 0 {
+	if l := s.Local(); !l.ICE.Lite || l.ICE.Candidates[0].Addr != l.Addr || len(l.ICE.Pwd) < 22 || l.Fingerprints[0].Hash != "sha-256" || len(l.Crypto) != 0 {
 		t.Errorf("%+v", l)
+	}
+	// A browser on this machine asks from its other addresses, and finds them beside the loopback address that it has come to.
+	told := map[netip.AddrPort]bool{}
+	for _, c := range s.Local().ICE.Candidates {
+		told[c.Addr] = true
+	}
+	for _, at := range a.WebRTCAddrs() {
+		if at.Addr().IsGlobalUnicast() && !told[at] && len(told) < 5 {
+			t.Errorf("%v is not told to a browser on this machine: %v", at, told)
+		}
+		if at.Addr().IsGlobalUnicast() {
+			s, err := a.Open(StreamOptions{Peer: at.Addr(), WebRTC: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c := s.Local().ICE.Candidates; len(c) != 1 || c[0].Addr != s.Endpoint() {
+				t.Errorf("a browser at %v is told %+v", at, c)
+			}
+		}
 	}
 	s6, err := a.Open(StreamOptions{Peer: netip.MustParseAddr("::1"), WebRTC: true})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -239,6 +240,16 @@ func (e *Engine) WebRTCAddrs() []netip.AddrPort {
 		out = append(out, netip.AddrPortFrom(ip, e.shared.port))
 	}
 	return out
+}
+
+// besides are more addresses for a browser that has come to a loopback address. It asks from another one of the machine's, for
+// browsers leave loopback out of ICE, and is answered from that very one: by it alone do check and answer fit.
+func (p *shared) besides(at netip.Addr) []netip.AddrPort {
+	if !at.IsLoopback() {
+		return nil
+	}
+	all := slices.DeleteFunc(p.engine.WebRTCAddrs(), func(a netip.AddrPort) bool { return !a.Addr().IsGlobalUnicast() })
+	return all[:min(len(all), 4)]
 }
 
 // WebRTCDropped counts what came for browsers' legs and was nobody's, by reason.
