@@ -207,12 +207,14 @@ type movedFigures struct {
 	Far, From, To, How string
 	Browser            bool          // is the new device
 	Gap                time.Duration // longest time between two packets to the far end
-	Own                time.Duration // the same of what the device that was heard has sent meanwhile
-	Stall              time.Duration // the same of what the far end sent
+	Switch             time.Duration // from the old device's last packet to the new one's first, there
+	SwitchOwn          time.Duration // from the new device's packet before that first one, as it came
+	Own                time.Duration // longest time between two packets of either device
+	Stall              time.Duration // the same of the far end
 	AnswerToMedia      float64       // ms
-	Switch             float64
-	Concealed          float64 // ms that the far browser made up
-	Control            float64 // ms that one beside it did
+	Trigger            float64       // ms from the trigger to both directions
+	Concealed          float64       // ms that the far browser made up
+	Control            float64       // ms that one beside it did
 }
 
 // The ways to move the call; any of the devices can be asked in each.
@@ -255,24 +257,68 @@ func (m *moving) move(how string) {
 	m.at = (m.at + 1) % len(m.places)
 	r := now[len(now)-1]
 	f := movedFigures{
-		Far: m.far.name, From: from.name, To: to.name, How: how, Browser: to.page != nil, AnswerToMedia: r.AnswerToMedia, Switch: r.SwitchMS,
+		Far: m.far.name, From: from.name, To: to.name, How: how, Browser: to.page != nil, AnswerToMedia: r.AnswerToMedia, Trigger: r.SwitchMS,
 	}
 	window := began.Add(-100 * time.Millisecond)
 	f.Gap, _ = phone.LongestGap(packetsOf(m.toFar(window)), began, time.Now())
 	f.Stall, _ = phone.LongestGap(packetsOf(m.fromFar(window)), began, time.Now())
+	f.Switch, f.SwitchOwn = spliced(m.toFar(window), m.tap.Packets(window, m.from(m.ssrc())))
 	f.Own = max(m.ownGap(source, window), m.ownGap(m.ssrc(), window))
 	if m.far.page != nil {
 		after, long := m.played(), time.Since(began)
 		f.Concealed, f.Control = concealedMS(after[0].since(figures[0]), long), concealedMS(after[1].since(figures[1]), long)
 	}
 	m.figures = append(m.figures, f)
-	m.t.Logf("%s → %s by %-5s: gap %s (the devices' own %s, the far end's %s), baton says %.0f ms; answer → media %.0f ms, switch %.0f ms; concealed %.0f ms, beside %.0f",
-		from.name, to.name, how, f.Gap.Round(time.Millisecond), f.Own.Round(time.Millisecond), f.Stall.Round(time.Millisecond), r.Far.GapMS, f.AnswerToMedia, f.Switch, f.Concealed, f.Control)
+	m.t.Logf("%s → %s by %-5s: switch %s (as it came %s), gap %s (the devices' own %s, the far end's %s), baton says %.0f ms; answer → media %.0f ms, trigger → media %.0f ms; concealed %.0f ms, beside %.0f",
+		from.name, to.name, how, f.Switch.Round(time.Millisecond), f.SwitchOwn.Round(time.Millisecond), f.Gap.Round(time.Millisecond), f.Own.Round(time.Millisecond), f.Stall.Round(time.Millisecond), r.Far.GapMS, f.AnswerToMedia, f.Trigger, f.Concealed, f.Control)
+}
+
+func (m *moving) from(ssrc uint32) func(wire.Heard) bool {
+	return func(h wire.Heard) bool { return h.SSRC == ssrc }
+}
+
+// spliced finds the first of the packets out that is one of those in, and how long it was after the packet before it, there and as it
+// came. What is passed on has a number that differs by the same from its own all the time.
+func spliced(out, in []wire.Heard) (there, own time.Duration) {
+	came := map[uint16]int{}
+	for i, h := range in {
+		came[h.Seq] = i
+	}
+	passed := func(o wire.Heard, off uint16) (int, bool) {
+		i, ok := came[o.Seq-off]
+		return i, ok && o.At.Sub(in[i].At).Abs() < 15*time.Millisecond
+	}
+	best, most := uint16(0), 0
+	for _, i := range in[max(0, len(in)-5):] {
+		for _, o := range out[max(0, len(out)-8):] {
+			n := 0
+			for _, p := range out {
+				if _, ok := passed(p, o.Seq-i.Seq); ok {
+					n++
+				}
+			}
+			if n > most {
+				best, most = o.Seq-i.Seq, n
+			}
+		}
+	}
+	for k, o := range out {
+		if i, ok := passed(o, best); ok && most > 10 {
+			if k > 0 {
+				there = o.At.Sub(out[k-1].At)
+			}
+			if i > 0 {
+				own = in[i].At.Sub(in[i-1].At)
+			}
+			return there, own
+		}
+	}
+	return 0, 0
 }
 
 // ownGap is the longest time between two packets of a source.
 func (m *moving) ownGap(ssrc uint32, since time.Time) (longest time.Duration) {
-	all := m.tap.Packets(since, func(h wire.Heard) bool { return h.SSRC == ssrc })
+	all := m.tap.Packets(since, m.from(ssrc))
 	for i := 1; i < len(all); i++ {
 		longest = max(longest, all[i].At.Sub(all[i-1].At))
 	}
@@ -516,6 +562,9 @@ func TestMovesRoundBrowsers(t *testing.T) {
 				m.move(browserWays[(i+i/len(m.places)+len(far))%len(browserWays)])
 				m.hearEachOther()
 			}
+			if rounds > 1 {
+				pause(5 * time.Second) // what a browser has learnt of another device's rhythm it forgets in seconds
+			}
 			after, besideAfter := m.buffers()
 			m.unbroken()
 			m.places[m.at].end()
@@ -543,6 +592,9 @@ func (m *moving) buffers() (far, beside time.Duration) {
 func (m *moving) judge(before, after, beside time.Duration) {
 	m.t.Helper()
 	for _, f := range m.figures {
+		if f.Switch == 0 {
+			m.t.Errorf("%s → %s by %s: the switch was not seen in what %s was sent", f.From, f.To, f.How, f.Far)
+		}
 		if f.Gap > 200*time.Millisecond+max(f.Stall, f.Own) {
 			m.t.Errorf("%s → %s by %s: %s was sent nothing for %s", f.From, f.To, f.How, f.Far, f.Gap)
 		}
