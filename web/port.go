@@ -81,6 +81,7 @@ type portCounts struct {
 // PortCounts counts the connections of the HTTPS port since its start.
 type PortCounts struct {
 	Open         int               `json:"open"`
+	Idle         int               `json:"idle"`              // of those: their clients have asked for nothing so far, or for nothing more
 	Served       map[string]uint64 `json:"served,omitempty"`  // by what they were for: http, turn, ice, acme; a secure one counts as tls too
 	Slow         uint64            `json:"slow"`              // said too little in time
 	BadHandshake uint64            `json:"bad_handshake"`     // TLS failed
@@ -167,10 +168,15 @@ func (p *Port) Counts() PortCounts {
 		}
 	}
 	p.mu.Lock()
-	open := len(p.conns)
+	open, idle := len(p.conns), 0
+	for conn := range p.conns {
+		if conn.waits.Load() {
+			idle++
+		}
+	}
 	p.mu.Unlock()
 	return PortCounts{
-		Open: open, Served: served, Slow: c.slow.Load(), BadHandshake: c.handshakes.Load(),
+		Open: open, Idle: idle, Served: served, Slow: c.slow.Load(), BadHandshake: c.handshakes.Load(),
 		Refused:   map[string]uint64{"source": c.refusedSource.Load(), "total": c.refused.Load()},
 		Displaced: c.displaced.Load(), AcceptErrors: c.acceptErrors.Load(),
 	}

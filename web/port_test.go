@@ -455,7 +455,7 @@ func TestPortLimits(t *testing.T) {
 	ice("127.0.0.3")
 	<-serving.n
 	silent := r.dial(false, "127.0.0.3")
-	patiently(t, "all places to be taken", func() bool { return r.port.Counts().Open == 5 })
+	patiently(t, "all places to be taken", func() bool { c := r.port.Counts(); return c.Open == 5 && c.Idle == 1 })
 	asks := ice("127.0.0.4")
 	<-serving.n
 	r.closed(silent, "the silent one")
@@ -464,7 +464,7 @@ func TestPortLimits(t *testing.T) {
 	}
 	r.closed(r.dial(false, "127.0.0.5"), "when all are in use")
 	c := r.port.Counts()
-	if c.Refused["source"] != 1 || c.Refused["total"] != 1 || c.Displaced != 1 || c.Open != 5 {
+	if c.Refused["source"] != 1 || c.Refused["total"] != 1 || c.Displaced != 1 || c.Open != 5 || c.Idle != 0 {
 		t.Errorf("counted %+v", c)
 	}
 	for _, tt := range []struct{ files, want int }{{0, 10_000}, {1024, 256}, {2, 1}, {1 << 20, 10_000}} {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -180,32 +181,42 @@ func (w *world) pressed(pairs []*pair) {
 		func(p *pair) (*place, *place) { return p.caller, p.callee },
 		func(p *pair) (*place, *place) { return p.callee, p.caller },
 	} {
-		for _, p := range pairs {
-			if _, to := from(p); to.heeds == nil {
-				to.heard()
-			}
-		}
-		for _, p := range pairs {
-			a, _ := from(p)
-			a.keys(keys)
-		}
-		pause(time.Second)
-		for _, p := range pairs {
-			a, to := from(p)
-			if to.heeds == nil {
-				if got := keysIn(to.heard()); got != keys {
-					w.t.Errorf("%s: %s has heard the keys %q of %s, want %q", p, to.name, got, a.name, keys)
+		steadily(w.t, func() (err error) {
+			for _, p := range pairs {
+				if _, to := from(p); to.heeds == nil {
+					to.heard()
 				}
-				continue
 			}
-			w.Eventually(5*time.Second, fmt.Sprintf("%s: %s to hear the keys of %s", p, to.name, a.name), func() error {
-				if !to.heeds(keys) {
-					return fmt.Errorf("it has not")
+			for _, p := range pairs {
+				a, _ := from(p)
+				a.keys(keys)
+			}
+			pause(time.Second)
+			for _, p := range pairs {
+				a, to := from(p)
+				if err2 := to.hasHeard(keys); err2 != nil {
+					err = errors.Join(err, fmt.Errorf("%s: %s presses %s: %s has %w", p, a.name, keys, to.name, err2))
 				}
-				return nil
-			})
+			}
+			return err
+		})
+	}
+}
+
+// hasHeard wants keys to be what was heard last.
+func (p *place) hasHeard(keys string) error {
+	if p.heeds == nil {
+		if got := keysIn(p.heard()); got != keys {
+			return fmt.Errorf("heard the keys %q", got)
+		}
+		return nil
+	}
+	for deadline := time.Now().Add(3 * time.Second); !p.heeds(keys); pause(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return errors.New("not heard them")
 		}
 	}
+	return nil
 }
 
 // keysIn are the keys that are heard in a recording as two tones each (ITU-T Q.23) for 35 ms or longer. Chromium plays 60 ms of a key that
@@ -245,15 +256,18 @@ func strongest(samples, hz []float64) int {
 func (w *world) deaf(pairs []*pair) {
 	w.t.Helper()
 	pause(300 * time.Millisecond)
-	for _, p := range pairs {
-		p.callee.heard()
-	}
-	pause(500 * time.Millisecond)
-	for _, p := range pairs {
-		if got := heardTone(p.callee.heard(), p.caller.hz); got > 100*time.Millisecond {
-			w.t.Errorf("%s: on hold it hears the other side for %s", p, got)
+	steadily(w.t, func() (err error) {
+		for _, p := range pairs {
+			p.callee.heard()
 		}
-	}
+		pause(500 * time.Millisecond)
+		for _, p := range pairs {
+			if got := heardTone(p.callee.heard(), p.caller.hz); got > 60*time.Millisecond {
+				err = errors.Join(err, fmt.Errorf("%s: on hold it hears the other side for %s", p, got))
+			}
+		}
+		return err
+	})
 }
 
 // TestKeysAreFoundInSound proves the ear for keys.

@@ -214,7 +214,7 @@ func (n *Node) expectIdle() {
 			return fmt.Errorf("baton calls lists %v", calls)
 		}
 		d, err := n.Debug()
-		if err == nil && (d.Calls != 0 || d.Streams != 0 || d.Dialogs != 0 || d.Records != 0 || d.Relays != 0 || d.Web.Open != 0) {
+		if err == nil && (d.Calls != 0 || d.Streams != 0 || d.Dialogs != 0 || d.Records != 0 || d.Relays != 0 || d.Web.Open != d.Web.Idle) {
 			err = fmt.Errorf("left over: %+v", d)
 		}
 		return err

@@ -62,6 +62,7 @@ type Connections struct {
 // Web is what the node tells of the connections of its HTTPS port.
 type Web struct {
 	Open int `json:"open"`
+	Idle int `json:"idle"` // of those: a browser keeps them for what it may ask later
 }
 
 // Debug asks the node for its inside.
