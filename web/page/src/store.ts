@@ -134,6 +134,14 @@ export class App {
     }
   }
 
+  /** resume goes on with a session that is kept, if there is none yet. */
+  private resume(): void {
+    const session = this.state.session || this.state.signingIn ? undefined : sessionBox.get();
+    if (!session) return;
+    this.set({ session, signInTrouble: undefined });
+    this.begin(session);
+  }
+
   async signOut(): Promise<void> {
     const client = this.client;
     this.end(undefined, true);
@@ -611,6 +619,8 @@ export class App {
         this.set("settings", loadSettings());
         this.theme();
       }
+      // Somebody has signed in in another tab, which shall be the device.
+      if (e.key === "baton.session" && e.newValue !== null) setTimeout(() => this.resume(), 1000);
       if (e.key === "baton.history.seen") this.set({ seen: seenBox.get() });
     });
     void navigator.permissions?.query({ name: "microphone" as PermissionName }).then((p) => (p.onchange = () => void this.look()), () => {});
