@@ -265,7 +265,9 @@ func (a *UserAPI) domain(r *http.Request) string {
 	return ip.String()
 }
 
-func (a *UserAPI) addressOf(r *http.Request, user string) string { return "sip:" + user + "@" + a.domain(r) }
+func (a *UserAPI) addressOf(r *http.Request, user string) string {
+	return "sip:" + user + "@" + a.domain(r)
+}
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
 
