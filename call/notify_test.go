@@ -461,8 +461,11 @@ func TestManyWatchers(t *testing.T) {
 	}
 	time.Sleep(200 * time.Millisecond) // the first NOTIFYs are over, and the next may leave at once
 	began := time.Now()
-	watched := setup(func() { await(1) })
-	await(0)
+	watched := time.Hour // the shortest of three: that the machine has other things to do may come once
+	for range 3 {
+		watched = min(watched, setup(func() { await(1) }))
+		await(0)
+	}
 	for _, s := range all {
 		checkTold(t, s)
 	}
