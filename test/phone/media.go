@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -86,7 +87,7 @@ func openMedia(ip netip.Addr, source uint16, phase time.Duration, quiet bool) (*
 // openPair takes an even port and the next one for RTCP at ip.
 func openPair(ip netip.Addr) (conn, rtcp *net.UDPConn, err error) {
 	for range 200 {
-		port := uint16(10000 + 2*rand.IntN(4900))
+		port := nextPort()
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, port)))
 		if err != nil {
 			continue
@@ -105,6 +106,16 @@ func openPair(ip netip.Addr) (conn, rtcp *net.UDPConn, err error) {
 	}
 	return nil, nil, fmt.Errorf("no free pair of RTP ports at %s", ip)
 }
+
+// rtpPorts counts the port pairs that were taken, from anywhere.
+var rtpPorts = func() *atomic.Uint32 {
+	var n atomic.Uint32
+	n.Store(rand.Uint32() >> 1)
+	return &n
+}()
+
+// nextPort is the one that was used longest ago: somebody may still send to who had it last.
+func nextPort() uint16 { return uint16(10000 + 2*(rtpPorts.Add(1)%4900)) }
 
 func newMedia(conn, rtcp *net.UDPConn, source uint16, phase time.Duration, quiet bool) *Media {
 	m := &Media{
