@@ -95,7 +95,8 @@ func (w *world) tried(pairs []*pair) {
 	caller := func(p *pair) *place { return p.caller }
 	both(caller)
 	w.pressed(pairs)
-	each(func(p *pair) error { return p.caller.hold(true) })
+	each(func(p *pair) error { p.callee.heard(); return p.caller.hold(true) })
+	w.heldTone(pairs)
 	w.deaf(pairs)
 	each(func(p *pair) error { return p.caller.hold(false) })
 	both(caller)
@@ -252,10 +253,25 @@ func strongest(samples, hz []float64) int {
 	return slices.Index(shares, slices.Max(shares))
 }
 
+// heldTone waits until those who are on hold have heard so: two beeps of 425 Hz, every five seconds.
+func (w *world) heldTone(pairs []*pair) {
+	w.t.Helper()
+	heard := make([]time.Duration, len(pairs))
+	w.Eventually(8*time.Second, "all who are on hold to hear it", func() (err error) {
+		pause(300 * time.Millisecond)
+		for i, p := range pairs {
+			heard[i] += heardTone(p.callee.heard(), 425)
+			if heard[i] < 100*time.Millisecond {
+				err = errors.Join(err, fmt.Errorf("%s: it has heard the tone for %s", p, heard[i]))
+			}
+		}
+		return err
+	})
+}
+
 // deaf wants those who are on hold not to hear who holds.
 func (w *world) deaf(pairs []*pair) {
 	w.t.Helper()
-	pause(300 * time.Millisecond)
 	steadily(w.t, func() (err error) {
 		for _, p := range pairs {
 			p.callee.heard()
