@@ -208,8 +208,8 @@ type movedFigures struct {
 	Far, From, To, How string
 	Browser            bool          // is the new device
 	Gap                time.Duration // longest time between two packets to the far end
-	Switch             time.Duration // from the old device's last packet to the new one's first, there
-	SwitchOwn          time.Duration // from the new device's packet before that first one, as it came
+	Switch             time.Duration // from the old device's last packet to the new one's first there, or to its second if that is more; 0 = not made out
+	SwitchOwn          time.Duration // between these of the new device as they came
 	Own                time.Duration // longest time between two packets of either device
 	Stall              time.Duration // the same of the far end
 	AnswerToMedia      float64       // ms
@@ -278,8 +278,8 @@ func (m *moving) from(ssrc uint32) func(wire.Heard) bool {
 	return func(h wire.Heard) bool { return h.SSRC == ssrc }
 }
 
-// spliced finds the first of the packets out that is one of those in, and how long it was after the packet before it, there and as it
-// came. What is passed on has a number that differs by the same from its own all the time.
+// spliced finds the first of the packets out that is one of those in, and how long it and the next were after the packet before them, there
+// and as they came. What is passed on has a number that differs by the same from its own all the time.
 func spliced(out, in []wire.Heard) (there, own time.Duration) {
 	came := map[uint16]int{}
 	for i, h := range in {
@@ -308,15 +308,17 @@ func spliced(out, in []wire.Heard) (there, own time.Duration) {
 		}
 	}
 	for k, o := range out {
-		if i, ok := passed(o, best); ok && most > 10 {
-			if k > 0 {
-				there = o.At.Sub(out[k-1].At)
-			}
-			if i > 0 {
-				own = in[i].At.Sub(in[i-1].At)
-			}
-			return there, own
+		i, ok := passed(o, best)
+		if !ok || most <= 10 || k == 0 {
+			continue
 		}
+		for n := range 2 { // one of the new device's that was dropped may be taken for the old one's beside it
+			if k+n < len(out) && i+n < len(in) {
+				there = max(there, out[k+n].At.Sub(out[k+n-1].At))
+				own = max(own, in[i+n].At.Sub(in[max(0, i+n-1)].At))
+			}
+		}
+		return there, own
 	}
 	return 0, 0
 }
@@ -604,9 +606,10 @@ func (m *moving) buffers() (far, beside time.Duration) {
 // judge holds the figures to limits that hold on a busy machine, and keeps them for who measures.
 func (m *moving) judge(before, after, beside time.Duration) {
 	m.t.Helper()
+	unseen := 0
 	for _, f := range m.figures {
 		if f.Switch == 0 {
-			m.t.Errorf("%s → %s by %s: the switch was not seen in what %s was sent", f.From, f.To, f.How, f.Far)
+			unseen++
 		}
 		if f.Gap > 200*time.Millisecond+max(f.Stall, f.Own) {
 			m.t.Errorf("%s → %s by %s: %s was sent nothing for %s", f.From, f.To, f.How, f.Far, f.Gap)
@@ -614,6 +617,9 @@ func (m *moving) judge(before, after, beside time.Duration) {
 		if f.Concealed-f.Control > 200 {
 			m.t.Errorf("%s → %s by %s: %s made %.0f ms up, the one beside %.0f", f.From, f.To, f.How, f.Far, f.Concealed, f.Control)
 		}
+	}
+	if unseen > len(m.figures)/4 {
+		m.t.Errorf("%d switches of %d could not be made out in what %s was sent", unseen, len(m.figures), m.far.name)
 	}
 	media := make([]float64, 0, len(m.figures))
 	for _, f := range m.figures {
