@@ -18,7 +18,7 @@ import (
 const (
 	browserMediaP95 = 300.0 // ms from a browser's answer to sound both ways
 	browserMediaAim = 100.0
-	concealedMost   = 20.0 // ms that a browser at the far side makes up at a move
+	concealedMost   = 20.0                // ms that a browser at the far side makes up at a move
 	bufferGrowth    = phone.Frame * 5 / 4 // a jitter buffer grows by packets
 	onTime          = phone.Frame * 5 / 4 // a device whose packets are further apart at the switch is late itself
 	calm            = 3 * phone.Frame     // a longer gap of a device's own is the machine's, and fills jitter buffers
