@@ -39,10 +39,10 @@ type roundMove struct {
 	Concealed, Control                 float64
 }
 
-// TestBrowserMove moves a call from a desk phone to a softphone, to Chromium, to Firefox and back, ten rounds, with a baresip, a baresip
+// TestBrowserMove moves a call from a desk phone to a softphone, to Chromium, to another Chromium and back, ten rounds, with a baresip, a baresip
 // with SDES and a Chromium at the far side. The programs and the wire are those of test/e2e, which this runs.
 func TestBrowserMove(t *testing.T) {
-	for _, r := range measureRounds(t, 10) {
+	for _, r := range measureRounds(t, 10, "chromium") {
 		fmt.Printf("      %d moves, far side %s\n", len(r.Moves), r.Far)
 		if r.Before == 0 {
 			judgeGaps(t, r)
@@ -53,13 +53,13 @@ func TestBrowserMove(t *testing.T) {
 	}
 }
 
-// measureRounds has test/e2e move its calls, and reads its figures.
-func measureRounds(t *testing.T, n int) (all []rounds) {
+// measureRounds has test/e2e move its calls, with this program as the second browser, and reads its figures.
+func measureRounds(t *testing.T, n int, second string) (all []rounds) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "figures")
 	cmd := exec.Command("go", "test", "../e2e", "-run", "^TestMovesRoundBrowsers$", "-count", "1", "-timeout", "20m", "-v")
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "BATON_TEST_INSIDE=") }),
-		fmt.Sprintf("BATON_TEST_ROUNDS=%d", n), "BATON_TEST_FIGURES="+path)
+		fmt.Sprintf("BATON_TEST_ROUNDS=%d", n), "BATON_TEST_SECOND="+second, "BATON_TEST_FIGURES="+path)
 	out, failed := cmd.CombinedOutput()
 	if strings.Contains(string(out), "--- SKIP") {
 		t.Skipf("needs browsers:\n%s", out)

@@ -459,6 +459,15 @@ func (m *moving) hearEachOther() {
 	listen(m.t, want)
 }
 
+// secondOf is the second browser: Firefox, but in a measurement another Chromium may be wanted, for Firefox's microphone without hardware leaves
+// out a packet's time now and then.
+func secondOf(fox, chrome *browser) *browser {
+	if os.Getenv("BATON_TEST_SECOND") == "chromium" {
+		return chrome
+	}
+	return fox
+}
+
 // newMoving makes the call: alice's desk phone calls bob, who has a phone or a browser.
 func newMoving(t *testing.T, far string) *moving {
 	t.Helper()
@@ -486,7 +495,8 @@ func newMoving(t *testing.T, far string) *moving {
 		w.answered(dave, "103", m.control)
 		t.Cleanup(dave.end)
 	}
-	first, second := w.browserPlace("chromium", "alice", chrome), w.browserPlace("firefox", "alice", fox)
+	first := w.browserPlace("chromium", "alice", chrome)
+	second := w.browserPlace("second browser", "alice", secondOf(fox, chrome))
 	if far == "SDES" {
 		first = w.pagePlace("page in chromium", "alice", chrome)
 	}
