@@ -240,7 +240,7 @@ func TestAnsweredRequestsAreSmall(t *testing.T) {
 		a.receive([]byte(msg{method: "INFO", toTag: "lt", cseq: i + 1, body: strings.Repeat("a=x\r\n", 200)}.String()), flow)
 		soon(t, "answer", func() bool { return done.Load() == int32(i+1) })
 	}
-	each := (heap() - before) / n
+	each := (int64(heap()) - int64(before)) / n
 	t.Logf("%d bytes each", each)
 	if each > 800 {
 		t.Errorf("an answered request keeps %d bytes", each)
