@@ -563,13 +563,11 @@ func (m *moving) unbroken() {
 
 // TestMovesRoundBrowsers moves a call from a desk phone to a softphone, to a browser, to another browser and back to the desk, each time
 // in another way; the far end is a phone with RTP, one with SRTP, or a browser. What is on the wire to the far end, and what it hears, is
-// the judge. With rounds in the environment it is a measurement, whose figures go to a file: see make bench.
+// the judge, so that nothing else runs beside. With rounds in the environment it is a measurement, whose figures go to a file: see make bench.
 func TestMovesRoundBrowsers(t *testing.T) {
 	rounds := 1
 	if n, err := strconv.Atoi(os.Getenv("BATON_TEST_ROUNDS")); err == nil {
 		rounds = n
-	} else {
-		t.Parallel()
 	}
 	for _, far := range []string{"RTP", "SDES", "DTLS"} {
 		t.Run("far "+far, func(t *testing.T) {

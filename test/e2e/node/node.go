@@ -204,8 +204,10 @@ func (n *Node) finish() {
 	}
 }
 
+// expectIdle waits for longer than a BYE that nobody answers takes, twice: a sipp that takes the repeated 200 of its INVITE for that of its
+// BYE is gone while the node has its call.
 func (n *Node) expectIdle() {
-	n.Eventually(10*time.Second, "all calls and connections of browsers to be gone", func() error {
+	n.Eventually(20*time.Second, "all calls and connections of browsers to be gone", func() error {
 		var calls []struct{ ID, State string }
 		if err := n.JSON(&calls, "calls", "--json"); err != nil {
 			return err
