@@ -297,18 +297,24 @@ func (c *Call) requested(r MoveRequest, tell func(MoveReport, error)) (undo func
 	return func() { c.failMove(m, "taken back", 487) }
 }
 
+// seatsUser is the name of the user whose seat a request is about.
+func (b *B2BUA) seatsUser(r MoveRequest) (string, error) {
+	want := cmp.Or(r.Seat, r.User)
+	user, ok := b.Registrar.User(want)
+	if !ok {
+		return "", fmt.Errorf("there is no user %q", want)
+	}
+	return user.Name, nil
+}
+
 // seatFor finds the seat whose user has the device.
 func (c *Call) seatFor(r MoveRequest) (*Seat, registrar.Device, error) {
-	want := r.Seat
-	if want == "" {
-		want = r.User
-	}
-	if want != "" {
-		user, ok := c.b.Registrar.User(want)
-		if !ok {
-			return nil, registrar.Device{}, fmt.Errorf("there is no user %q", want)
+	want := ""
+	if r.Seat != "" || r.User != "" {
+		var err error
+		if want, err = c.b.seatsUser(r); err != nil {
+			return nil, registrar.Device{}, err
 		}
-		want = user.Name
 	}
 	var (
 		seat   *Seat

@@ -120,20 +120,16 @@ func (b *B2BUA) Leave(ctx context.Context, r MoveRequest) error {
 
 // placeOf finds the seat of the user that a request names.
 func (c *Call) placeOf(r MoveRequest) (*Seat, error) {
-	want := r.Seat
-	if want == "" {
-		want = r.User
-	}
-	user, ok := c.b.Registrar.User(want)
-	if !ok {
-		return nil, fmt.Errorf("there is no user %q", want)
+	want, err := c.b.seatsUser(r)
+	if err != nil {
+		return nil, err
 	}
 	for _, s := range c.seats {
-		if s.user.Name == user.Name {
+		if s.user.Name == want {
 			return s, nil
 		}
 	}
-	return nil, refusal(404, user.Name+" is not in this call")
+	return nil, refusal(404, want+" is not in this call")
 }
 
 // leave serves *42: the user leaves the call that the device which dials it is in, else the one that is meant; the N-th of *42N.
