@@ -121,7 +121,10 @@ func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow, dialects []med
 	l.origin = media.Origin{User: "baton", ID: uint64(time.Now().UnixMilli()), Version: 1}
 	heard, pressed := c.heed(l)
 	stream, err := c.b.Engine.Open(media.StreamOptions{Peer: flow.Remote.Addr(), WebRTC: l.browser(), OnHeard: heard, OnKey: pressed})
-	if err != nil {
+	switch {
+	case errors.Is(err, media.ErrNoWebRTC):
+		return nil, refusal(488, err.Error())
+	case err != nil:
 		return nil, fmt.Errorf("open media for %s: %w", d.Name, err)
 	}
 	l.stream = stream

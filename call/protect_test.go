@@ -310,6 +310,20 @@ func TestEncryptionRequired(t *testing.T) {
 	r.nothingLeft()
 }
 
+// TestNoBrowsers has a node without a port for browsers say so to one that calls, and to who calls one.
+func TestNoBrowsers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *config.Config) { c.Media.WebRTC = 0 })
+	r.user("alice", "101")
+	r.user("bob", "102")
+	browser, desk := r.phone("alice", 1, r.ofKind(2)), r.phone("bob", 1)
+	if m := r.refused(mustDial(t, browser, "102"), 488); !strings.Contains(m.Get("Warning"), "media.webrtc") {
+		t.Errorf("it is told %q", m.Get("Warning"))
+	}
+	r.refused(mustDial(t, desk, "101"), 488)
+	r.nothingLeft()
+}
+
 // TestRequiredDialects: where audio must be encrypted a phone is offered first what it cannot answer in the clear.
 func TestRequiredDialects(t *testing.T) {
 	t.Parallel()

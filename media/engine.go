@@ -218,7 +218,7 @@ func (e *Engine) place(s *Stream, at netip.Addr, o StreamOptions) error {
 		return err
 	}
 	if e.shared == nil {
-		return errNoWebRTC
+		return ErrNoWebRTC
 	}
 	if err := e.shared.open(); err != nil {
 		return err

@@ -56,7 +56,8 @@ type door struct {
 	conn   atomic.Pointer[conn]
 }
 
-var errNoWebRTC = errors.New("no port for browsers: media.webrtc is 0")
+// ErrNoWebRTC says that the engine serves no browsers.
+var ErrNoWebRTC = errors.New("no port for browsers: media.webrtc is 0")
 
 func newShared(e *Engine, port, tcpPort uint16) (*shared, error) {
 	id, err := newIdentity()
