@@ -11,6 +11,7 @@ import (
 // TestCallsOverALossyNetwork loses SIP datagrams in both directions on both sides: up to one of ten must cost no call. What
 // comes twice makes no second call. (make bench BENCH=loss makes enough calls for a figure.)
 func TestCallsOverALossyNetwork(t *testing.T) {
+	t.Parallel()
 	p := lossy.New(t, 40)
 	for _, c := range []struct {
 		name  string

@@ -45,6 +45,7 @@ var transferrers = map[string]func(*world) key{
 // TestTransferKey has real softphones transfer a call by their transfer key, to their user's other devices, to one of them and to
 // somebody else. What the far side hears and is sent is the judge.
 func TestTransferKey(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ phone, name, to, taker string }{
 		{"baresip", "own number", "101", "alice"},
 		{"baresip", "one own device", "101*%d", "alice"},
@@ -100,6 +101,7 @@ func quit(all ...func()) {
 // TestTransferKeyOnHold transfers as most phones do: the call is put on hold first. The far side hears the hold tone until the new
 // phone has the call, and then that.
 func TestTransferKeyOnHold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	bob := w.startWitness("bob", 660)
 	one, two := w.startBaresip("alice", "udp", 440), w.startBaresip("alice", "tcp", 500)
@@ -124,6 +126,7 @@ func TestTransferKeyOnHold(t *testing.T) {
 
 // TestTransferKeyThatFails transfers to one who has no phone here and to one who declines: the call stays where it is, and goes on.
 func TestTransferKeyThatFails(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"baresip", "linphonec"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

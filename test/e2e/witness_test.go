@@ -112,6 +112,7 @@ func (w *world) deviceOver(user, transport string) int {
 
 // TestWitnessNotesWhatItIsSent proves the driver: what the far side does by itself is seen.
 func TestWitnessNotesWhatItIsSent(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	bob := w.startWitness("bob", 660)
 	alice := w.phone("alice", "desk")
