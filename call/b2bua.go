@@ -129,10 +129,15 @@ func (b *B2BUA) closeLeftovers() error {
 		return fmt.Errorf("read the records of earlier calls: %w", err)
 	}
 	for _, s := range stored {
-		b.closeLeftover(s)
+		if b.owns(s.Owner) {
+			b.closeLeftover(s)
+		}
 	}
 	return nil
 }
+
+// owns says whether what is stored under the name of an owner is this node's; where there is one node only it has no name.
+func (b *B2BUA) owns(owner string) bool { return owner == "" || owner == b.Node }
 
 func (b *B2BUA) closeLeftover(s Stored) {
 	r, err := b.vault.decode(s.Blob)
@@ -156,7 +161,7 @@ func (b *B2BUA) closeLeftover(s Stored) {
 // after the first try.
 func (b *B2BUA) deleteRecord(id string, epoch uint64, pause time.Duration, tried func()) {
 	b.Store.End(id, epoch, func(err error) {
-		if err != nil && !errors.Is(err, ErrStale) && b.ctx.Err() == nil {
+		if err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, ErrUnsafe) && b.ctx.Err() == nil {
 			b.Log.Warn("delete the call's record", "call", id, "err", err)
 			time.AfterFunc(pause, func() { b.deleteRecord(id, epoch, min(2*pause, time.Minute), func() {}) })
 		}

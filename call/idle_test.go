@@ -35,8 +35,9 @@ func (s *counting) End(_ string, _ uint64, done func(error)) {
 	done(nil)
 }
 
-func (s *counting) Calls() ([]Stored, error) { return nil, nil }
-func (s *counting) Append(journal.Entry)     {}
+func (s *counting) Claim(string, uint64, string) (Stored, error) { return Stored{}, ErrStale }
+func (s *counting) Calls() ([]Stored, error)                     { return nil, nil }
+func (s *counting) Append(journal.Entry)                         {}
 
 // bubbled counts the goroutines of the test's bubble, itself among them: what other tests have left may come and go.
 func bubbled() int {

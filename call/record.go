@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"baton/media"
+	"baton/registrar"
 	"baton/sip"
 )
 
@@ -13,23 +14,31 @@ type Stored struct {
 	ID      string
 	Epoch   uint64 // how often the call has changed its node
 	Version uint64 // rises with every write
+	Owner   string // name of the node that has the call; "" = the only one
 	Blob    []byte // a Record as JSON
 }
 
 // Store keeps the records of live calls. Its writes are asynchronous and keep their order; done is called exactly once,
 // with ErrStale when a higher epoch is stored (the call is someone else's), and must not wait for the store. PutLater and End, which nothing waits for, may be
-// held back for a tenth of a second, or until Hurry; no later write overtakes them.
+// held back for a tenth of a second, or until Hurry; no later write overtakes them. A store that several nodes share may be out of
+// reach: done then gets ErrUnsafe, at once, and the store keeps the newest record and writes it as soon as it can.
 type Store interface {
 	Put(s Stored, done func(error))
 	PutLater(s Stored, done func(error))
 	Hurry()
 	End(id string, epoch uint64, done func(error))
+	// Claim makes owner the owner of a call that is stored under just this epoch, and gives its record under the next one. It waits
+	// for the store. ErrStale says that the call is stored under another epoch, or not at all. A claim may be repeated.
+	Claim(id string, epoch uint64, owner string) (Stored, error)
 	Calls() ([]Stored, error)
 	SubscriptionStore
 }
 
 // ErrStale says that a write carried an epoch lower than the stored one.
 var ErrStale = errors.New("call record is owned under a higher epoch")
+
+// ErrUnsafe says that a write is not yet where it survives the store's next failure. It is not lost: the store goes on trying.
+var ErrUnsafe = registrar.ErrUnsafe
 
 // Record is all that is needed to go on with a call: whoever holds it can (docs/failures.md). It is a plain value.
 type Record struct {

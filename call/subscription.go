@@ -29,8 +29,9 @@ type Subscription struct {
 
 // StoredSubscription is a subscription as the store keeps it: the blob is opaque to it.
 type StoredSubscription struct {
-	ID   string
-	Blob []byte // a Subscription as JSON
+	ID    string
+	Owner string // name of the node that sends its NOTIFYs; "" = the only one
+	Blob  []byte // a Subscription as JSON
 }
 
 // SubscriptionStore keeps subscriptions. Its writes are asynchronous and keep their order; done is called exactly once and must
@@ -241,7 +242,7 @@ func (n *notifier) write(s *watch, done func()) {
 		done()
 		return
 	}
-	n.b.Store.PutSubscription(StoredSubscription{s.ID, blob}, func(err error) {
+	n.b.Store.PutSubscription(StoredSubscription{ID: s.ID, Owner: n.b.Node, Blob: blob}, func(err error) {
 		if err != nil {
 			n.log.Warn("a subscription is not safe in the store", "user", s.User, "err", err)
 		}
@@ -260,6 +261,9 @@ func (n *notifier) load() error {
 	}
 	n.mail.Do(func() {
 		for i, v := range stored {
+			if !n.b.owns(v.Owner) {
+				continue
+			}
 			n.restore(v, time.Duration(i)*restorePace)
 		}
 		n.tidyLater()

@@ -25,6 +25,8 @@ type Config struct {
 	Groups  Lists          `yaml:"groups"` // pick-up groups: members by the group's name
 	Watch   Lists          `yaml:"watch"`  // who may see whose phones ring and talk: by the watcher, or @group
 	Call    Call           `yaml:"call"`
+	Store   Store          `yaml:"store"`
+	Cluster Cluster        `yaml:"cluster"`
 	Log     Log            `yaml:"log"`
 }
 
@@ -155,6 +157,7 @@ func Default() Config {
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}, WebRTC: 8443},
 		Codes:       defaultCodes(),
 		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true, Encryption: "optional"},
+		Store:       Store{Prefix: "baton:", Degraded: "serve"},
 		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},
 	}
 }

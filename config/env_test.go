@@ -83,6 +83,8 @@ func TestEveryVariable(t *testing.T) {
 			value = "admin@example.org"
 		case "tls.acme.agree":
 			value = "true"
+		case "store.redis":
+			value = "redis://192.0.2.7:6379"
 		}
 		want[name] = value
 		environ = append(environ, Variable(name)+"="+value)

@@ -74,6 +74,13 @@ var fields = map[string]field{
 	"call.per_user":           one(func(c *Config) *int { return &c.Call.PerUser }, number(1, 1_000_000), "1 to 1000000"),
 	"call.encryption":         one(func(c *Config) *string { return &c.Call.Encryption }, among("optional", "required"), "optional or required"),
 	"call.announce":           one(func(c *Config) *bool { return &c.Call.Announce }, yesNo, "true or false"),
+	"store.redis":             one(func(c *Config) *RedisURL { return &c.Store.Redis }, redisURL, "redis://host:port, redis-sentinel://host,host,host/master, or embedded"),
+	"store.password_file":     one(func(c *Config) *string { return &c.Store.PasswordFile }, text, "a file"),
+	"store.ca":                one(func(c *Config) *string { return &c.Store.CA }, text, "a PEM file"),
+	"store.prefix":            one(func(c *Config) *string { return &c.Store.Prefix }, storePrefix, `text without blanks and braces, as in "baton:"`),
+	"store.degraded":          one(func(c *Config) *string { return &c.Store.Degraded }, among("serve", "refuse"), "serve or refuse"),
+	"cluster.name":            one(func(c *Config) *string { return &c.Cluster.Name }, nodeName, "letters, digits, - and . as in node1"),
+	"cluster.key_file":        one(func(c *Config) *string { return &c.Cluster.KeyFile }, text, "a file with 32 bytes in base64"),
 	"log.level":               one(func(c *Config) *string { return &c.Log.Level }, among("debug", "info", "warn", "error"), "debug, info, warn or error"),
 	"log.format":              one(func(c *Config) *string { return &c.Log.Format }, among("text", "json"), "text or json"),
 	"log.keep":                one(func(c *Config) *time.Duration { return &c.Log.Keep }, age, "as in 90d, 12w or 36h, or forever"),
@@ -433,4 +440,12 @@ func networks(values []string) ([]netip.Prefix, error) {
 		nets = append(nets, p.Masked())
 	}
 	return nets, nil
+}
+
+// nodeName is a node's name: it stands in keys, headers and logs.
+func nodeName(text string) (string, error) {
+	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`).MatchString(text) {
+		return "", fmt.Errorf("%q is no name of a node", text)
+	}
+	return text, nil
 }

@@ -79,6 +79,15 @@ call:
   per_user: 7
   encryption: required
   announce: false
+store:
+  redis: rediss://baton:secret@redis.example.org/2
+  password_file: /etc/baton/redis
+  ca: /etc/baton/ca.pem
+  prefix: "office:"
+  degraded: refuse
+cluster:
+  name: node1
+  key_file: /etc/baton/cluster.key
 log:
   level: debug
   format: json
@@ -110,7 +119,11 @@ log:
 		Groups: Lists{"sales": {"alice", "102"}, "3": {}},
 		Watch:  Lists{"bob": {"@sales", "104"}, "@sales": {"*"}},
 		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7, Wait: 10 * time.Minute, Encryption: "required"},
-		Log:    Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
+		Store: Store{
+			Redis: "rediss://baton:secret@redis.example.org/2", PasswordFile: "/etc/baton/redis", CA: "/etc/baton/ca.pem", Prefix: "office:", Degraded: "refuse",
+		},
+		Cluster: Cluster{Name: "node1", KeyFile: "/etc/baton/cluster.key"},
+		Log:     Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -123,7 +136,7 @@ func TestErrors(t *testing.T) {
 		doc  string
 		want []string // beginning of each line
 	}{
-		{"domian: x\n", []string{`baton.yaml:1: domian: unknown field; here stand: advertise, call, codes, connections,`}},
+		{"domian: x\n", []string{`baton.yaml:1: domian: unknown field; here stand: advertise, call, cluster, codes, connections,`}},
 		{"groups:\n  Sales: [alice]\n", []string{`baton.yaml:2: groups.Sales: "Sales" is no name of a group`}},
 		{"groups:\n  sales: [al ice]\n", []string{`baton.yaml:2: groups.sales: "al ice" is no user's name or number; want a list of users`}},
 		{"groups:\n  sales: {a: b}\n", []string{`baton.yaml:2: groups.sales: "{a: b}" is not a list of users`}},
@@ -185,6 +198,12 @@ func TestErrors(t *testing.T) {
 		{"- a\n", []string{`baton.yaml:1: "- a" is not a list of fields`}},
 		{"log:\n\tlevel: info\n", []string{`baton.yaml:2: `}},
 		{"log: [\n", []string{`baton.yaml:1: `}},
+		{"store:\n  redis: redis://localhost\n", []string{`baton.yaml:2: store.redis: needs cluster.key_file, with which secrets are sealed; make the file once with 'openssl rand`}},
+		{"cluster: {key_file: k}\nstore:\n  redis: http://a:geheim@b\n  prefix: '{x}'\n  degraded: maybe\n", []string{
+			`baton.yaml:3: store.redis: has no scheme redis://`, `baton.yaml:4: store.prefix: prefix is empty or`, `baton.yaml:5: store.degraded: "maybe" is not known; want serve or refuse`,
+		}},
+		{"store:\n  ca: ca.pem\n", []string{`baton.yaml:2: store.ca: is of Redis, but store.redis is not set`}},
+		{"cluster:\n  name: a b\n", []string{`baton.yaml:2: cluster.name: "a b" is no name of a node`}},
 		// Several at once, in the order of the lines.
 		{"x: 1\nmedia:\n  ports: no\ncall:\n  ring: never\n  huh: 1\n", []string{
 			`baton.yaml:1: x: unknown`, `baton.yaml:3: media.ports: "no"`, `baton.yaml:5: call.ring: "never"`, `baton.yaml:6: call.huh: unknown`,

@@ -19,6 +19,23 @@ func (p *parse) together() {
 	}
 	p.codes()
 	p.groups()
+	p.store()
+}
+
+// store checks that what is shared has its key, and that what is said of Redis has one.
+func (p *parse) store() {
+	s := p.config.Store
+	if s.Redis != "" {
+		if p.config.Cluster.KeyFile == "" {
+			p.fail(p.last("store.redis"), "store.redis", "needs cluster.key_file, with which secrets are sealed; make the file once with 'openssl rand -base64 32' and copy it to each node")
+		}
+		return
+	}
+	for _, name := range []string{"store.password_file", "store.ca"} {
+		if p.lines[name] != 0 {
+			p.fail(p.lines[name], name, "is of Redis, but store.redis is not set")
+		}
+	}
 }
 
 // ports checks that no two listeners have the same TCP port.

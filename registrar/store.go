@@ -1,6 +1,9 @@
 package registrar
 
-import "errors"
+import (
+	"context"
+	"errors"
+)
 
 // Store keeps users, their devices, and tokens. It is proved by the contract test in store/storetest.
 type Store interface {
@@ -20,8 +23,25 @@ type Store interface {
 	// Devices are all devices, in no order.
 	Devices() ([]Device, error)
 	// Bind writes some of a user's devices and drops others by key, all or nothing. It does not wait: done is called
-	// once, in the order of the calls to Bind.
+	// once, in the order of the calls to Bind. ErrUnsafe says that the store is out of reach, keeps the devices and writes them
+	// when it can.
 	Bind(user string, put []Device, drop []string, done func(error))
+}
+
+// Change is what another node has written.
+type Change struct {
+	Users   []string // names of users that were added, changed or removed
+	Devices []string // names of users whose devices were
+	Tokens  bool     // some were
+	All     bool     // anything may have been
+}
+
+// Feed is a Store that other nodes write too.
+type Feed interface {
+	// Changes tells of what other nodes write, until ctx ends; first, and whenever some may have been missed, of All.
+	Changes(ctx context.Context, tell func(Change)) error
+	// ReadUser reads one user (nil = there is none) and its devices as they are stored.
+	ReadUser(name string) (*User, []Device, error)
 }
 
 // Errors that callers of the registrar test for.
@@ -29,4 +49,5 @@ var (
 	ErrTaken    = errors.New("already in use")
 	ErrNotFound = errors.New("not found")
 	ErrInvalid  = errors.New("not valid")
+	ErrUnsafe   = errors.New("not safe in the store yet")
 )

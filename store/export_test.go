@@ -4,3 +4,6 @@ import "time"
 
 // SetLaterBy has writes that nobody waits for wait that long for company. Run must not have begun.
 func (b *Bolt) SetLaterBy(d time.Duration) { b.commit.laterBy = d }
+
+// SetLaterBy has writes that nobody waits for wait that long for company. Run must not have begun.
+func (s *Redis) SetLaterBy(d time.Duration) { s.write.laterBy = d }

@@ -21,6 +21,7 @@ const (
 type retention struct {
 	age     time.Duration // 0 = for ever
 	entries int
+	next    uint64 // number of the last entry that this process has written; of Redis
 }
 
 // slack is how many entries too many there may be for a while, so that not every new one costs a deletion.
@@ -28,7 +29,9 @@ func (r retention) slack() int { return r.entries/100 + 1 }
 
 // Keep sets how long entries of the log are kept (0 = for ever), and how many at most. Before it is called these are
 // for ever and 100,000. Run must not have begun.
-func (b *Bolt) Keep(age time.Duration, entries int) { b.commit.keep = retention{age, entries} }
+func (b *Bolt) Keep(age time.Duration, entries int) {
+	b.commit.keep = retention{age: age, entries: entries}
+}
 
 // tidy deletes some of what the log holds too much of, in a transaction of its own; more says that some is left.
 func (c *committer) tidy() (more bool) {

@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) *Opened) {
 		"device values":        testDeviceValue,
 		"calls":                testCalls,
 		"epochs":               testEpochs,
+		"claims":               testClaims,
 		"order":                testOrder,
 		"log":                  testLog,
 		"subscriptions":        testSubscriptions,
@@ -248,7 +249,7 @@ func testDeviceValue(t *testing.T, s *Opened) {
 }
 
 func testCalls(t *testing.T, s *Opened) {
-	one := call.Stored{ID: "c1", Epoch: 1, Version: 1, Blob: []byte(`{"id":"c1"}`)}
+	one := call.Stored{ID: "c1", Epoch: 1, Version: 1, Owner: "n1", Blob: []byte(`{"id":"c1"}`)}
 	two := call.Stored{ID: "c2", Epoch: 3, Version: 1 << 40, Blob: []byte(strings.Repeat("x", 100_000))}
 	put(t, s, one)
 	put(t, s, two)
@@ -294,7 +295,7 @@ func testSubscriptions(t *testing.T, s *Opened) {
 		t.Helper()
 		must(t, Wait(t, func(done func(error)) { s.DropSubscription(id, done) }))
 	}
-	one := call.StoredSubscription{ID: "s1", Blob: []byte(`{"id":"s1"}`)}
+	one := call.StoredSubscription{ID: "s1", Owner: "n1", Blob: []byte(`{"id":"s1"}`)}
 	two := call.StoredSubscription{ID: "s2", Blob: []byte(strings.Repeat("x", 10_000))}
 	put(one)
 	put(two)
@@ -346,6 +347,76 @@ func testEpochs(t *testing.T, s *Opened) {
 	}
 	must(t, end(t, s, "c", 3))
 	wantCalls(t, s)
+}
+
+// testClaims has several claim a call at once: one of them has it, and who had it before can write no more.
+func testClaims(t *testing.T, s *Opened) {
+	mine := call.Stored{ID: "c", Epoch: 2, Version: 5, Owner: "old", Blob: []byte("record")}
+	put(t, s, mine)
+	if _, err := s.Claim("none", 1, "a"); !errors.Is(err, call.ErrStale) {
+		t.Errorf("claim of what there is not: %v, want ErrStale", err)
+	}
+	for _, epoch := range []uint64{1, 3} {
+		if _, err := s.Claim("c", epoch, "a"); !errors.Is(err, call.ErrStale) {
+			t.Errorf("claim under epoch %d, stored is 2: %v, want ErrStale", epoch, err)
+		}
+	}
+	wantCalls(t, s, mine)
+	for round := range 20 {
+		epoch := mine.Epoch
+		owner, stored := race(t, s, epoch)
+		mine.Epoch, mine.Owner = epoch+1, owner
+		if !reflect.DeepEqual(stored, mine) {
+			t.Fatalf("round %d: claimed is %v, want %v", round, stored, mine)
+		}
+		wantCalls(t, s, mine)
+		if again, err := s.Claim("c", epoch, owner); err != nil || !reflect.DeepEqual(again, mine) {
+			t.Fatalf("the same claim again: %v, %v", again, err)
+		}
+		old := call.Stored{ID: "c", Epoch: epoch, Version: 99, Owner: "old", Blob: []byte("old")}
+		if err := Wait(t, func(done func(error)) { s.Put(old, done) }); !errors.Is(err, call.ErrStale) {
+			t.Fatalf("write of who had it before: %v, want ErrStale", err)
+		}
+		if err := end(t, s, "c", epoch); !errors.Is(err, call.ErrStale) {
+			t.Fatalf("end by who had it before: %v, want ErrStale", err)
+		}
+		mine.Version++
+		put(t, s, mine)
+	}
+	s.Reopen(t)
+	wantCalls(t, s, mine)
+}
+
+// race has four claim a call and gives the one who has it.
+func race(t *testing.T, s *Opened, epoch uint64) (winner string, stored call.Stored) {
+	t.Helper()
+	type outcome struct {
+		owner  string
+		stored call.Stored
+		err    error
+	}
+	outcomes := make(chan outcome)
+	owners := []string{"a", "b", "c", "d"}
+	for _, owner := range owners {
+		go func() {
+			c, err := s.Claim("c", epoch, owner)
+			outcomes <- outcome{owner, c, err}
+		}()
+	}
+	for range owners {
+		switch o := <-outcomes; {
+		case o.err == nil && winner != "":
+			t.Fatalf("%s and %s have claimed the same epoch", winner, o.owner)
+		case o.err == nil:
+			winner, stored = o.owner, o.stored
+		case !errors.Is(o.err, call.ErrStale):
+			t.Fatalf("claim by %s: %v", o.owner, o.err)
+		}
+	}
+	if winner == "" {
+		t.Fatal("nobody has claimed the call")
+	}
+	return winner, stored
 }
 
 // testOrder finds writes that are told of out of order, twice or never, and a refused one that drags others along.
