@@ -4,6 +4,7 @@ package registrar
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -235,6 +236,9 @@ func (r *Registrar) commit(a *account, before, after []Device, reply func(error)
 	}
 	a.busy = true
 	r.o.Store.Bind(a.name, put, drop, func(err error) {
+		if errors.Is(err, ErrUnsafe) {
+			err = nil // the store tells of its trouble, and goes on trying: a phone need not know
+		}
 		r.mail.Do(func() {
 			if err == nil {
 				r.publish(a, before, after)
@@ -261,7 +265,7 @@ func (r *Registrar) note(a *account, before, after []Device) {
 
 func (r *Registrar) written(user string) func(error) {
 	return func(err error) {
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrUnsafe) {
 			r.log.Error("devices are not stored", "user", user, "err", err)
 		}
 	}

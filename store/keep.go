@@ -93,16 +93,21 @@ func (b *Bolt) beat(now time.Time) {
 
 // health is how the store's own writes went, that of every few seconds.
 type health struct {
-	mu   sync.Mutex
-	last time.Time // that one was made; zero = none yet
-	err  error     // of the last
+	mu    sync.Mutex
+	last  time.Time // that one was made; zero = none yet
+	since time.Time // of the first one after the last failure
+	err   error     // of the last
 }
 
 func (h *health) beaten(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.err = err; err == nil {
-		h.last = time.Now()
+	if h.err = err; err != nil {
+		h.since = time.Time{}
+		return
+	}
+	if h.last = time.Now(); h.since.IsZero() {
+		h.since = h.last
 	}
 }
 
@@ -118,6 +123,13 @@ func (b *Bolt) Healthy() error {
 		return fmt.Errorf("state.db has taken no write for %v", since.Round(time.Second))
 	}
 	return nil
+}
+
+// HealthySince is since when every write of Beat was made; zero = the last one was not, or none has been yet.
+func (b *Bolt) HealthySince() time.Time {
+	b.health.mu.Lock()
+	defer b.health.mu.Unlock()
+	return b.health.since
 }
 
 // LastRun is when a node was last known to run on the store before it was opened; zero = never.

@@ -132,9 +132,9 @@ func status(e journal.Entry) string {
 }
 
 // Watch adds gauges of what the node holds at the moment it is asked: live calls by state, devices that are here, and the
-// counts of Held.
-func (m *Metrics) Watch(calls Calls, registrar Registrar, held func() (Held, error)) {
-	m.registry.MustRegister(&gauges{calls: calls, registrar: registrar, held: held})
+// counts of Held, and whether the store is well.
+func (m *Metrics) Watch(calls Calls, registrar Registrar, held func() (Held, error), healthy func() error) {
+	m.registry.MustRegister(&gauges{calls: calls, registrar: registrar, held: held, healthy: healthy})
 }
 
 // gauges are read anew each time that Prometheus asks.
@@ -142,17 +142,19 @@ type gauges struct {
 	calls     Calls
 	registrar Registrar
 	held      func() (Held, error)
+	healthy   func() error // of the store
 }
 
 var (
 	liveCalls   = prometheus.NewDesc("baton_live_calls", "Calls by state: setup, up, ending.", []string{"state"}, nil)
 	liveDevices = prometheus.NewDesc("baton_devices", "Devices that are known, by where they are: here, away.", []string{"state"}, nil)
+	storeUp     = prometheus.NewDesc("baton_store_up", "1 = the store takes writes, 0 = it does not: calls go on, what changes is kept in memory.", nil, nil)
 	heldThings  = prometheus.NewDesc("baton_held", "What the node holds: streams, dialogs, transactions, records, subscriptions, connections, web-connections, relays.", []string{"what"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{liveCalls, liveDevices, heldThings} {
+	for _, d := range []*prometheus.Desc{liveCalls, liveDevices, storeUp, heldThings} {
 		to <- d
 	}
 }
@@ -179,6 +181,11 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge(liveDevices, here, "here")
 	gauge(liveDevices, away, "away")
+	up := 1.0
+	if g.healthy() != nil {
+		up = 0
+	}
+	to <- prometheus.MustNewConstMetric(storeUp, prometheus.GaugeValue, up)
 	held, err := g.held()
 	if err != nil {
 		to <- prometheus.NewInvalidMetric(heldThings, err)

@@ -41,7 +41,7 @@ func TestMetrics(t *testing.T) {
 	log := &entries{}
 	m := NewMetrics(log)
 	r := newRig(t)
-	m.Watch(r.calls, r.users, func() (Held, error) { return Held{Streams: 4, Load: load.Load{}}, nil })
+	m.Watch(r.calls, r.users, func() (Held, error) { return Held{Streams: 4, Load: load.Load{}}, nil }, func() error { return nil })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +89,7 @@ func TestMetrics(t *testing.T) {
 		`baton_devices{state="away"}`:                                    "1",
 		`baton_held{what="streams"}`:                                     "4",
 		`baton_live_calls{state="setup"}`:                                "0",
+		`baton_store_up`:                                                 "1",
 	} {
 		if got[line] != want {
 			t.Errorf("%s is %q, want %s", line, got[line], want)
@@ -108,11 +109,11 @@ func TestMetrics(t *testing.T) {
 // TestMetricsOfAFailingStore shows all but what the store has to tell.
 func TestMetricsOfAFailingStore(t *testing.T) {
 	m, r := NewMetrics(&entries{}), newRig(t)
-	m.Watch(r.calls, r.users, func() (Held, error) { return Held{}, errors.New("the disk is gone") })
+	m.Watch(r.calls, r.users, func() (Held, error) { return Held{}, errors.New("the disk is gone") }, func() error { return errors.New("full") })
 	srv := httptest.NewServer(m)
 	defer srv.Close()
 	code, lines := scrape(t, srv.Listener.Addr().String(), "/metrics")
-	if _, held := lines[`baton_held{what="streams"}`]; code != 200 || lines[`baton_devices{state="away"}`] == "" || held {
+	if _, held := lines[`baton_held{what="streams"}`]; code != 200 || lines[`baton_devices{state="away"}`] == "" || held || lines["baton_store_up"] != "0" {
 		t.Errorf("the answer is %d with %v", code, lines)
 	}
 }

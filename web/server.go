@@ -67,6 +67,7 @@ type Options struct {
 	Tail      *Tail                // nil = the log cannot be followed
 	Settings  []config.Setting     // in force, with the places they came from
 	Held      func() (Held, error) // counts what the node holds; nil as Calls
+	Store     func() StoreHealth   // nil as Calls
 	Log       *slog.Logger
 }
 
@@ -227,6 +228,10 @@ func (s *Server) node(*http.Request) (any, error) {
 	shown := s.Node
 	if now := time.Now(); !shown.Started.IsZero() {
 		shown.ClockStep = (now.Round(0).Sub(shown.Started.Round(0)) - now.Sub(shown.Started)).Seconds()
+	}
+	if s.Store != nil {
+		store := s.Store()
+		shown.Store = &store
 	}
 	return shown, nil
 }

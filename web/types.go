@@ -93,8 +93,20 @@ type Node struct {
 	Data    string            `json:"data"`
 	Realm   string            `json:"realm"`
 	Listen  map[string]string `json:"listen"` // transport → address
+	Name    string            `json:"name,omitempty"`
+
+	Store *StoreHealth `json:"store,omitempty"`
 
 	ClockStep float64 `json:"clock_step"` // seconds that the clock was set by since Started
+}
+
+// StoreHealth is how the node's store is.
+type StoreHealth struct {
+	Kind    string     `json:"kind"`            // embedded, redis
+	Place   string     `json:"place,omitempty"` // of Redis, without its password
+	Healthy bool       `json:"healthy"`
+	Error   string     `json:"error,omitempty"`
+	Since   *time.Time `json:"since,omitempty"` // since when it is healthy
 }
 
 // Failure is the body of every answer that is not 2xx.

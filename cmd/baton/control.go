@@ -45,18 +45,24 @@ func (f *flags) administer(ctx context.Context, do func(context.Context, *web.Cl
 	if _, err := web.SocketPath(dir); err != nil {
 		return err
 	}
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) && !sharedStore() {
 		return f.ask(ctx, do) // says that no node is running there
 	}
 	for deadline := time.Now().Add(3 * time.Second); ; {
 		if web.Running(dir) {
 			return f.ask(ctx, do)
 		}
-		err := direct(ctx, dir, do)
+		err := f.direct(ctx, dir, do)
 		if !errors.Is(err, store.ErrRunning) || time.Now().After(deadline) || ctx.Err() != nil {
 			return explain(err)
 		}
 	}
+}
+
+// sharedStore says whether the store is one that other nodes use too: it is there without a data directory.
+func sharedStore() bool {
+	c, _, _ := settings("")
+	return c.Store.Redis != ""
 }
 
 // prepare makes the data directory, so that administer finds it before the first start of a node.
@@ -71,14 +77,18 @@ func (f *flags) prepare() error {
 }
 
 // direct opens the store of a node that does not run, and runs do on the same API.
-func direct(ctx context.Context, dir string, do func(context.Context, *web.Client) error) error {
+func (f *flags) direct(ctx context.Context, dir string, do func(context.Context, *web.Client) error) error {
 	log := discard()
-	s, err := store.Open(dir, log)
+	c, _, err := settings("")
+	if err != nil && c.Store.Redis != "" {
+		return err // the store may be another than is meant
+	}
+	s, err := store.OpenConfigured(c, dir, nameOf(c), log)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	r, err := registrar.New(registrar.Options{Store: s, Journal: s, Log: log, Realm: s.Realm(), Node: nodeName(), LastRun: s.LastRun()})
+	r, err := registrar.New(registrar.Options{Store: s, Journal: s, Log: log, Realm: s.Realm(), Node: nameOf(c), LastRun: s.LastRun()})
 	if err != nil {
 		return err
 	}

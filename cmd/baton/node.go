@@ -27,7 +27,7 @@ import (
 type node struct {
 	config    config.Loaded
 	log       *slog.Logger
-	store     *store.Bolt
+	store     store.Store
 	metrics   *web.Metrics
 	scrape    net.Listener // of the metrics, nil = off
 	tail      *web.Tail
@@ -71,7 +71,7 @@ func openNode(c config.Loaded, log *slog.Logger) (*node, error) {
 
 // open opens the parts, from the bottom up.
 func (n *node) open() (err error) {
-	if n.store, err = store.Open(n.config.Data, n.log); err != nil {
+	if n.store, err = store.OpenConfigured(n.config.Config, n.config.Data, nameOf(n.config.Config), n.log); err != nil {
 		return err
 	}
 	n.store.Keep(n.config.Log.Keep, n.config.Log.MaxEntries)
@@ -105,7 +105,7 @@ func (n *node) openSIP() (err error) {
 	n.agent, err = sip.NewAgent(sip.Options{
 		Listen: c.Listen, Connections: c.Connections, Advertise: c.Advertise, TLS: n.cert.config(), Domain: c.Domain, Proxies: c.Proxies,
 		Realm: n.store.Realm(), Secret: n.store.Secret(), Credentials: users, Log: n.log,
-		Limits: c.Limits, Busy: n.load.Busy,
+		Limits: c.Limits, Busy: n.busy,
 		Handlers: map[string]func(*sip.Exchange){
 			"REGISTER":  func(x *sip.Exchange) { n.registrar.Register(x) },
 			"INVITE":    func(x *sip.Exchange) { n.calls.Invite(x) },
@@ -122,7 +122,7 @@ func (n *node) openSIP() (err error) {
 	if err != nil {
 		return err
 	}
-	name := nodeName()
+	name := nameOf(c.Config)
 	n.registrar, err = registrar.New(registrar.Options{
 		Agent: n.agent, Store: n.store, Journal: n.tail, Log: n.log, Realm: n.store.Realm(), Domain: c.Domain, Node: name,
 		LastRun: n.store.LastRun(),
@@ -138,7 +138,7 @@ func (n *node) openSIP() (err error) {
 		Config: c.Call, Codes: c.Codes, Rights: call.Rights{Groups: c.Groups, Watch: c.Watch}, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
 		Registrar: n.registrar, Store: n.store, Secret: n.store.Secret(), Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
 	})
-	n.metrics.Watch(n.calls, n.registrar, n.held)
+	n.metrics.Watch(n.calls, n.registrar, n.held, n.store.Healthy)
 	return n.openWeb()
 }
 
@@ -196,11 +196,27 @@ func (n *node) api() *web.Server {
 	return web.NewServer(web.Options{
 		Node: web.Node{
 			Version: version(), PID: os.Getpid(), Started: time.Now(), Data: n.config.Data,
-			Realm: n.store.Realm(), Listen: listen,
+			Realm: n.store.Realm(), Listen: listen, Name: nameOf(n.config.Config),
 		},
+		Store: n.storeHealth,
 		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Metrics: n.metrics, Log: n.log, Held: n.held,
 		Settings: n.config.Settings(),
 	})
+}
+
+// storeHealth is how the store is now.
+func (n *node) storeHealth() web.StoreHealth {
+	h := web.StoreHealth{Kind: "embedded", Healthy: true}
+	if at := n.config.Store.Redis; at != "" {
+		h.Kind, h.Place = "redis", at.String()
+	}
+	if err := n.store.Healthy(); err != nil {
+		h.Healthy, h.Error = false, err.Error()
+	}
+	if since := n.store.HealthySince(); !since.IsZero() {
+		h.Since = &since
+	}
+	return h
 }
 
 // held counts what a leak would leave behind.
@@ -245,6 +261,19 @@ func (n *node) close() {
 	if n.store != nil {
 		n.store.Close()
 	}
+}
+
+// busy says whether new calls are refused: for the load, or by policy because the store is out of reach.
+func (n *node) busy() bool {
+	return n.load.Busy() || n.config.Store.Degraded == "refuse" && n.store.Healthy() != nil
+}
+
+// nameOf is the node's name among the nodes that share its store.
+func nameOf(c config.Config) string {
+	if c.Cluster.Name != "" {
+		return c.Cluster.Name
+	}
+	return nodeName()
 }
 
 // nodeName is this machine's name.

@@ -39,6 +39,8 @@ type Server struct {
 	Host string
 	Port string
 
+	Password string // that Do logs in with
+
 	t       testing.TB
 	dir     string
 	args    []string
@@ -102,7 +104,7 @@ func (s *Server) Run() {
 		close(over)
 	}()
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if text, err := s.Do("PING"); err == nil && strings.HasPrefix(text, "+PONG") || err == nil && strings.Contains(text, "NOAUTH") {
+		if text, err := s.Do("PING"); err == nil && (strings.HasPrefix(text, "+PONG") || strings.Contains(text, "NOAUTH")) {
 			return
 		}
 		select {
@@ -127,17 +129,27 @@ func (s *Server) Do(words ...string) (string, error) {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(3 * time.Second))
-	fmt.Fprintf(c, "*%d\r\n", len(words))
-	for _, w := range words {
-		fmt.Fprintf(c, "$%d\r\n%s\r\n", len(w), w)
-	}
 	r := bufio.NewReaderSize(c, 1<<20)
+	if s.Password != "" {
+		send(c, "AUTH", s.Password)
+		if _, err := r.ReadString('\n'); err != nil {
+			return "", err
+		}
+	}
+	send(c, words...)
 	if _, err := r.Peek(1); err != nil {
 		return "", err
 	}
 	time.Sleep(5 * time.Millisecond)
 	b, err := r.Peek(max(r.Buffered(), 1))
 	return string(b), err
+}
+
+func send(c net.Conn, words ...string) {
+	fmt.Fprintf(c, "*%d\r\n", len(words))
+	for _, w := range words {
+		fmt.Fprintf(c, "$%d\r\n%s\r\n", len(w), w)
+	}
 }
 
 // cli asks a server that only its own command reaches.

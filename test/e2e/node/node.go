@@ -39,6 +39,7 @@ type Node struct {
 	t      testing.TB
 	config string
 	env    []string
+	cli    []string // settings of the command line
 	http   *http.Client
 
 	mu  sync.Mutex
@@ -81,6 +82,9 @@ func Start(t testing.TB, o Options) *Node {
 		UDP: netip.AddrPortFrom(IP(1), uint16(sip)), TCP: netip.AddrPortFrom(IP(1), uint16(sip)),
 		TLS: netip.AddrPortFrom(IP(1), uint16(tls)), UDP6: netip.AddrPortFrom(IP6(1), uint16(sip)),
 		Web: netip.AddrPortFrom(IP(1), uint16(tls+2)),
+	}
+	if strings.Contains(o.Config, "store:") { // users are made before the node runs
+		n.cli = []string{"BATON_CONFIG=" + n.config}
 	}
 	n.http = &http.Client{Timeout: 60 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -248,6 +252,7 @@ func (n *Node) CLIWith(stdin string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Getenv(envBinary), append(args, "--data", n.Dir)...)
+	cmd.Env = append(os.Environ(), n.cli...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, failed bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &failed
