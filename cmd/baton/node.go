@@ -198,7 +198,7 @@ func (n *node) api() *web.Server {
 			Version: version(), PID: os.Getpid(), Started: time.Now(), Data: n.config.Data,
 			Realm: n.store.Realm(), Listen: listen, Name: nameOf(n.config.Config),
 		},
-		Store: n.storeHealth,
+		Store:     n.storeHealth,
 		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Metrics: n.metrics, Log: n.log, Held: n.held,
 		Settings: n.config.Settings(),
 	})
