@@ -21,6 +21,9 @@ type account struct {
 	user    atomic.Pointer[User]     // written under Registrar.users
 	devices atomic.Pointer[[]string] // packed; written by the agent, after the store has it
 
+	writes atomic.Uint64 // of devices that this node has begun
+	flying atomic.Int32  // those that the store has not answered
+
 	// Owned by the agent.
 	busy  bool // a change is being written, or a device asked; the queue waits
 	queue []func(*account)

@@ -177,7 +177,9 @@ func (r *Registrar) track(a *account, before, after []Device) {
 	next := make([]pulse, 0, bindings)
 	for _, d := range after {
 		for b := range d.all {
-			r.follow(a, b.Flow)
+			if !r.foreign(*b) {
+				r.follow(a, b.Flow)
+			}
 			next = append(next, r.pulse(a, d.Key, b))
 		}
 	}
@@ -217,6 +219,9 @@ func (r *Registrar) pulse(a *account, key string, b *Binding) pulse {
 		}
 	}
 	s.expires, s.silent = nanos(b.Expires), b.Silent
+	if r.foreign(*b) {
+		return s.minded()
+	}
 	return s
 }
 

@@ -103,13 +103,17 @@ func (r *Registrar) guard(f func()) {
 }
 
 func (r *Registrar) load() error {
-	users, err := r.o.Store.Users()
+	tokens, err := r.o.Store.Tokens() // before the users: whose are not there then have been removed, not just added
 	if err != nil {
-		return fmt.Errorf("load users: %w", err)
+		return fmt.Errorf("load tokens: %w", err)
 	}
 	devices, err := r.o.Store.Devices()
 	if err != nil {
 		return fmt.Errorf("load devices: %w", err)
+	}
+	users, err := r.o.Store.Users()
+	if err != nil {
+		return fmt.Errorf("load users: %w", err)
 	}
 	d := newDirectory()
 	for _, u := range users {
@@ -127,9 +131,7 @@ func (r *Registrar) load() error {
 		}
 	}
 	r.directory.Store(d)
-	if err := r.loadTokens(d); err != nil {
-		return err
-	}
+	r.loadTokens(d, tokens)
 	for user, keys := range orphans { // removed while no node ran
 		r.o.Store.Bind(user, nil, keys, r.written(user))
 	}
@@ -149,6 +151,9 @@ func (r *Registrar) Run(ctx context.Context) error {
 	}
 	r.mail.Release()
 	defer r.mail.Finish()
+	if f := r.feed(); f != nil {
+		r.asks.Go(func() { r.watchStore(ctx, f) })
+	}
 	tick := time.NewTicker(r.tickEvery())
 	defer tick.Stop()
 	for {
@@ -176,7 +181,8 @@ func (r *Registrar) adopt(a *account) {
 	after := slices.Clone(before)
 	for i, d := range before {
 		end := r.lastHere(d)
-		kept := closed([]Device{d}, r.dead, "its connection ended with the node", end)
+		gone := func(f sip.Flow) bool { return r.dead(f) && !r.foreignFlow(d, f) }
+		kept := closed([]Device{d}, gone, "its connection ended with the node", end)
 		after[i] = lapsed(kept, r.now(), end)[0]
 	}
 	r.note(a, before, after)
@@ -235,7 +241,7 @@ func (r *Registrar) commit(a *account, before, after []Device, reply func(error)
 		return
 	}
 	a.busy = true
-	r.o.Store.Bind(a.name, put, drop, func(err error) {
+	r.bind(a, put, drop, func(err error) {
 		if errors.Is(err, ErrUnsafe) {
 			err = nil // the store tells of its trouble, and goes on trying: a phone need not know
 		}
@@ -260,7 +266,7 @@ func (r *Registrar) note(a *account, before, after []Device) {
 	}
 	r.publish(a, before, after)
 	r.tell(before, after)
-	r.o.Store.Bind(a.name, put, drop, r.written(a.name))
+	r.bind(a, put, drop, r.written(a.name))
 }
 
 func (r *Registrar) written(user string) func(error) {
@@ -313,7 +319,7 @@ func (r *Registrar) flowClosed(a *account, f sip.Flow) {
 func (r *Registrar) Unreachable(user, key, why string) {
 	r.change(user, func(before []Device) []Device {
 		i := byKey(before, key)
-		if i < 0 || !before[i].Here() {
+		if i < 0 || !before[i].Here() || r.foreign(*before[i].Binding) {
 			return before
 		}
 		used := *before[i].Binding

@@ -140,12 +140,8 @@ func ids(all []Token) []string {
 	return out
 }
 
-// loadTokens reads the tokens and deletes those that nobody can use any more.
-func (r *Registrar) loadTokens(d *directory) error {
-	all, err := r.o.Store.Tokens()
-	if err != nil {
-		return fmt.Errorf("load tokens: %w", err)
-	}
+// loadTokens takes in the stored tokens and deletes those that nobody can use any more.
+func (r *Registrar) loadTokens(d *directory, all []Token) {
 	var dead []string
 	for _, t := range all {
 		if _, known := d.accounts[t.User]; t.over(r.now()) || t.Kind == UserToken && !known {
@@ -155,12 +151,11 @@ func (r *Registrar) loadTokens(d *directory) error {
 		r.tokens.add(t)
 	}
 	if len(dead) == 0 {
-		return nil
+		return
 	}
 	if err := r.o.Store.RemoveTokens(dead); err != nil {
 		r.log.Error("tokens that are over are not deleted", "err", err)
 	}
-	return nil
 }
 
 // newToken makes a token and the text to be borne.

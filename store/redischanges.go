@@ -129,6 +129,9 @@ func (s *Redis) continues(ctx context.Context, client *redis.Client, last string
 
 // ReadUser reads one user and its devices as they are stored; without one the user is nil.
 func (s *Redis) ReadUser(name string) (*registrar.User, []registrar.Device, error) {
+	if err := s.write.caughtUp(); err != nil {
+		return nil, nil, err
+	}
 	ctx, cancel := waiting()
 	defer cancel()
 	devices, err := s.devicesOf([]string{name})

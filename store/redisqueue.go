@@ -152,6 +152,17 @@ func (q *redisQueue) close() {
 	defer q.telling.Unlock()
 }
 
+// caughtUp is catchUp for what must not be read while newer is kept here.
+func (q *redisQueue) caughtUp() error {
+	q.catchUp()
+	q.turn.Lock()
+	defer q.turn.Unlock()
+	if q.away {
+		return fmt.Errorf("store is out of reach: %w", call.ErrUnsafe)
+	}
+	return nil
+}
+
 func (q *redisQueue) flush() {
 	for q.flushBatch() {
 	}

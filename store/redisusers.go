@@ -210,7 +210,9 @@ func (b *bound) change(done func(error)) *change {
 
 // Devices are all devices of all users.
 func (s *Redis) Devices() (out []registrar.Device, err error) {
-	s.write.catchUp()
+	if err := s.write.caughtUp(); err != nil {
+		return nil, fmt.Errorf("read the devices: %w", err)
+	}
 	ctx, cancel := waiting()
 	defer cancel()
 	users, err := s.client.SMembers(ctx, s.key("bound")).Result()
