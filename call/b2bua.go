@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"baton/config"
@@ -56,7 +57,11 @@ type B2BUA struct {
 	dialogs  dialogIndex
 	begun    map[string]int // calls by the user who began them
 	draining bool
-	running  sync.WaitGroup
+	running  sync.WaitGroup // agents, and records to be deleted
+	live     sync.WaitGroup // calls
+
+	restored atomic.Bool
+	keep     atomic.Bool // calls are kept for the next run
 }
 
 // New makes a B2BUA; Run must be called for calls to be ended with the node.
@@ -70,12 +75,13 @@ func New(o Options) *B2BUA {
 // drainPatience is how long a stopping node waits for its phones to answer their BYEs.
 const drainPatience = 5 * time.Second
 
-// Run closes the log of calls that an earlier run left and goes on with its subscriptions, then blocks until ctx ends, refuses
-// new calls with 503 and hangs up the others, within five seconds. The agent and the engine must run longer than it.
+// Run goes on with the calls (Restore) and subscriptions that an earlier run has left, then blocks until ctx ends and refuses new calls with 503.
+// The others it hangs up, within five seconds; after Keep it leaves them for the next run, within one. The agent and the engine must run longer
+// than it.
 func (b *B2BUA) Run(ctx context.Context) error {
 	defer b.notifier.close()
 	defer b.stop()
-	if err := b.closeLeftovers(); err != nil {
+	if err := b.Restore(); err != nil {
 		return err
 	}
 	if err := b.notifier.load(); err != nil {
@@ -87,10 +93,17 @@ func (b *B2BUA) Run(ctx context.Context) error {
 	return nil
 }
 
+// Keep has Run leave the calls as they are when it ends: their phones are told nothing, and the next run goes on with them.
+func (b *B2BUA) Keep() { b.keep.Store(true) }
+
 func (b *B2BUA) drain() {
 	b.mu.Lock()
 	b.draining = true
 	b.mu.Unlock()
+	if b.keep.Load() {
+		b.keepAll()
+		return
+	}
 	b.each(func(c *Call) { c.end("baton was stopped") })
 	last := time.AfterFunc(drainPatience*4/5, func() { b.each((*Call).byeWithoutACK) })
 	defer last.Stop()
@@ -122,40 +135,8 @@ func (c *Call) byeWithoutACK() {
 	}
 }
 
-// closeLeftovers writes the end of calls that died with an earlier run of this node and deletes their records.
-func (b *B2BUA) closeLeftovers() error {
-	stored, err := b.Store.Calls()
-	if err != nil {
-		return fmt.Errorf("read the records of earlier calls: %w", err)
-	}
-	for _, s := range stored {
-		if b.owns(s.Owner) {
-			b.closeLeftover(s)
-		}
-	}
-	return nil
-}
-
 // owns says whether what is stored under the name of an owner is this node's; where there is one node only it has no name.
 func (b *B2BUA) owns(owner string) bool { return owner == "" || owner == b.Node }
-
-func (b *B2BUA) closeLeftover(s Stored) {
-	r, err := b.vault.decode(s.Blob)
-	if err != nil && !errors.Is(err, ErrSealed) { // for the log its keys are not needed
-		b.Log.Warn("record of an earlier call cannot be read", "call", s.ID, "err", err)
-	} else {
-		end := r.lastUp(b.LastRun)
-		e := journal.Entry{Time: end, Kind: journal.CallEnded, Call: r.ID, Text: "the node was killed", Duration: r.lasted(end)}
-		if len(r.Seats) > 0 {
-			e.User = r.Seats[0].User
-		}
-		if len(r.Seats) > 1 {
-			e.Peer = r.Seats[1].User
-		}
-		b.Journal.Append(e)
-	}
-	b.deleteRecord(s.ID, s.Epoch, time.Second, func() {})
-}
 
 // deleteRecord takes an ended call out of the store; when that fails it is tried again, ever more seldom. tried is called
 // after the first try.
@@ -199,10 +180,16 @@ func (b *B2BUA) enter(c *Call) error {
 	case limit > 0 && b.begun[c.by] >= limit:
 		return refusal(403, fmt.Sprintf("%s has begun %d calls that are not over, and may have no more (call.per_user)", c.by, limit))
 	}
+	b.admit(c)
+	return nil
+}
+
+// admit takes c in. mu is held.
+func (b *B2BUA) admit(c *Call) {
 	b.begun[c.by]++
 	b.calls[c.id] = c
 	b.running.Add(1)
-	return nil
+	b.live.Add(1)
 }
 
 func (b *B2BUA) forget(c *Call) {
@@ -212,6 +199,7 @@ func (b *B2BUA) forget(c *Call) {
 	})
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	defer b.live.Done()
 	delete(b.calls, c.id)
 	if b.begun[c.by]--; b.begun[c.by] <= 0 {
 		delete(b.begun, c.by)

@@ -61,6 +61,8 @@ type Call struct {
 	over      bool   // nobody comes back: who waits hears so
 	quiet     bool   // an announcement: not shown, not logged
 	abandoned bool
+	kept      bool      // for the next run of the node: it has not ended for anybody
+	died      time.Time // of one that ended with an earlier run of the node: when
 	crashed   bool      // what is under way may never post
 	why       string    // why it ended
 	ended     func()    // told when it has ended
@@ -70,8 +72,9 @@ type Call struct {
 	pledged   int       // legs on their way to another call or from one: it does not end before they have arrived
 }
 
-func (b *B2BUA) newCall(ctx context.Context) *Call {
-	id := newID()
+func (b *B2BUA) newCall(ctx context.Context) *Call { return b.newCallAs(ctx, newID()) }
+
+func (b *B2BUA) newCallAs(ctx context.Context, id string) *Call {
 	c := &Call{
 		b: b, id: id, log: b.Log.With("call", id), ctx: ctx, done: make(chan struct{}),
 		started: time.Now(), state: StateSetup, timers: map[*time.Timer]struct{}{},
@@ -89,7 +92,9 @@ func (c *Call) do(f func()) bool { return c.mail.Do(f) }
 // settled is called when the agent has done all there was: what others see is renewed. It says whether the call has ended and
 // nothing is under way any more.
 func (c *Call) settled() bool {
-	c.publish()
+	if !c.kept {
+		c.publish()
+	}
 	return c.state == StateEnded && (c.open == 0 || c.crashed)
 }
 
@@ -287,6 +292,9 @@ func (c *Call) talked() time.Duration {
 	if c.up.IsZero() {
 		return 0
 	}
+	if !c.died.IsZero() {
+		return c.died.Sub(c.up)
+	}
 	return time.Since(c.up)
 }
 
@@ -296,6 +304,9 @@ func (c *Call) note(kind journal.Kind, e journal.Entry) {
 		return
 	}
 	e.Time, e.Kind, e.Call = time.Now(), kind, c.id
+	if !c.died.IsZero() {
+		e.Time = c.died
+	}
 	if e.User == "" && len(c.seats) > 0 {
 		e.User = c.seats[0].user.Name
 	}

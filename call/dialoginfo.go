@@ -62,7 +62,7 @@ func (c *Call) shows(l *Leg) *view {
 // view is the leg as others can see it. A device that was sent an INVITE and does not ring yet is not seen.
 func (c *Call) view(l *Leg) view {
 	v := view{
-		id: l.id, callID: l.dialog.CallID, localTag: l.dialog.RemoteTag, remoteTag: l.dialog.LocalTag, called: l.exchange == nil,
+		id: l.id, callID: l.dialog.CallID, localTag: l.dialog.RemoteTag, remoteTag: l.dialog.LocalTag, called: !l.incoming,
 		held: l.held, began: l.began, local: l.seat.party(), remote: c.other(l.seat).party(),
 	}
 	switch l.state {

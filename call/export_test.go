@@ -165,3 +165,13 @@ func (b *B2BUA) May(user, other string) (pickUp, watch bool) {
 
 // DecodeRecord opens a record with a node's secret.
 func DecodeRecord(secret, blob []byte) (Record, error) { return newVault(secret).decode(blob) }
+
+// Die lets go of all calls as a killed node does: nothing more is written or said, and their records are as they were.
+func (b *B2BUA) Die() {
+	b.mu.Lock()
+	b.draining = true
+	b.mu.Unlock()
+	b.each((*Call).letGoForNext)
+	b.live.Wait()
+	b.stop()
+}

@@ -107,7 +107,7 @@ func (c *Call) take(x *sip.Exchange, s *Seat, offer *media.Description) (*Leg, e
 	if err != nil {
 		return nil, refusalOf(err, 503)
 	}
-	l.exchange, l.dialog = x, x.Dialog(c.epoch)
+	l.incoming, l.exchange, l.dialog = true, x, x.Dialog(c.epoch)
 	l.learn(x)
 	c.setState(l, legIncoming)
 	if l.offering, err = c.takeSession(l, x); err != nil {
@@ -318,6 +318,7 @@ func (c *Call) accept(l *Leg) error {
 	l.owes, l.owing = len(l.remote.Lines) == 0, l.exchange
 	c.setState(l, legUp)
 	c.attach(l)
+	c.touch()
 	return nil
 }
 

@@ -74,11 +74,12 @@ type Leg struct {
 	traits   traits    // what its phone was seen to do
 
 	// it called us
-	exchange *sip.Exchange
-	offering []sip.Header // of our 2xx: the session timer
-	told     int          // the provisional answer that it was given last
-	accepted bool         // we have sent a 2xx to its INVITE
-	byeLater bool         // a BYE waits for the ACK (RFC 3261 §15)
+	incoming bool
+	exchange *sip.Exchange // its INVITE; nil after a restart of the node
+	offering []sip.Header  // of our 2xx: the session timer
+	told     int           // the provisional answer that it was given last
+	accepted bool          // we have sent a 2xx to its INVITE
+	byeLater bool          // a BYE waits for the ACK (RFC 3261 §15)
 
 	held     bool // the phone does not want to hear us
 	heldAt   time.Time
@@ -200,7 +201,7 @@ func (c *Call) drop(l *Leg) {
 
 // ack acknowledges the 2xx of a device that we called, once.
 func (c *Call) ack(l *Leg) {
-	if l.exchange != nil || l.acked {
+	if l.incoming || l.acked {
 		return
 	}
 	l.acked = true

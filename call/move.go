@@ -235,6 +235,7 @@ func (c *Call) listenFor(m *move) {
 // onHeard takes the news that a leg's phone was heard for the first time since its offer and answer.
 func (c *Call) onHeard(l *Leg) {
 	l.heard, l.changed = true, false
+	c.touch() // where it sends from stands in the record soon
 	for _, m := range c.moves {
 		if m.to == l {
 			c.trySwitch(m)

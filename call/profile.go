@@ -130,7 +130,7 @@ func (c *Call) keepTraits(l *Leg) {
 	if l.device.Key == "" || c.abandoned {
 		return
 	}
-	if l.exchange == nil && len(l.agreed.Send) > 0 {
+	if !l.incoming && len(l.agreed.Send) > 0 {
 		l.tookDialect()
 	}
 	what := l.learnt()

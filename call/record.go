@@ -2,6 +2,7 @@ package call
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"baton/media"
@@ -42,17 +43,24 @@ var ErrUnsafe = registrar.ErrUnsafe
 
 // Record is all that is needed to go on with a call: whoever holds it can (docs/failures.md). It is a plain value.
 type Record struct {
-	ID      string       `json:"id"`
-	Domain  string       `json:"domain"`
-	Epoch   uint64       `json:"epoch"`
-	State   State        `json:"state"`
-	Started time.Time    `json:"started"`
-	Up      time.Time    `json:"up,omitzero"`
-	Saved   time.Time    `json:"saved"`
-	Seats   []SeatRecord `json:"seats"`
-	Closing []sip.Dialog `json:"closing,omitempty"` // dialogs that still need their BYE
-	Sealed  []byte       `json:"sealed,omitempty"`  // its keys (seal.go)
+	ID      string          `json:"id"`
+	Form    int             `json:"form,omitempty"` // of the record; below recordForm it cannot be gone on with
+	Domain  string          `json:"domain"`
+	Epoch   uint64          `json:"epoch"`
+	State   State           `json:"state"`
+	Started time.Time       `json:"started"`
+	Up      time.Time       `json:"up,omitzero"`
+	Saved   time.Time       `json:"saved"`
+	By      string          `json:"by,omitempty"`    // the user who began it
+	Quiet   bool            `json:"quiet,omitempty"` // an announcement, or a trial of a device
+	Why     string          `json:"why,omitempty"`   // it is ending
+	Seats   []SeatRecord    `json:"seats"`
+	Closing []ClosingRecord `json:"closing,omitempty"` // dialogs that still need their BYE
+	Sealed  []byte          `json:"sealed,omitempty"`  // its keys (seal.go)
 }
+
+// recordForm is that of records which have all that a restart needs.
+const recordForm = 1
 
 // SeatRecord is a user's place; it has two legs in mid-move, the holder first.
 type SeatRecord struct {
@@ -60,57 +68,95 @@ type SeatRecord struct {
 	Number string      `json:"number"`
 	Name   string      `json:"name,omitempty"`
 	Legs   []LegRecord `json:"legs,omitempty"`
-	Left   time.Time   `json:"left,omitzero"` // when its user left, who may come back until call.wait is over
+	Left   time.Time   `json:"left,omitzero"`  // when its user left, who may come back until call.wait is over
+	Last   *LegRecord  `json:"last,omitempty"` // that held it until then
+	Into   bool        `json:"into,omitempty"` // no seat yet: a transfer or a pick-up is about to make it one
 }
 
 // LegRecord is a dialog with its media.
 type LegRecord struct {
-	ID      string            `json:"id"`
-	Device  string            `json:"device"` // device key
-	State   legState          `json:"state"`
-	Dialog  sip.Dialog        `json:"dialog"`
-	Local   media.Description `json:"local"`
-	Remote  media.Description `json:"remote"`
-	Agreed  media.Agreement   `json:"agreed"`
-	SRTP    *media.Standing   `json:"srtp,omitempty"`
-	Knows   []media.Codec     `json:"knows,omitempty"` // all that the phone has said that it can play
-	Held    bool              `json:"held,omitempty"`
-	Listens bool              `json:"listens,omitempty"` // a companion: it hears both sides and is muted
-	Refer   *referral         `json:"refer,omitempty"`   // the phone's subscription to its REFER
-	Can     ability           `json:"can"`
-	Session session           `json:"session"`
+	ID       string            `json:"id"`
+	Device   string            `json:"device"` // device key
+	Called   string            `json:"called"` // and its name
+	State    legState          `json:"state"`
+	Holds    bool              `json:"holds,omitempty"`    // the seat
+	Incoming bool              `json:"incoming,omitempty"` // the phone called us
+	Began    time.Time         `json:"began,omitzero"`
+	Answer   time.Time         `json:"answer,omitzero"` // of its INVITE
+	Invite   *InviteRecord     `json:"invite,omitempty"`
+	Dialog   sip.Dialog        `json:"dialog"`
+	Local    media.Description `json:"local"`
+	Remote   media.Description `json:"remote"`
+	Agreed   media.Agreement   `json:"agreed"`
+	Offers   media.Security    `json:"offers,omitempty"` // how it is offered audio
+	Place    *media.Place      `json:"place,omitempty"`  // of its stream; none = one of WebRTC
+	SRTP     *media.Standing   `json:"srtp,omitempty"`
+	Knows    []media.Codec     `json:"knows,omitempty"` // all that the phone has said that it can play
+	Held     bool              `json:"held,omitempty"`
+	Listens  bool              `json:"listens,omitempty"` // a companion: it hears both sides and is muted
+	Refer    *referral         `json:"refer,omitempty"`   // the phone's subscription to its REFER
+	Can      ability           `json:"can"`
+	Session  session           `json:"session"`
+}
+
+// InviteRecord is an INVITE of ours that is not over: its phone has not answered it, or was not acknowledged.
+type InviteRecord struct {
+	CSeq   uint32 `json:"cseq"`
+	Branch string `json:"branch"`
+}
+
+// ClosingRecord is a dialog that still needs its BYE, and whose it is.
+type ClosingRecord struct {
+	sip.Dialog
+	User   string `json:"user,omitempty"`
+	Device string `json:"device,omitempty"` // device key
 }
 
 // record makes the value of this moment.
 func (c *Call) record() Record {
 	r := Record{
-		ID: c.id, Domain: c.b.Domain, Epoch: c.epoch, State: c.state,
-		Started: c.started, Up: c.up, Saved: time.Now(),
+		ID: c.id, Form: recordForm, Domain: c.b.Domain, Epoch: c.epoch, State: c.state,
+		Started: c.started, Up: c.up, Saved: time.Now(), By: c.by, Quiet: c.quiet, Why: c.why,
 	}
 	for _, s := range c.allSeats() {
-		sr := SeatRecord{User: s.user.Name, Number: s.number, Name: s.name}
-		if s.away != nil {
-			sr.Left = s.away.from
-		}
-		for _, l := range c.legsOf(s) {
-			sr.Legs = append(sr.Legs, l.record())
-		}
-		r.Seats = append(r.Seats, sr)
+		r.Seats = append(r.Seats, c.seatRecord(s))
 	}
 	for _, l := range c.legs {
 		if l.state == legClosing {
-			r.Closing = append(r.Closing, l.dialog)
+			r.Closing = append(r.Closing, ClosingRecord{l.dialog, l.seat.user.Name, l.device.Key})
 		}
 	}
 	return r
 }
 
+func (c *Call) seatRecord(s *Seat) SeatRecord {
+	r := SeatRecord{User: s.user.Name, Number: s.number, Name: s.name, Into: !slices.Contains(c.seats, s)}
+	if s.away != nil {
+		last := s.away.leg.record()
+		r.Left, r.Last = s.away.from, last.remembered()
+	}
+	for _, l := range c.legsOf(s) {
+		r.Legs = append(r.Legs, l.record())
+	}
+	return r
+}
+
 func (l *Leg) record() LegRecord {
-	return LegRecord{
-		ID: l.id, Device: l.device.Key, State: l.state, Dialog: l.dialog, SRTP: l.stream.Standing(),
+	r := LegRecord{
+		ID: l.id, Device: l.device.Key, Called: l.device.Name, State: l.state, Holds: l.seat.holder == l, Incoming: l.incoming, Began: l.began,
+		Answer: l.answer, Dialog: l.dialog, Offers: l.dialect(), Place: l.stream.Place(), SRTP: l.stream.Standing(),
 		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Listens: l.listens() || l.joins(), Refer: l.refer,
 		Can: l.can, Session: l.session,
 	}
+	if !l.incoming && !l.acked {
+		r.Invite = &InviteRecord{l.invite.CSeq, l.invite.Branch}
+	}
+	return r
+}
+
+// remembered is what has to be known of a leg that is over: whose it was, and what its phone can play.
+func (r LegRecord) remembered() *LegRecord {
+	return &LegRecord{ID: r.ID, Device: r.Device, Called: r.Called, State: legClosed, Agreed: media.Agreement{Send: r.Agreed.Send}, Knows: r.Knows}
 }
 
 // lastUp is when the call was last known to live: when its record was last saved, or at the last sign of life of the node

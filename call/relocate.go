@@ -78,9 +78,10 @@ func (c *Call) goTo(l *Leg, flow sip.Flow) {
 
 // reroute sends what is under way with a description once more over another flow.
 func (c *Call) reroute(l *Leg, flow sip.Flow) {
-	if l.exchange == nil {
+	switch {
+	case !l.incoming:
 		c.b.Agent.Reroute(l.invite, flow)
-	} else {
+	case l.exchange != nil:
 		l.exchange.Reroute(flow)
 	}
 	if l.offers {

@@ -111,6 +111,7 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 		Store: r.faults, Secret: db.Secret(), Journal: db, Log: log,
 	})
 	r.server, r.tcp, r.tls = agent.Addrs()["udp"], agent.Addrs()["tcp"], agent.Addrs()["tls"]
+	must(t, r.b.Restore())
 	r.run(db.Run, agent.Run, r.reg.Run, r.engine.Run)
 	r.drain = r.run(r.b.Run)
 	return r
@@ -141,8 +142,9 @@ func newAgent(at, secure string, o sip.Options) (agent *sip.Agent, err error) {
 		o.Listen = config.Listen{UDP: at, TCP: at, TLS: secure}
 		return sip.NewAgent(o)
 	}
+	host := strings.TrimSuffix(at, ":0")
 	for range 50 {
-		at = fmt.Sprintf("127.0.0.1:%d", 50000+rand.IntN(10000))
+		at = fmt.Sprintf("%s:%d", host, 50000+rand.IntN(10000))
 		if o.Listen = (config.Listen{UDP: at, TCP: at, TLS: secure}); secure == tlsBesideUDP {
 			o.Listen.TCP, o.Listen.TLS = "off", at
 		}

@@ -289,7 +289,7 @@ func sameCodecs(a, b media.Description) bool {
 
 // glareDelay is how long to wait after a 491: 2.1–4 s for the owner of the Call-ID, 0–2 s for the other side.
 func (c *Call) glareDelay(l *Leg) time.Duration {
-	if l.exchange == nil {
+	if !l.incoming {
 		return 2100*time.Millisecond + time.Duration(rand.N(190))*10*time.Millisecond
 	}
 	return time.Duration(rand.N(200)) * 10 * time.Millisecond

@@ -133,6 +133,7 @@ type Call struct {
 	Wait       time.Duration `yaml:"wait"`        // 5m: how long a call waits for one who has left it
 	PerUser    int           `yaml:"per_user"`    // 20: calls that one user has begun and that are not over
 	Encryption string        `yaml:"encryption"`  // optional: as each phone has it; required: a phone whose audio cannot be encrypted has no calls
+	OnStop     string        `yaml:"on_stop"`     // keep: calls go on when the node is started again after SIGTERM; end: they are hung up
 }
 
 // Log says how much and in which form the node tells of itself.
@@ -156,7 +157,7 @@ func Default() Config {
 		Advertise:   Advertise{Local: privateNetworks()},
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}, WebRTC: 8443},
 		Codes:       defaultCodes(),
-		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true, Encryption: "optional"},
+		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true, Encryption: "optional", OnStop: "keep"},
 		Store:       Store{Prefix: "baton:", Degraded: "serve"},
 		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},
 	}

@@ -73,6 +73,7 @@ var fields = map[string]field{
 	"call.wait":               one(func(c *Config) *time.Duration { return &c.Call.Wait }, between(time.Second, 24*time.Hour), "1s to 24h"),
 	"call.per_user":           one(func(c *Config) *int { return &c.Call.PerUser }, number(1, 1_000_000), "1 to 1000000"),
 	"call.encryption":         one(func(c *Config) *string { return &c.Call.Encryption }, among("optional", "required"), "optional or required"),
+	"call.on_stop":            one(func(c *Config) *string { return &c.Call.OnStop }, among("keep", "end"), "keep or end"),
 	"call.announce":           one(func(c *Config) *bool { return &c.Call.Announce }, yesNo, "true or false"),
 	"store.redis":             one(func(c *Config) *RedisURL { return &c.Store.Redis }, redisURL, "redis://host:port, redis-sentinel://host,host,host/master, or embedded"),
 	"store.password_file":     one(func(c *Config) *string { return &c.Store.PasswordFile }, text, "a file"),

@@ -78,6 +78,7 @@ call:
   wait: 10m
   per_user: 7
   encryption: required
+  on_stop: end
   announce: false
 store:
   redis: rediss://baton:secret@redis.example.org/2
@@ -118,7 +119,7 @@ log:
 		},
 		Groups: Lists{"sales": {"alice", "102"}, "3": {}},
 		Watch:  Lists{"bob": {"@sales", "104"}, "@sales": {"*"}},
-		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7, Wait: 10 * time.Minute, Encryption: "required"},
+		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7, Wait: 10 * time.Minute, Encryption: "required", OnStop: "end"},
 		Store: Store{
 			Redis: "rediss://baton:secret@redis.example.org/2", PasswordFile: "/etc/baton/redis", CA: "/etc/baton/ca.pem", Prefix: "office:", Degraded: "refuse",
 		},
@@ -189,6 +190,7 @@ func TestErrors(t *testing.T) {
 		{"call:\n  session: 60s\n", []string{`baton.yaml:2: call.session: 60s is out of range; want 90s to 24h, or off`}},
 		{"call:\n  session_min: 30s\n", []string{`baton.yaml:2: call.session_min: 30s is out of range`}},
 		{"call:\n  announce: sometimes\n", []string{`baton.yaml:2: call.announce: `}},
+		{"call:\n  on_stop: hangup\n", []string{`baton.yaml:2: call.on_stop: "hangup" is not known; want keep or end`}},
 		{"call:\n  encryption: true\n", []string{`baton.yaml:2: call.encryption: "true" is not known; want optional or required`}},
 		{"codes:\n  pull: \"*4\"\n", []string{`baton.yaml:2: codes: pull "*4" and push "*41" begin alike`, `baton.yaml:2: codes: pull "*4" and companion "*43" begin alike`}},
 		{"codes:\n  pickup: \"*401\"\n", []string{`baton.yaml:2: codes: pull "*40" and pickup "*401" begin alike`}},

@@ -213,7 +213,12 @@ func (e *Engine) Open(o StreamOptions) (*Stream, error) {
 // place gives a stream its sockets.
 func (e *Engine) place(s *Stream, at netip.Addr, o StreamOptions) error {
 	if !o.WebRTC {
-		port, err := e.bindPair(s, e.home(at, o.Peer))
+		home := e.home(at, o.Peer)
+		if o.Resume != nil && e.bindAt(s, home, o.Resume.Place.Port) == nil {
+			s.endpoint = netip.AddrPortFrom(at, o.Resume.Place.Port)
+			return nil
+		}
+		port, err := e.bindPair(s, home)
 		s.endpoint = netip.AddrPortFrom(at, port)
 		return err
 	}
@@ -261,18 +266,23 @@ func (e *Engine) bindPair(s *Stream, home netip.Addr) (uint16, error) {
 		if err != nil {
 			return 0, errorOr(last, err)
 		}
-		if s.rtp, last = e.sockets.listen(netip.AddrPortFrom(home, port), s.receive); last != nil {
-			e.dropPair(port, e.clock())
-			continue
+		if last = e.listenPair(s, home, port); last == nil {
+			return port, nil
 		}
-		if s.rtcp, last = e.sockets.listen(netip.AddrPortFrom(home, port+1), s.receiveRTCP); last != nil {
-			s.rtp.Close()
-			e.dropPair(port, e.clock())
-			continue
-		}
-		return port, nil
+		e.dropPair(port, e.clock())
 	}
 	return 0, errorOr(last, ErrNoPorts)
+}
+
+// listenPair binds a port and the next; both or none.
+func (e *Engine) listenPair(s *Stream, home netip.Addr, port uint16) (err error) {
+	if s.rtp, err = e.sockets.listen(netip.AddrPortFrom(home, port), s.receive); err != nil {
+		return err
+	}
+	if s.rtcp, err = e.sockets.listen(netip.AddrPortFrom(home, port+1), s.receiveRTCP); err != nil {
+		s.rtp.Close()
+	}
+	return err
 }
 
 // errorOr keeps what the kernel said about the last port tried beside ErrNoPorts.

@@ -64,6 +64,24 @@ func (d Description) Reoffer(codecs []Codec) (Description, error) {
 	return d.WithDirection(SendRecv), nil
 }
 
+// Moved returns d with what local has to say of its place by now: address, source, and with DTLS all that a new association takes
+// (RFC 8842 §5.5). Codecs and keys stay.
+func (d Description) Moved(local Local) Description {
+	d.Addr, d.Lines = local.Addr.Addr(), slices.Clone(d.Lines)
+	for i, l := range d.Lines {
+		if l.Addr.Port() == 0 {
+			d.Lines[i].Addr = netip.AddrPortFrom(local.Addr.Addr(), 0)
+			continue
+		}
+		l.Addr, l.RTCP = local.Addr, next(local.Addr)
+		if l.dtls() {
+			l = l.browserLine(local, l.Mid, "actpass")
+		}
+		d.Lines[i] = l
+	}
+	return d
+}
+
 // numbered gives every codec a payload type of its own.
 func numbered(codecs []Codec) []Codec {
 	var taken [128]bool

@@ -33,6 +33,8 @@ type ctrl struct {
 	cname string
 
 	mu                 sync.Mutex
+	resumed            bool  // the line was begun by another process: what they have missed before this one is not counted
+	lostBefore         int64 // that
 	foreign, malformed counter
 	forged             counter
 	terms              *terms
@@ -152,7 +154,11 @@ func (s *Stream) reported(blocks []rtcp.ReceptionReport, now time.Duration) {
 		if b.SSRC != s.line.ssrc {
 			continue
 		}
-		c.theirLost.Store(int64(int32(b.TotalLost<<8) >> 8)) // 24 bits, signed
+		lost := int64(int32(b.TotalLost<<8) >> 8) // 24 bits, signed
+		if c.resumed && !c.countAnew(s, b.LastSequenceNumber, lost) {
+			continue
+		}
+		c.theirLost.Store(lost - c.lostBefore)
 		c.theirJitter.Store(b.Jitter)
 		c.theirSpan.Store(b.LastSequenceNumber - s.line.base.Load() + 1)
 		c.reported.Store(true)
@@ -164,6 +170,16 @@ func (s *Stream) reported(blocks []rtcp.ReceptionReport, now time.Duration) {
 			c.rtt.Store(max(int64(rtt)*int64(time.Second)>>16, int64(time.Second)>>17)) // 0 = less than the clock can tell
 		}
 	}
+}
+
+// countAnew has the peer's figures begin where this process has begun to send; false as long as it has heard nothing of that.
+func (c *ctrl) countAnew(s *Stream, highest uint32, lost int64) bool {
+	if s.line.first.Load() == 0 || int16(uint16(highest)-uint16(s.line.base.Load())) < 0 {
+		return false
+	}
+	s.line.base.Store(highest)
+	c.resumed, c.lostBefore = false, lost
+	return true
 }
 
 // ntp is the 64-bit NTP time (RFC 3550 §4).

@@ -17,6 +17,9 @@ type StreamOptions struct {
 	// sent any more until one comes. It must not block.
 	OnConsentLost func(at time.Time)
 
+	// Resume is what the stream goes on with that another process has begun, on the same port if that is free; nil = it begins.
+	Resume *Resumption
+
 	// OnKey is told of each key that the peer has sent as telephone-event, with the clock rate of that, if it could not be passed to every
 	// stream that this one is fed to; must not block.
 	OnKey func(k Key, rate int)
@@ -51,6 +54,7 @@ type Stream struct {
 	taps    map[*mixer]*pool // of the mixes that it is part of
 	aside   bool             // nobody follows it yet
 	leaves  bool             // another stream has taken its place
+	resumed *Place           // where another process had it, until the first Apply
 }
 
 // told is who is told of what the packet path hears.
@@ -65,6 +69,9 @@ func newStream(e *Engine, o StreamOptions) *Stream {
 	s.TellLost(o.OnConsentLost)
 	s.line.init(s)
 	s.ctrl.init(e.clock())
+	if o.Resume != nil {
+		s.resume(o.Resume)
+	}
 	return s
 }
 
@@ -99,6 +106,7 @@ func (s *Stream) Apply(a Agreement) {
 	}
 	s.terms = newTerms(a, s.peer, e.clock())
 	s.agreeOn(a)
+	again := s.latchAgain()
 	if s.ice != nil {
 		s.ice.agree(a.ICE)
 		s.ice.dtls.agree(a.Fingerprints, a.Active)
@@ -109,6 +117,7 @@ func (s *Stream) Apply(a Agreement) {
 	}
 	s.line.apply(s.terms, s.guards.sealer)
 	s.ctrl.apply(s.terms, s.guards)
+	s.ctrl.latchAgain(again)
 }
 
 // Expect lets the peer send the codecs of an offer that it has not answered yet, with the payload types of that: it may do so as soon as it
@@ -275,14 +284,18 @@ func (e *Engine) wall(at time.Duration) time.Time {
 }
 
 // Close says BYE by RTCP and ends the stream; its ports rest.
-func (s *Stream) Close() {
+func (s *Stream) Close() { s.end(true) }
+
+func (s *Stream) end(bye bool) {
 	e := s.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s.closed {
 		return
 	}
-	s.goodbye(e.clock())
+	if bye {
+		s.goodbye(e.clock())
+	}
 	s.unmix()
 	s.feed(nil)
 	for _, f := range slices.Clone(s.feeders) {

@@ -194,10 +194,16 @@ func (a *Agent) draft(out Outgoing) (*draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", out.Method, out.Dialog.Target, err)
 	}
-	d := &draft{method: out.Method, uri: uri, routes: routes, out: out, branch: magic + random(12)}
+	d := &draft{method: out.Method, uri: uri, routes: routes, out: out, branch: out.Branch}
+	if d.branch == "" {
+		d.branch = NewBranch()
+	}
 	d.via = a.viaTo(out.Dialog.Flow, d.branch)
 	return d, nil
 }
+
+// NewBranch draws the branch of a transaction (RFC 3261 §8.1.1.7).
+func NewBranch() string { return magic + random(12) }
 
 func (a *Agent) viaTo(f Flow, branch string) string {
 	u := a.ContactURI(f, "")

@@ -29,6 +29,7 @@ type Outgoing struct {
 	CSeq    uint32
 	Headers []Header
 	Body    Body
+	Branch  string // of its Via (NewBranch), for one that another process may have to withdraw; "" = drawn as it is sent
 }
 
 // cseqPerEpoch keeps the requests of a call's new node above all that its old one may have sent.
@@ -42,6 +43,11 @@ func NewDialog(local, remote NameAddr, target string, route []string, flow Flow,
 		CallID: random(16), LocalTag: random(10), Local: local, Remote: remote,
 		LocalCSeq: uint32(epoch * cseqPerEpoch), RouteSet: slices.Clone(route), Target: target, Flow: flow,
 	}
+}
+
+// Advance takes the dialog over for an epoch of its call: our requests count on above all that were sent before.
+func (d *Dialog) Advance(epoch uint64) {
+	d.LocalCSeq = max(d.LocalCSeq+1, uint32(epoch*cseqPerEpoch))
 }
 
 // ID identifies the dialog.

@@ -38,7 +38,7 @@ func (a *Agent) failover(ctx context.Context, out Outgoing, try attempt) (*Respo
 			break
 		}
 		a.log.Info("request goes to another address of its route", "to", f.String(), "err", err)
-		out.Dialog.Flow = f
+		out.Dialog.Flow, out.Branch = f, ""
 		if r, err = try(out, a.limit(len(others)-i-1)); r != nil {
 			r.moved = f
 		}

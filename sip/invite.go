@@ -89,6 +89,23 @@ func (tx *inviteTx) run(ctx context.Context, onProvisional func(*Response)) (*Re
 	return r, err
 }
 
+// Withdraw takes back an INVITE that another process of this node has sent, by its branch and CSeq: it is cancelled, and what its phone still
+// answers is answered as Invite does, a 2xx by ACK and BYE.
+func (a *Agent) Withdraw(out Outgoing) error {
+	d, err := a.draft(out)
+	if err != nil {
+		return err
+	}
+	tx := &inviteTx{
+		agent: a, shard: a.shard(out.Dialog.CallID), draft: d, flow: out.Dialog.Flow,
+		again: out.Dialog.RemoteTag != "", inbox: newInbox(), acks: make(map[string][]byte), provisional: true,
+	}
+	tx.register()
+	tx.cancel()
+	a.spawn(func() { tx.linger(a.gone(tx.flow)) })
+	return nil
+}
+
 // way is the flow that the transaction is on.
 func (tx *inviteTx) way() Flow {
 	tx.mu.Lock()

@@ -165,6 +165,9 @@ func strangers(c config.Config, known func(name string) bool) (all [][2]string) 
 // everything runs.
 func (n *node) run(ctx context.Context, ready func() error) error {
 	defer n.store.Close()
+	if err := n.calls.Restore(); err != nil { // before anything is read from the network
+		return err
+	}
 	parts := []part{
 		{"memory", newMemory().run},
 		{"store", n.store.Run},

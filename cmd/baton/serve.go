@@ -18,8 +18,9 @@ func serveCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a node",
-		Long: `serve runs a node until SIGTERM or SIGINT, which hangs up all calls, keeps the registrations and
-leaves with status 0. Nothing configured is a working system on one machine: SIP on 5060 (UDP, TCP) and
+		Long: `serve runs a node until SIGTERM or SIGINT, keeps the registrations and leaves with status 0. SIGTERM
+keeps the live calls too: they go on when the node is started again (call.on_stop: end hangs them up).
+SIGINT, as by Ctrl-C, hangs them up. Nothing configured is a working system on one machine: SIP on 5060 (UDP, TCP) and
 5061 (TLS, with a certificate made at first start), HTTPS for browsers on 8443, audio on UDP 20000-29999.
 
 --demo makes two users, alice (101) and bob (102), at first start, and prints at each start what to type
@@ -40,9 +41,8 @@ into their phones.`,
 			if err != nil {
 				return busy(c.Config, err)
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			ctx, stop := n.untilStopped(cmd.Context())
 			defer stop()
-			context.AfterFunc(ctx, stop) // a second signal ends the process at once
 			n.reload = hangups(ctx, stop)
 			defer log.Info("node has stopped")
 			return n.run(ctx, func() error {
@@ -57,6 +57,26 @@ into their phones.`,
 	cmd.Flags().StringVar(&file, "config", "", "configuration file (else BATON_CONFIG, else baton.yaml here, if there is one)")
 	cmd.Flags().BoolVar(&demo, "demo", false, "make users alice and bob and print their phones' settings")
 	return cmd
+}
+
+// untilStopped is a context that ends with SIGTERM or SIGINT; a second signal ends the process at once. SIGTERM keeps the calls for the next run,
+// unless it is configured otherwise.
+func (n *node) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	in := make(chan os.Signal, 1)
+	signal.Notify(in, syscall.SIGTERM, os.Interrupt)
+	go func() {
+		defer signal.Stop(in)
+		select {
+		case s := <-in:
+			if s == syscall.SIGTERM && n.config.Call.OnStop == "keep" {
+				n.calls.Keep()
+			}
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // listens is the listeners on one line.

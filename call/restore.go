@@ -1,0 +1,393 @@
+package call
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"baton/journal"
+	"baton/media"
+	"baton/registrar"
+	"baton/sip"
+)
+
+// A node that was stopped or killed takes its calls up again when it starts, from their records, under the next epoch (docs/failures.md): before
+// it reads SIP, each call on its own, the streams first. Phones that talk RTP notice nothing but the gap.
+//
+//	up                      its legs go on: same ports, same dialogs, CSeqs of the new epoch
+//	  … seat was left       is waited for as long as was left
+//	  … a move was under way    the leg that held the seat stays; what rings is cancelled, what was answered is hung up
+//	setup, an announcement  ends: what rings is cancelled
+//	ending                  its BYEs are sent
+//	not readable, too old   ends in the log with its last sign of life
+
+// Restore takes up the calls that an earlier run has left. It is called once, before the agent reads: a phone's request would find no dialog.
+func (b *B2BUA) Restore() error {
+	if b.restored.Swap(true) {
+		return nil
+	}
+	began := time.Now()
+	stored, err := b.Store.Calls()
+	if err != nil {
+		return fmt.Errorf("read the records of earlier calls: %w", err)
+	}
+	stored = slices.DeleteFunc(stored, func(s Stored) bool { return !b.owns(s.Owner) })
+	old := b.readAll(stored)
+	oneOwner(old)
+	inParallel(old, b.revive)
+	if len(stored) > 0 {
+		calls, _ := b.Debug()
+		b.Log.Info("calls of an earlier run are taken up", "records", len(stored), "live", calls, "took", time.Since(began).Round(time.Millisecond).String())
+	}
+	return nil
+}
+
+// leftover is a record that an earlier run has left.
+type leftover struct {
+	Stored
+	Record
+	whole bool // it could be read, keys too
+	given bool // a leg that held a seat of it is in a newer record: it was on its way to another call
+}
+
+// readAll reads the records; what cannot be read, or is too old to go on with, is closed in the log.
+func (b *B2BUA) readAll(stored []Stored) []*leftover {
+	all := make([]*leftover, len(stored))
+	for i, s := range stored {
+		all[i] = &leftover{Stored: s}
+	}
+	inParallel(all, func(l *leftover) {
+		var err error
+		l.Record, err = b.vault.decode(l.Blob)
+		switch {
+		case err != nil && !errors.Is(err, ErrSealed):
+			b.Log.Warn("record of an earlier call cannot be read", "call", l.Stored.ID, "err", err)
+			b.deleteRecord(l.Stored.ID, l.Stored.Epoch, time.Second, func() {})
+		case err != nil, l.Form < recordForm, time.Since(l.lastUp(b.LastRun)) > b.Config.Wait:
+			b.closeLeftover(l)
+		default:
+			l.whole = true
+		}
+	})
+	return slices.DeleteFunc(all, func(l *leftover) bool { return !l.whole })
+}
+
+// inParallel runs f for each, on all processors.
+func inParallel[T any](all []T, f func(T)) {
+	var wg sync.WaitGroup
+	next := make(chan T)
+	for range min(len(all), 2*runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for v := range next {
+				f(v)
+			}
+		})
+	}
+	for _, v := range all {
+		next <- v
+	}
+	close(next)
+	wg.Wait()
+}
+
+// oneOwner leaves each dialog to one call: a leg that was on its way from one to another (adopt.go) may stand in both records. The newer is right.
+func oneOwner(all []*leftover) {
+	byAge := slices.Clone(all)
+	slices.SortFunc(byAge, func(a, b *leftover) int { return b.Saved.Compare(a.Saved) })
+	seen := map[sip.DialogID]bool{}
+	for _, l := range byAge {
+		for i := range l.Seats {
+			s := &l.Seats[i]
+			s.Legs = slices.DeleteFunc(s.Legs, func(k LegRecord) bool {
+				id := k.Dialog.ID()
+				twice := seen[id]
+				seen[id] = true
+				l.given = l.given || twice && k.Holds
+				return twice
+			})
+		}
+	}
+}
+
+// closeLeftover writes the end of a call that died with an earlier run of this node and deletes its record.
+func (b *B2BUA) closeLeftover(l *leftover) {
+	if !l.Quiet {
+		end := l.lastUp(b.LastRun)
+		e := journal.Entry{Time: end, Kind: journal.CallEnded, Call: l.Record.ID, Text: "the node was killed", Duration: l.lasted(end)}
+		if len(l.Seats) > 0 {
+			e.User = l.Seats[0].User
+		}
+		if len(l.Seats) > 1 {
+			e.Peer = l.Seats[1].User
+		}
+		b.Journal.Append(e)
+	}
+	b.deleteRecord(l.Stored.ID, l.Stored.Epoch, time.Second, func() {})
+}
+
+// revive makes a call of a record.
+func (b *B2BUA) revive(l *leftover) {
+	c := b.newCallAs(b.ctx, l.Stored.ID)
+	c.epoch = max(l.Record.Epoch, l.Stored.Epoch) + 1
+	c.store.version, c.store.stored = l.Version, l.Version
+	c.started, c.up, c.by, c.quiet, c.why = l.Started, l.Up, l.By, l.Quiet, l.Why
+	b.mu.Lock()
+	b.admit(c)
+	b.mu.Unlock()
+	c.do(func() {
+		if l.State == StateUp && !l.Quiet && !l.given {
+			c.resume(l.Record)
+		} else {
+			c.wind(l.Record)
+		}
+		c.store.version++
+		c.write()
+		c.finishIfEmpty()
+	})
+}
+
+// wind ends a call that cannot go on: nobody had answered it, or it was ending.
+func (c *Call) wind(r Record) {
+	c.state = StateEnding
+	c.died = r.lastUp(c.b.LastRun)
+	switch {
+	case c.why != "":
+	case r.State == StateSetup:
+		c.why = "the node was restarted before it was answered"
+	default:
+		c.why = "the node was restarted"
+	}
+	for _, sr := range r.Seats {
+		s := c.restoreSeat(sr)
+		if !sr.Into {
+			c.seats = append(c.seats, s)
+		}
+		for _, lr := range sr.Legs {
+			c.letGo(s, lr)
+		}
+	}
+	c.closeRest(r)
+}
+
+// resume goes on with a call that is up.
+func (c *Call) resume(r Record) {
+	c.state = StateUp
+	for _, sr := range r.Seats {
+		s := c.restoreSeat(sr)
+		if sr.Into {
+			c.letAllGo(s, sr.Legs)
+			continue
+		}
+		c.seats = append(c.seats, s)
+		c.restoreLegs(s, sr)
+	}
+	c.wire()
+	c.watchLegs()
+	c.closeRest(r)
+	for _, s := range c.seats {
+		for _, l := range s.watched() {
+			c.settleIn(l)
+		}
+	}
+	if !slices.ContainsFunc(c.seats, func(s *Seat) bool { return s.holder != nil }) && !slices.ContainsFunc(r.Seats, func(s SeatRecord) bool { return !s.Left.IsZero() }) {
+		c.end("nobody was left in it when the node was restarted")
+		return
+	}
+	c.log.Info("call goes on", "user", r.Seats[0].User, "epoch", c.epoch)
+}
+
+func (c *Call) restoreSeat(r SeatRecord) *Seat {
+	u, ok := c.b.Registrar.User(r.User)
+	if !ok { // removed meanwhile; the call is his until it ends
+		u = registrar.User{Name: r.User}
+	}
+	s := newSeat(u)
+	s.number, s.name = r.Number, r.Name
+	return s
+}
+
+// restoreLegs gives a seat its holder and its companions; the legs of a move that was under way go.
+func (c *Call) restoreLegs(s *Seat, r SeatRecord) {
+	holder := holderOf(r)
+	for i, lr := range r.Legs {
+		switch {
+		case i == holder:
+			s.holder = c.restoreLeg(s, lr)
+		case lr.Listens && lr.State == legUp:
+			if l := c.restoreLeg(s, lr); l != nil {
+				s.companions = append(s.companions, l)
+			}
+		default:
+			c.letGo(s, lr)
+		}
+	}
+	if s.holder == nil {
+		c.restoreAbsence(s, r)
+	}
+}
+
+// holderOf is the leg that holds the seat; where none did, one that a move has brought and that was answered; -1 = none.
+func holderOf(r SeatRecord) int {
+	if i := slices.IndexFunc(r.Legs, func(l LegRecord) bool { return l.Holds }); i >= 0 {
+		return i
+	}
+	return slices.IndexFunc(r.Legs, func(l LegRecord) bool { return !l.Listens && (l.State == legUp || l.State == legAnswered) })
+}
+
+// restoreAbsence waits for a user who has left, for as long as is left of call.wait; of one whose phone had hung up in a move that is over now,
+// from now on.
+func (c *Call) restoreAbsence(s *Seat, r SeatRecord) {
+	from := r.Left
+	if from.IsZero() {
+		from = time.Now()
+	}
+	last := LegRecord{}
+	if r.Last != nil {
+		last = *r.Last
+	} else if len(r.Legs) > 0 {
+		last = *r.Legs[0].remembered()
+	}
+	l := c.blankLeg(s, last)
+	l.state, l.stream = legClosed, c.b.Engine.Ended()
+	s.away = &absence{leg: l, from: from}
+	s.away.wait = c.after(max(c.b.Config.Wait-time.Since(from), 0), func() { c.waited(s) })
+}
+
+// blankLeg is a leg as its record has it, without a stream.
+func (c *Call) blankLeg(s *Seat, r LegRecord) *Leg {
+	l := &Leg{
+		id: cmp.Or(r.ID, newID()), seat: s, device: c.deviceOf(s, r), state: r.State, dialog: r.Dialog, origin: r.Local.Origin,
+		local: r.Local, remote: r.Remote, agreed: r.Agreed, knows: r.Knows, held: r.Held, incoming: r.Incoming, accepted: r.Incoming, acked: true,
+		can: r.Can, session: r.Session, refer: r.Refer, answer: r.Answer, began: r.Began, asked: time.Now(),
+		dialects: []media.Security{r.Offers}, secret: c.b.mustEncrypt(), unfollow: func() {},
+	}
+	if l.held {
+		l.heldAt = time.Now()
+	}
+	l.dialog.Advance(c.epoch)
+	l.way = newWay(l.dialog.Flow)
+	return l
+}
+
+// deviceOf is the leg's device as it is known now.
+func (c *Call) deviceOf(s *Seat, r LegRecord) registrar.Device {
+	for _, d := range c.b.Registrar.Devices(s.user.Name) {
+		if d.Key == r.Device {
+			return d
+		}
+	}
+	return registrar.Device{User: s.user.Name, Key: r.Device, Name: cmp.Or(r.Called, "a device that is forgotten")}
+}
+
+// restoreLeg goes on with a leg: its stream first, at the port that it had. nil: it cannot be, and is hung up.
+func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
+	l := c.blankLeg(s, r)
+	heard, pressed := c.heed(l)
+	o := media.StreamOptions{Peer: l.dialog.Flow.Remote.Addr(), WebRTC: l.browser(), OnHeard: heard, OnKey: pressed}
+	if r.Place != nil {
+		o.Resume = &media.Resumption{Place: *r.Place, SRTP: r.SRTP, Key: r.Agreed.Out}
+	}
+	stream, err := c.b.Engine.Open(o)
+	if err != nil {
+		c.log.Error("leg cannot go on after the restart", "leg", l.id, "device", l.device.Name, "err", err)
+		c.letGo(s, r)
+		return nil
+	}
+	l.stream, l.state = stream, legUp
+	if !l.browser() {
+		l.stream.Apply(l.agreed)
+	}
+	c.legs = append(c.legs, l)
+	c.attach(l)
+	c.follow(l)
+	if r.Invite != nil {
+		l.acked, l.invite = false, sip.Outgoing{Dialog: r.Dialog, Method: "INVITE", CSeq: r.Invite.CSeq}
+		c.ack(l)
+	}
+	return l
+}
+
+// settleIn tells a leg's phone what has become different, and looks whether it is elsewhere by now.
+func (c *Call) settleIn(l *Leg) {
+	if l.refer != nil { // what it asked for has gone down with the node
+		c.notifyRefer(l, l.refer, 503, true)
+	}
+	if l.browser() || l.displaced() {
+		l.local = l.versioned(l.local.Moved(l.stream.Local()))
+		if c.b.Agent.Alive(l.dialog.Flow) {
+			c.reinvite(l, l.local)
+		}
+	}
+	if d, ok := c.b.deviceHere(l.seat.user.Name, l.device.Key); ok && !c.b.Agent.Alive(l.dialog.Flow) {
+		c.registered(l, d)
+	}
+}
+
+// displaced says that the stream is not where the phone was told: its port is somebody else's by now, or the machine has another address.
+func (l *Leg) displaced() bool {
+	line, _, ok := l.local.Audio()
+	return ok && line.Addr != l.stream.Endpoint()
+}
+
+func (c *Call) letAllGo(s *Seat, legs []LegRecord) {
+	for _, r := range legs {
+		c.letGo(s, r)
+	}
+}
+
+// letGo ends a leg that does not go on. What rings is cancelled, what may have been answered is hung up; an INVITE of the phone's that was not
+// answered died with the node.
+func (c *Call) letGo(s *Seat, r LegRecord) {
+	switch r.State {
+	case legDialing, legRinging, legCancelled:
+		if r.Invite == nil || r.Invite.Branch == "" {
+			return
+		}
+		out := sip.Outgoing{Dialog: r.Dialog, Method: "INVITE", CSeq: r.Invite.CSeq, Branch: r.Invite.Branch}
+		if err := c.b.Agent.Withdraw(out); err != nil {
+			c.log.Warn("cancel after the restart", "user", s.user.Name, "device", r.Called, "err", err)
+		}
+	case legIncoming:
+		if c.state == StateUp { // its 200 may have gone out
+			c.closeDialog(s, r.Device, r.Dialog)
+		}
+	case legAnswered:
+		_ = c.b.Agent.Ack(r.Dialog, sip.Outgoing{CSeq: cseqOf(r)}, sip.Body{})
+		c.closeDialog(s, r.Device, r.Dialog)
+	case legUp:
+		c.closeDialog(s, r.Device, r.Dialog)
+	}
+}
+
+func cseqOf(r LegRecord) uint32 {
+	if r.Invite != nil {
+		return r.Invite.CSeq
+	}
+	return r.Dialog.LocalCSeq
+}
+
+// closeRest sends the BYEs that were still to come.
+func (c *Call) closeRest(r Record) {
+	for _, d := range r.Closing {
+		i := slices.IndexFunc(c.seats, func(s *Seat) bool { return s.user.Name == d.User })
+		s := c.restoreSeat(SeatRecord{User: d.User})
+		if i >= 0 {
+			s = c.seats[i]
+		}
+		c.closeDialog(s, d.Device, d.Dialog)
+	}
+}
+
+// closeDialog hangs a phone up whose leg does not go on.
+func (c *Call) closeDialog(s *Seat, device string, d sip.Dialog) {
+	l := c.blankLeg(s, LegRecord{Device: device, State: legClosing, Dialog: d})
+	l.stream = c.b.Engine.Ended()
+	c.legs = append(c.legs, l)
+	c.attach(l)
+	c.follow(l)
+	c.commit(func() { c.bye(l) })
+}

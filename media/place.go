@@ -1,0 +1,177 @@
+package media
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// A stream can go on in another process at the same address (docs/failures.md): its place says where it stands. What is written of it is older
+// than what was sent last, by seconds. The line therefore goes on ahead of all that can have been sent since by the clock:
+//
+//	sequence number   as written + packets that fit into the time since + 100; a forward jump of some hundred numbers, which a receiver
+//	                  takes for loss (RFC 3550 A.1), and far from the 2^15 at which it would count as old
+//	timestamp         true to the clock, as if there had been a pause without packets
+//	SSRC, CNAME       the same
+//
+// Where there is SRTP its keys stay and the SSRC is a new one, so that no index is sealed twice whatever was written.
+
+// Place is where a stream of its own port pair stands. It is a plain value.
+type Place struct {
+	Port    uint16         `json:"port"` // of RTP; RTCP has the next
+	SSRC    uint32         `json:"ssrc"`
+	CNAME   string         `json:"cname"`
+	Seq     uint16         `json:"seq"`         // sent last
+	TS      uint32         `json:"ts"`          // of the last frame sent
+	At      time.Time      `json:"at,omitzero"` // when that was due; zero = nothing was sent
+	Rate    uint32         `json:"rate,omitempty"`
+	Frame   uint32         `json:"frame,omitempty"` // ticks between packets
+	Sent    uint64         `json:"sent,omitempty"`
+	Octets  uint64         `json:"octets,omitempty"`
+	Source  netip.AddrPort `json:"source,omitzero"`  // that was latched
+	Control netip.AddrPort `json:"control,omitzero"` // where RTCP came from, on its own port
+}
+
+// Resumption is what a stream goes on with that another process has begun.
+type Resumption struct {
+	Place Place
+	SRTP  *Standing // nil = it had none
+	Key   Crypto    // ours, of SDES
+}
+
+const (
+	headRoom  = 100     // packets that a source may be ahead of the clock
+	mostAhead = 1 << 13 // numbers: no record of a call that talks is older
+)
+
+// Place says where the stream stands; nil for one of WebRTC, which begins anew in another process.
+func (s *Stream) Place() *Place {
+	if s.ice != nil {
+		return nil
+	}
+	p := s.line.place()
+	p.Port, p.CNAME = s.endpoint.Port(), s.ctrl.cname
+	if at := s.ear.latch.source.Load(); at != nil {
+		p.Source = at.from
+	}
+	s.ctrl.mu.Lock()
+	defer s.ctrl.mu.Unlock()
+	p.Control = s.ctrl.source
+	return p
+}
+
+func (l *line) place() *Place {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &Place{SSRC: l.ssrc, Seq: l.seq, TS: l.ts, Sent: l.sent.Load(), Octets: l.octets.Load()}
+	if l.started {
+		p.At, p.Rate, p.Frame = l.stream.engine.epoch.Add(l.due), l.rate, l.frame
+	}
+	return p
+}
+
+// resume takes over what another process has begun, before the stream has sockets.
+func (s *Stream) resume(r *Resumption) {
+	s.resumed = &r.Place
+	s.ctrl.cname = r.Place.CNAME
+	if r.Key.Usable() {
+		s.ownKeys()
+		s.guards.keep(r.Key)
+	}
+	if r.SRTP != nil {
+		s.guards.before = *r.SRTP
+		return
+	}
+	s.ctrl.resumed = true
+	s.line.resume(r.Place)
+}
+
+// resume goes on with a line ahead of all that can have been sent.
+func (l *line) resume(p Place) {
+	l.ssrc = p.SSRC
+	l.sent.add(p.Sent)
+	l.octets.add(p.Octets)
+	if p.At.IsZero() || p.Rate == 0 {
+		return
+	}
+	since := max(time.Since(p.At), 0)
+	frame := p.Frame
+	if frame == 0 {
+		frame = p.Rate / 50
+	}
+	ahead := min(ticks(since, p.Rate)/int64(frame), mostAhead) + headRoom
+	l.started, l.seq, l.ts = true, p.Seq+uint16(ahead), p.TS
+	l.rate, l.frame = p.Rate, frame
+	l.due = l.stream.engine.clock() - since
+	l.at = l.due
+}
+
+// latchAgain believes the source that the other process had latched, with the first terms, and gives that of RTCP; under engine.mu, before the
+// path is there.
+func (s *Stream) latchAgain() (control netip.AddrPort) {
+	p := s.resumed
+	s.resumed = nil
+	if p == nil || s.ice != nil {
+		return control
+	}
+	if p.Source.IsValid() {
+		l := &s.ear.latch
+		l.terms, l.from, l.rank, l.last = s.terms, p.Source, s.terms.rankOf(p.Source), s.terms.at
+		l.source.Store(&latched{p.Source, s.terms})
+	}
+	return p.Control
+}
+
+func (c *ctrl) latchAgain(source netip.AddrPort) {
+	if !source.IsValid() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.source = source
+}
+
+// keep makes a key of ours the one that is announced for its suite.
+func (g *guards) keep(key Crypto) {
+	for i := range g.own {
+		if g.own[i].Suite == key.Suite {
+			g.own[i] = key
+		}
+	}
+}
+
+// bindAt binds a certain port pair.
+func (e *Engine) bindAt(s *Stream, home netip.Addr, port uint16) error {
+	if err := e.takeThis(port); err != nil {
+		return err
+	}
+	err := e.listenPair(s, home, port)
+	if err != nil {
+		e.mu.Lock()
+		delete(e.ports.until, port)
+		e.mu.Unlock()
+	}
+	return err
+}
+
+func (e *Engine) takeThis(port uint16) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if until, known := e.ports.until[port]; port == 0 || port == 0xffff || known && until > e.clock() {
+		return fmt.Errorf("%w: port %d is in use", ErrNoPorts, port)
+	}
+	e.ports.until[port] = forever
+	return nil
+}
+
+// Ended is a stream that has ended before it began: of a leg that is remembered and has no phone any more.
+func (e *Engine) Ended() *Stream {
+	s := newStream(e, StreamOptions{})
+	s.closed = true
+	s.line.close()
+	close(s.done)
+	return s
+}
+
+// HandOver ends the stream in this process for another to go on with: its peer is told nothing.
+func (s *Stream) HandOver() { s.end(false) }
