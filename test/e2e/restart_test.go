@@ -2,41 +2,45 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"baton/test/phone"
 )
 
+// stops are the ways in which a node goes that is started again.
+var stops = map[string]func(*world){
+	"SIGTERM": func(w *world) {
+		if took := w.Stop(); took > 4*time.Second {
+			w.t.Errorf("SIGTERM took %s", took)
+		}
+	},
+	"kill -9": func(w *world) { w.Kill() },
+}
+
+// TestRestartKeepsUsersAndBindings restarts a node without calls.
 func TestRestartKeepsUsersAndBindings(t *testing.T) {
-	for _, how := range []string{"SIGTERM", "kill -9"} {
+	for how, end := range stops {
 		t.Run(how, func(t *testing.T) {
 			w := newWorld(t)
 			alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
 			w.phone("alice", "soft", over("tcp"))
 			before := w.deviceOf(alice)
 			out, in := w.connect(alice, "bob", bob)
-			if how == "SIGTERM" {
-				took := w.Stop()
-				w.ended(out, in)
-				if took > 6*time.Second {
-					t.Errorf("SIGTERM took %s", took)
+			w.must(out.Hangup())
+			w.ended(in)
+			w.Eventually(2*time.Second, "the call's record to be gone", func() error {
+				if d, err := w.Debug(); err != nil || d.Records != 0 {
+					return fmt.Errorf("%d records, %v", d.Records, err)
 				}
-			} else {
-				w.Kill()
-			}
+				return nil
+			})
+			end(w)
 			w.Run()
 			if after := w.deviceOf(alice); !after.Here || after.Name != before.Name || after.Index != before.Index {
 				t.Errorf("was %+v, is %+v", before, after)
-			}
-			var calls []any
-			w.must(w.JSON(&calls, "calls", "--json"))
-			if len(calls) != 0 {
-				t.Errorf("calls after the restart: %v", calls)
-			}
-			if how == "kill -9" { // the phones learn it by their BYE
-				out.Hangup()
-				in.Hangup()
 			}
 			out, in = w.connect(bob, "101", alice)
 			w.must(out.Hangup())
@@ -44,10 +48,81 @@ func TestRestartKeepsUsersAndBindings(t *testing.T) {
 			if _, err := alice.Register(time.Hour); err != nil {
 				t.Error(err)
 			}
-			var entries []struct{ Kind string }
-			w.must(w.JSON(&entries, "log", "--json"))
-			if len(entries) == 0 {
-				t.Error("the log is empty after the restart")
+			if n := len(w.callEntries()); n != 6 {
+				t.Errorf("%d entries of two calls in the log", n)
+			}
+		})
+	}
+}
+
+// callEntry is what baton log --json tells of a call.
+type callEntry struct {
+	Kind, Call, Text string
+	Time             time.Time
+	Duration         time.Duration
+}
+
+func (w *world) callEntries() []callEntry {
+	w.t.Helper()
+	var all []callEntry
+	w.must(w.JSON(&all, "log", "--json"))
+	return slices.DeleteFunc(all, func(e callEntry) bool { return !strings.HasPrefix(e.Kind, "call-") })
+}
+
+// oneStream checks what a phone has heard over a restart: one SSRC, numbers and timestamps that only go forward. It gives the longest gap.
+func oneStream(t *testing.T, c *phone.Call) time.Duration {
+	t.Helper()
+	heard := c.Media().Heard()
+	r := phone.Analyse(heard, 8000)
+	if len(r.SSRCs) != 1 || r.Reordered != 0 || r.Duplicates != 0 || r.Changed != 0 || r.Missing > 2000 {
+		t.Errorf("%s has heard %v", c.Phone().Config().UserAgent, r)
+	}
+	for i, p := range heard[1:] {
+		clock, stamped := p.At.Sub(heard[i].At), time.Duration(int32(p.TS-heard[i].TS))*time.Second/8000
+		if d := (clock - stamped).Abs(); d > 200*time.Millisecond {
+			t.Errorf("%s: the timestamp goes on by %v in %v", c.Phone().Config().UserAgent, stamped, clock)
+		}
+	}
+	return r.Gap
+}
+
+// TestRestartKeepsCalls stops or kills a node with a call between two phones over UDP and starts it: both hear each other again, on the same
+// streams; hold, a move and the hang-up work as before, from both sides, and the log has one call.
+func TestRestartKeepsCalls(t *testing.T) {
+	for how, end := range stops {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			alice, desk, bob := w.phone("alice", "soft"), w.phone("alice", "desk"), w.phone("bob", "far")
+			out, in := w.connect(alice, "bob", bob)
+			began := time.Now()
+			pause(1500 * time.Millisecond) // its record has where they send from
+			end(w)
+			w.Run()
+			w.talk(out, in)
+			pause(300 * time.Millisecond)
+			t.Logf("gap at alice %s, at bob %s", oneStream(t, out), oneStream(t, in))
+			for _, c := range []*phone.Call{out, in, out} {
+				w.must(c.Hold(phone.HoldSendonly))
+				w.must(c.Resume())
+			}
+			w.talk(out, in)
+			desk.Behave(phone.AutoAnswer)
+			_, err := w.CLI("move", "--user", "alice", w.deviceOf(desk).Name)
+			w.must(err)
+			moved := w.ringing(desk)
+			w.talk(moved, in)
+			w.ended(out)
+			w.must(in.Hangup())
+			w.ended(moved)
+			var kinds []string
+			all := w.callEntries()
+			for _, e := range all {
+				kinds = append(kinds, e.Kind)
+			}
+			last := all[len(all)-1]
+			if got := strings.Join(kinds, " "); got != "call-started call-answered call-moved call-ended" || last.Duration < time.Since(began)-2*time.Second {
+				t.Errorf("the log has %s, the last %+v", got, last)
 			}
 		})
 	}
@@ -123,7 +198,7 @@ func TestStopWithCallsUp(t *testing.T) {
 	carol := w.phone("carol", "third")
 	waiting := w.dial(carol, "bob")
 	w.ringing(bob)
-	took := w.Stop()
+	took := w.Interrupt()
 	w.ended(out, in, waiting)
 	if took > 6*time.Second {
 		t.Errorf("the node took %s", took)

@@ -156,15 +156,20 @@ func (n *Node) Run() {
 	}
 }
 
-// Stop ends the process by SIGTERM and gives the time that it took.
-func (n *Node) Stop() time.Duration {
+// Stop ends the process by SIGTERM, which keeps the calls for the next Run, and gives the time that it took.
+func (n *Node) Stop() time.Duration { return n.stopBy(syscall.SIGTERM) }
+
+// Interrupt ends the process as Ctrl-C does, which hangs up all calls, and gives the time that it took.
+func (n *Node) Interrupt() time.Duration { return n.stopBy(syscall.SIGINT) }
+
+func (n *Node) stopBy(s syscall.Signal) time.Duration {
 	n.t.Helper()
 	start := time.Now()
-	n.signal(syscall.SIGTERM)
+	n.signal(s)
 	select {
 	case <-n.end:
 	case <-time.After(15 * time.Second):
-		n.t.Error("baton did not end within 15s of SIGTERM")
+		n.t.Errorf("baton did not end within 15s of %v", s)
 		n.signal(syscall.SIGKILL)
 		<-n.end
 	}
