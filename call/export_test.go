@@ -1,6 +1,7 @@
 package call
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -166,11 +167,17 @@ func (b *B2BUA) May(user, other string) (pickUp, watch bool) {
 // DecodeRecord opens a record with a node's secret.
 func DecodeRecord(secret, blob []byte) (Record, error) { return newVault(secret).decode(blob) }
 
-// Die lets go of all calls as a killed node does: nothing more is written or said, and their records are as they were.
-func (b *B2BUA) Die() {
+// Die lets go of all calls as a killed node does: nothing more is written or said, and their records are as they were. silence closes the
+// agent.
+func (b *B2BUA) Die(silence func()) {
 	b.mu.Lock()
 	b.draining = true
+	calls := b.list()
 	b.mu.Unlock()
+	for _, c := range calls {
+		_, _ = inAgent(context.Background(), c, func() struct{} { c.forgetDials(); return struct{}{} })
+	}
+	silence()
 	b.each((*Call).letGoForNext)
 	b.live.Wait()
 	b.stop()

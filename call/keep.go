@@ -47,6 +47,7 @@ func (c *Call) letGoForNext() {
 		return
 	}
 	c.kept, c.abandoned = true, true
+	c.forgetDials()
 	for _, l := range slices.Clone(c.legs) {
 		c.dropForks(l)
 		l.unfollow()
@@ -56,4 +57,23 @@ func (c *Call) letGoForNext() {
 	}
 	c.legs = nil
 	c.finish()
+}
+
+// forgetDials has nothing come of what still rings.
+func (c *Call) forgetDials() {
+	all := []*dial{c.dial}
+	for _, m := range c.moves {
+		all = append(all, m.dial)
+	}
+	for _, s := range c.seats {
+		if s.joining != nil {
+			all = append(all, s.joining.dial)
+		}
+	}
+	for _, d := range all {
+		if d != nil && !d.over {
+			d.over = true
+			d.unwatch()
+		}
+	}
 }

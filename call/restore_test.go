@@ -43,10 +43,15 @@ func addressOfOne() string {
 
 var addressesOfOne atomic.Uint32
 
+// die ends a node as kill -9 does: nothing leaves it any more, and its calls' records are as they were.
+func (r *rig) die() {
+	r.b.Die(r.agent.Close)
+}
+
 // reborn kills the node and starts it anew on its store, at its address.
 func (r *rig) reborn(tune func(*config.Config)) *rig {
 	r.t.Helper()
-	r.b.Die()
+	r.die()
 	return r.again(tune)
 }
 
@@ -64,6 +69,9 @@ func (r *rig) again(tune func(*config.Config)) *rig {
 		}
 	}))
 	next.pass = r.pass
+	if next.webAt = r.web; r.web.IsValid() {
+		next.website()
+	}
 	return next
 }
 
@@ -80,14 +88,15 @@ func (r *rig) hears(a, b *phone.Call) {
 func (r *rig) written(what string, holds func(call.Record) bool) call.Record {
 	r.t.Helper()
 	var rec call.Record
-	r.eventually("the record has "+what, 4*time.Second, func() bool {
-		stored, err := r.store.Calls()
-		if err != nil || len(stored) != 1 {
-			return false
-		}
-		rec, err = call.DecodeRecord(r.store.Secret(), stored[0].Blob)
-		return err == nil && holds(rec)
-	})
+	r.eventually("the record has "+what, 9*time.Second, // longer than the calls' look at their legs
+		func() bool {
+			stored, err := r.store.Calls()
+			if err != nil || len(stored) != 1 {
+				return false
+			}
+			rec, err = call.DecodeRecord(r.store.Secret(), stored[0].Blob)
+			return err == nil && holds(rec)
+		})
 	return rec
 }
 
@@ -193,4 +202,333 @@ func above(t *testing.T, p *phone.Phone, since time.Time) {
 	if n == 0 {
 		t.Errorf("%s was sent nothing", p.Config().User)
 	}
+}
+
+// TestRestoreKinds restarts a node with a call to a phone whose connection dies with it. RTP and SRTP go on at once, before the phone is back; its
+// dialog, when it has registered over another connection.
+func TestRestoreKinds(t *testing.T) {
+	t.Parallel()
+	for _, k := range []struct {
+		name, transport, srtp string
+	}{
+		{"rtp over tcp", "tcp", phone.Plain},
+		{"sdes over tls", "tls", phone.OSRTP},
+		{"savp over tls", "tls", phone.SAVP},
+	} {
+		for _, calls := range []string{"it calls", "it is called"} {
+			t.Run(k.name+", "+calls, func(t *testing.T) {
+				t.Parallel()
+				r, alice, _ := lonely(t, listensTLS)
+				bob := r.phone("bob", 2, r.over(k.transport), func(c *phone.Config) {
+					if c.SRTP = k.srtp; k.transport == "tcp" {
+						c.Server = r.tcp
+					}
+				})
+				from, to := alice, bob
+				if calls == "it calls" {
+					from, to = bob, alice
+				}
+				var out, in *phone.Call
+				if from == alice {
+					to.Behave(phone.AutoAnswer)
+					out = mustDial(t, from, "102*2")
+					got, err := to.Ringing(5 * time.Second)
+					must(t, err)
+					in = got
+					must(t, out.Await(5*time.Second))
+				} else {
+					out, in = r.connect(from, to)
+				}
+				r.hears(out, in)
+				r.written("the legs as they are", func(rec call.Record) bool {
+					return rec.State == call.StateUp && len(rec.Seats[0].Legs) == 1 && rec.Seats[0].Legs[0].State == "up" && rec.Seats[1].Legs[0].State == "up"
+				})
+				if blob, err := r.store.Calls(); err != nil || len(blob) != 1 || len(blob[0].Blob) > 8<<10 {
+					t.Errorf("the record has %d octets, %v", len(blob[0].Blob), err)
+				} else {
+					t.Logf("the record has %d octets", len(blob[0].Blob))
+				}
+				r = r.reborn(nil)
+				a, b := out, in // alice's and bob's
+				if from == bob {
+					a, b = in, out
+				}
+				r.hears(a, b)
+				goesOn(t, "alice", a.Media().Heard())
+				since := time.Now()
+				must(t, bob.Relocate(phone.Relocation{}))
+				_, err := bob.Register(10 * time.Minute)
+				must(t, err)
+				r.eventually("bob is told of the sound once more", 3*time.Second, func() bool {
+					return slices.ContainsFunc(bob.Received(since), func(m phone.Logged) bool { return m.Method == "INVITE" })
+				})
+				above(t, bob, since)
+				r.hears(a, b)
+				must(t, b.Hold(phone.HoldSendonly))
+				must(t, b.Resume())
+				r.hears(a, b)
+				if n := b.Media().Forged(); n > 0 {
+					t.Errorf("bob could not open %d packets", n)
+				}
+				if k.srtp != phone.Plain && b.Media().Secure() == "" {
+					t.Error("the sound is in the clear")
+				}
+				must(t, a.Hangup())
+				must(t, b.AwaitEnd(3*time.Second))
+				r.nothingLeft()
+			})
+		}
+	}
+}
+
+// TestRestoreAbsence restarts a node while a call waits for one who has left it: he is waited for until the same moment, and comes back.
+func TestRestoreAbsence(t *testing.T) {
+	t.Parallel()
+	const wait = 4 * time.Second
+	soon := func(c *config.Config) { c.Call.Wait, c.Call.Announce = wait, false }
+	for _, comes := range []bool{true, false} {
+		t.Run(fmt.Sprintf("he comes back %v", comes), func(t *testing.T) {
+			t.Parallel()
+			r, alice, bob := lonely(t, soon)
+			desk := r.phone("alice", 2)
+			out, in := r.connect(alice, bob)
+			r.written("both sources", latchedBoth)
+			must(t, r.b.Leave(t.Context(), call.MoveRequest{User: "alice", How: "api", Who: "test"}))
+			left := time.Now()
+			must(t, out.AwaitEnd(2*time.Second))
+			if !in.HearsTone(2 * time.Second) {
+				t.Error("bob hears nothing while he waits")
+			}
+			if !comes {
+				time.Sleep(2 * time.Second)
+			}
+			r = r.reborn(soon)
+			if !in.HearsTone(2 * time.Second) {
+				t.Error("bob hears nothing after the restart")
+			}
+			if !comes {
+				must(t, in.AwaitEnd(wait))
+				if waited := time.Since(left); waited < wait-100*time.Millisecond || waited > wait+1500*time.Millisecond {
+					t.Errorf("he was waited for %v", waited)
+				}
+				r.nothingLeft()
+				return
+			}
+			again := mustDial(t, desk, "*40")
+			must(t, again.Await(3*time.Second))
+			r.hears(again, in)
+			goesOn(t, "bob", in.Media().Heard())
+			must(t, again.Hangup())
+			must(t, in.AwaitEnd(3*time.Second))
+			r.nothingLeft()
+		})
+	}
+}
+
+// TestRestoreMidMove restarts a node while a call is being moved: who held the seat goes on, the device that rang rings no more, one that has
+// answered meanwhile is hung up.
+func TestRestoreMidMove(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"it rings", "it is answered while nobody is there", "a transfer rings"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			r, alice, bob := lonely(t, nil)
+			desk := r.phone("alice", 2)
+			if what == "a transfer rings" {
+				r.user("carol", "103")
+				desk = r.phone("carol", 1)
+			}
+			desk.Behave(phone.Behaviour{})
+			out, in := r.connect(alice, bob)
+			var ref *phone.Referral
+			if what == "a transfer rings" {
+				var err error
+				ref, err = out.Refer("103")
+				must(t, err)
+			} else {
+				r.moveTo("2")
+			}
+			ring, err := desk.Ringing(3 * time.Second)
+			must(t, err)
+			rec := r.written("both sources and the INVITE", func(rec call.Record) bool {
+				return latchedBoth(call.Record{Seats: rec.Seats[:2]}) && slices.ContainsFunc(rec.Seats, func(s call.SeatRecord) bool {
+					return slices.ContainsFunc(s.Legs, func(l call.LegRecord) bool { return l.State == "ringing" && l.Invite != nil })
+				})
+			})
+			if what == "it is answered while nobody is there" {
+				r.die()
+				r.stop()
+				_ = ring.Answer()
+				r = r.again(nil)
+			} else {
+				r = r.reborn(nil)
+			}
+			must(t, ring.AwaitEnd(3*time.Second))
+			r.hears(out, in)
+			if ref != nil {
+				if code, err := ref.Wait(3 * time.Second); err != nil || code != 503 {
+					t.Errorf("the phone was told %d of its transfer, %v", code, err)
+				}
+			}
+			goesOn(t, "bob", in.Media().Heard())
+			calls := r.b.Calls("")
+			if len(calls) != 1 || len(calls[0].Seats) != 2 || len(calls[0].Seats[0].Legs) != 1 || calls[0].ID != rec.ID {
+				t.Errorf("calls: %+v", calls)
+			}
+			desk.Behave(phone.AutoAnswer) // and the next move goes well
+			if ref == nil {
+				r.moved(r.moveTo("2"))
+				must(t, out.AwaitEnd(3*time.Second))
+				must(t, in.Hangup())
+			} else {
+				must(t, out.Hangup())
+				must(t, in.AwaitEnd(3*time.Second))
+			}
+			r.nothingLeft()
+		})
+	}
+}
+
+// TestRestoreSetup restarts a node while a phone rings: it rings no more, and the log has the end of the call.
+func TestRestoreSetup(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	bob.Behave(phone.Behaviour{})
+	out := mustDial(t, alice, "102")
+	in, err := bob.Ringing(3 * time.Second)
+	must(t, err)
+	r.written("the INVITE", func(rec call.Record) bool {
+		return len(rec.Seats) == 2 && len(rec.Seats[1].Legs) == 1 && rec.Seats[1].Legs[0].State == "ringing" && rec.Seats[1].Legs[0].Invite != nil
+	})
+	r = r.reborn(nil)
+	must(t, in.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+	ended := r.entries(journal.CallEnded)
+	if len(ended) != 1 || ended[0].Duration != 0 || !strings.Contains(ended[0].Text, "restarted before it was answered") {
+		t.Errorf("the log: %+v", ended)
+	}
+	out.Vanish() // its INVITE went down with the node: nobody answers it any more
+}
+
+// TestRestoreEnding restarts a node that has a BYE under way to a phone that is changing its network: it is sent when the phone is back.
+func TestRestoreEnding(t *testing.T) {
+	t.Parallel()
+	r, alice, _ := lonely(t, nil)
+	bob := r.phone("bob", 2, overTCP(r))
+	bob.Behave(phone.AutoAnswer)
+	out := mustDial(t, alice, "102*2")
+	in, err := bob.Ringing(3 * time.Second)
+	must(t, err)
+	must(t, out.Await(3*time.Second))
+	must(t, bob.Relocate(phone.Relocation{Abrupt: true}))
+	must(t, out.Hangup())
+	r.written("the BYE", func(rec call.Record) bool { return rec.State == call.StateEnding && len(rec.Closing) == 1 })
+	r = r.reborn(nil)
+	_, err = bob.Register(10 * time.Minute)
+	must(t, err)
+	must(t, in.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+	ended := r.entries(journal.CallEnded)
+	if len(ended) != 1 || !strings.Contains(ended[0].Text, "ended by alice") {
+		t.Errorf("the log: %+v", ended)
+	}
+}
+
+// TestRestoreCompanion restarts a node with a device that listens to a call: it does again.
+func TestRestoreCompanion(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	desk := r.phone("alice", 2)
+	out, in := r.connect(alice, bob)
+	third := r.beside("code", desk)
+	r.written("three legs", func(rec call.Record) bool {
+		return latchedBoth(rec) && len(rec.Seats[0].Legs) == 2 && rec.Seats[0].Legs[1].Listens && rec.Seats[0].Legs[1].State == "up"
+	})
+	r = r.reborn(nil)
+	r.hears(out, in)
+	if !hearsMix(third, out, in) {
+		t.Error("the third device does not hear both")
+	}
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	must(t, third.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+}
+
+// TestKeepForRestart stops a node as SIGTERM does: what talks is kept without a word to its phones, new calls get 503 and what rings ends.
+func TestKeepForRestart(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	r.user("carol", "103")
+	carol, dave := r.phone("carol", 1), r.phone("bob", 2)
+	dave.Behave(phone.Behaviour{})
+	bob.Behave(phone.AutoAnswer)
+	out := mustDial(t, alice, "102*1")
+	in, err := bob.Ringing(3 * time.Second)
+	must(t, err)
+	must(t, out.Await(3*time.Second))
+	r.hears(out, in)
+	waiting := mustDial(t, carol, "102*2")
+	ring, err := dave.Ringing(3 * time.Second)
+	must(t, err)
+	since := time.Now()
+	r.b.Keep()
+	r.drain()
+	if took := time.Since(since); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	must(t, waiting.AwaitEnd(3*time.Second))
+	must(t, ring.AwaitEnd(3*time.Second))
+	late := mustDial(t, carol, "102*2")
+	must(t, late.AwaitEnd(3*time.Second))
+	if res := late.Final(); res == nil || res.Code != 503 {
+		t.Errorf("a new call got %v", res)
+	}
+	r = r.again(nil)
+	r.hears(out, in)
+	for _, p := range []*phone.Phone{alice, bob} {
+		for _, m := range p.Received(since) {
+			if m.Method != "" {
+				t.Errorf("%s was sent %s", p.Config().User, m.Line())
+			}
+		}
+	}
+	goesOn(t, "alice", out.Media().Heard())
+	if n := len(r.entries(journal.CallEnded)); n != 1 {
+		t.Errorf("%d calls ended in the log, one was refused", n)
+	}
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+}
+
+// TestNotRestored: a record of before there was a restart, one that is too old, and one that cannot be read end in the log or are gone.
+func TestNotRestored(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	out, in := r.connect(alice, bob)
+	rec := r.written("both sources", latchedBoth)
+	stored, err := r.store.Calls()
+	must(t, err)
+	r.die()
+	old := strings.Replace(string(stored[0].Blob), `"form":1,`, "", 1)
+	aged := strings.Replace(string(stored[0].Blob), rec.Saved.Format(time.RFC3339Nano), rec.Saved.Add(-time.Hour).Format(time.RFC3339Nano), 1)
+	if old == string(stored[0].Blob) || aged == string(stored[0].Blob) {
+		t.Fatal("the record looks otherwise")
+	}
+	done := make(chan error, 3)
+	for id, blob := range map[string]string{rec.ID: old, "aged": aged, "torn": "{"} {
+		r.store.Put(call.Stored{ID: id, Epoch: 9, Version: 1, Blob: []byte(blob)}, func(err error) { done <- err })
+	}
+	for range 3 {
+		must(t, <-done)
+	}
+	r = r.again(nil)
+	r.nothingLeft()
+	ended := r.entries(journal.CallEnded)
+	if len(ended) != 2 || ended[0].Text != "the node was killed" || ended[0].Time.Sub(rec.Saved).Abs() > time.Hour+time.Second {
+		t.Errorf("the log: %+v", ended)
+	}
+	out.Vanish()
+	in.Vanish()
 }

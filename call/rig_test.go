@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http/httptest"
 	"net/netip"
 	"os"
@@ -39,6 +40,7 @@ type rig struct {
 	agent  *sip.Agent
 	log    *slog.Logger
 	web    netip.AddrPort // where phones come by WebSocket, once website was asked for
+	webAt  netip.AddrPort // where that is to be; zero = anywhere
 	b      *call.B2BUA
 	reg    *registrar.Registrar
 	engine *media.Engine
@@ -193,10 +195,16 @@ func (r *rig) stop() {
 func (r *rig) website() netip.AddrPort {
 	if !r.web.IsValid() {
 		s := httptest.NewUnstartedServer(web.Phones(r.agent, nil, r.log))
+		if r.webAt.IsValid() {
+			s.Listener.Close()
+			var err error
+			s.Listener, err = net.Listen("tcp", r.webAt.String())
+			must(r.t, err)
+		}
 		s.Config.ErrorLog = slog.NewLogLogger(r.log.Handler(), slog.LevelDebug)
 		s.StartTLS()
 		r.web = netip.MustParseAddrPort(s.Listener.Addr().String())
-		r.t.Cleanup(s.Close)
+		r.whenStopped(s.Close)
 	}
 	return r.web
 }
