@@ -18,6 +18,7 @@ type gaps struct {
 	mu      sync.Mutex
 	last    map[uint32]times
 	longest map[legSecond]time.Duration
+	whole   bool // packets that were sent and never came are part of it: nothing is taken off
 }
 
 type times struct{ sent, at int64 }
@@ -35,6 +36,9 @@ func (g *gaps) heard(leg uint32, sent, at int64) {
 	if was, ok := g.last[leg]; ok {
 		k := legSecond{leg, at / int64(time.Second)}
 		late := max(sent-was.sent-int64(20*time.Millisecond), 0)
+		if g.whole {
+			late = 0
+		}
 		g.longest[k] = max(g.longest[k], time.Duration(at-was.at-late))
 	}
 	g.last[leg] = times{sent, at}
@@ -52,8 +56,9 @@ func (g *gaps) all() []time.Duration {
 }
 
 // watched lets all legs of a generator talk while something is done, and gives the longest gaps of each and second.
-func watched(g *generator, do func()) []time.Duration {
-	w := newGaps()
+func watched(g *generator, do func()) []time.Duration { return newGaps().watch(g, do) }
+
+func (w *gaps) watch(g *generator, do func()) []time.Duration {
 	stop := make(chan struct{})
 	done := make(chan struct{})
 	go func() {
