@@ -1,0 +1,416 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// hello is what both ends of a connection say first, the one that dialled before the other.
+type hello struct {
+	ID       string `json:"id"`
+	Instance string `json:"instance"`
+	Started  int64  `json:"started"` // unix milliseconds, by its own clock: of two instances of one name the later counts
+	Port     uint16 `json:"port"`    // of its listener
+	Host     string `json:"host"`    // "" = the address that the connection comes from
+	// Ask: the connection is only to learn who is there and whether it lives. Of two nodes the one whose name is less
+	// makes the connection that stays, so that there is one.
+	Ask bool `json:"ask,omitempty"`
+}
+
+func (m *Mesh) hello(ask bool) hello {
+	h := hello{ID: m.self.ID, Instance: m.self.Instance, Started: m.started, Port: m.at.Port(), Ask: ask}
+	if ip := m.at.Addr(); !ip.IsUnspecified() {
+		h.Host = ip.String()
+	}
+	return h
+}
+
+// node is who says hello, as he can be reached: where he listens on all addresses, at the one that his connection comes from.
+func (h hello) node(from netip.Addr) Node {
+	host := h.Host
+	if host == "" {
+		host = from.Unmap().String()
+	}
+	return Node{ID: h.ID, Instance: h.Instance, Addr: net.JoinHostPort(host, strconv.Itoa(int(h.Port)))}
+}
+
+func writeHello(c net.Conn, h hello) error {
+	text, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	_, err = c.Write(frame{what: frameHello, payload: text}.append(nil))
+	return err
+}
+
+func readHello(c net.Conn) (hello, error) {
+	var h hello
+	f, err := (&frames{from: c, most: maxHello}).next()
+	if err != nil {
+		return h, err
+	}
+	if f.what != frameHello {
+		return h, fmt.Errorf("%w: no hello", errFrame)
+	}
+	if err := json.Unmarshal(f.payload, &h); err != nil {
+		return h, fmt.Errorf("hello: %w", err)
+	}
+	if h.ID == "" || h.Instance == "" || len(h.ID) > maxID || len(h.Instance) > maxID || h.Port == 0 {
+		return h, fmt.Errorf("%w: hello of nobody", errFrame)
+	}
+	return h, nil
+}
+
+// session is one connection to a peer. One goroutine reads it and one writes.
+type session struct {
+	// set once
+	mesh   *Mesh
+	peer   *peer
+	node   Node
+	conn   *tls.Conn
+	raw    net.Conn
+	out    outbox
+	done   chan struct{}
+	end    sync.Once
+	slots  chan struct{} // of requests that are served
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// guarded by mu
+	mu     sync.Mutex
+	lastID uint64
+	wait   map[uint64]chan frame
+	pings  map[uint64]time.Time
+	read   time.Time // last
+}
+
+func (m *Mesh) newSession(conn *tls.Conn, raw net.Conn, node Node) *session {
+	s := &session{
+		mesh: m, node: node, conn: conn, raw: raw, out: newOutbox(), done: make(chan struct{}), slots: make(chan struct{}, maxRequests),
+		wait: make(map[uint64]chan frame), pings: make(map[uint64]time.Time), read: time.Now(),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// close ends the connection at once.
+func (s *session) close() {
+	s.end.Do(func() {
+		close(s.done)
+		s.cancel()
+		_ = s.raw.Close()
+	})
+}
+
+func (s *session) over() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// write is the writer's goroutine.
+func (s *session) write() {
+	defer s.close()
+	var buf []byte
+	for {
+		select {
+		case <-s.done:
+			return
+		case <-s.out.wake:
+		}
+		for {
+			data, over := s.out.take(buf)
+			if len(data) > 0 {
+				_ = s.conn.SetWriteDeadline(time.Now().Add(s.mesh.timing.write))
+				if _, err := s.conn.Write(data); err != nil {
+					return
+				}
+			}
+			if over {
+				s.farewell()
+				return
+			}
+			if buf = data; cap(buf) > 4*writeAtOnce {
+				buf = nil
+			}
+			if len(data) == 0 {
+				break
+			}
+		}
+	}
+}
+
+// farewell lets the peer read all that was written: it closes when it has.
+func (s *session) farewell() {
+	_ = s.conn.CloseWrite()
+	patience := time.NewTimer(s.mesh.timing.probe)
+	defer patience.Stop()
+	select {
+	case <-s.done:
+	case <-patience.C:
+	}
+}
+
+// serve reads the connection to its end, which it tells.
+func (s *session) serve() {
+	r := &frames{from: s.conn, most: maxFrame}
+	var err error
+	for {
+		var f frame
+		if f, err = r.next(); err != nil {
+			break
+		}
+		s.mu.Lock()
+		s.read = time.Now()
+		s.mu.Unlock()
+		if f.what == frameBye {
+			s.mesh.leftBy(s)
+			break
+		}
+		s.mesh.guard(func() { s.take(f) })
+	}
+	if errors.Is(err, errFrame) {
+		s.mesh.counts.badFrames.Add(1)
+		s.mesh.log.Warn("node speaks otherwise; its connection is closed", "node", s.node.ID, "err", err)
+	}
+	s.close()
+	s.mesh.lost(s, err)
+}
+
+// take serves one frame.
+func (s *session) take(f frame) {
+	switch f.what {
+	case framePing:
+		s.out.hurry(frame{what: framePong, id: f.id})
+	case framePong:
+		s.pong(f.id)
+	case frameMessage:
+		if fn := s.mesh.messages[f.kind]; fn != nil {
+			fn(s.node.ID, f.payload)
+			return
+		}
+		s.mesh.counts.unserved.Add(1)
+	case frameRequest:
+		s.request(f)
+	case frameAnswer, frameFailure:
+		f.payload = append([]byte(nil), f.payload...)
+		s.mu.Lock()
+		c := s.wait[f.id]
+		delete(s.wait, f.id)
+		s.mu.Unlock()
+		if c != nil {
+			c <- f
+		}
+	}
+}
+
+// ping asks for a sign of life; the answer is a sign of it.
+func (s *session) ping(now time.Time) (id uint64) {
+	s.mu.Lock()
+	s.lastID++
+	id = s.lastID
+	if len(s.pings) > 64 {
+		clear(s.pings)
+	}
+	s.pings[id] = now
+	s.mu.Unlock()
+	s.out.hurry(frame{what: framePing, id: id})
+	return id
+}
+
+func (s *session) pong(id uint64) {
+	s.mu.Lock()
+	at, asked := s.pings[id]
+	delete(s.pings, id)
+	c := s.wait[id]
+	delete(s.wait, id)
+	s.mu.Unlock()
+	if c != nil {
+		c <- frame{what: framePong}
+	}
+	if asked {
+		s.mesh.measured(s, time.Since(at))
+	}
+}
+
+// answersPing asks once and waits for the answer, at most until ctx ends.
+func (s *session) answersPing(ctx context.Context) bool {
+	c := make(chan frame, 1)
+	id := s.ping(time.Now())
+	s.mu.Lock()
+	switch _, asked := s.pings[id]; {
+	case !asked:
+		c <- frame{} // it was quick
+	case s.wait != nil: // the connection has not ended
+		s.wait[id] = c
+	}
+	s.mu.Unlock()
+	defer s.forget(id)
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-s.done:
+		return false
+	}
+}
+
+func (s *session) forget(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.wait, id)
+}
+
+// quiet is how long nothing has come.
+func (s *session) quiet(now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Sub(s.read)
+}
+
+// awake forgets how long nothing has come, because we did not look.
+func (s *session) awake(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.read = now
+}
+
+// connected is what dialling an address has come to.
+type connected struct {
+	conn *tls.Conn
+	raw  net.Conn
+	them hello
+}
+
+// dial connects to a node, proves the key and says hello.
+func (m *Mesh) dial(ctx context.Context, addr string, ask bool) (connected, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.timing.handshake)
+	defer cancel()
+	raw, err := m.dialer().DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return connected{}, err
+	}
+	conn, them, err := m.greet(ctx, raw, ask)
+	if err != nil {
+		_ = raw.Close()
+		return connected{}, err
+	}
+	return connected{conn, raw, them}, nil
+}
+
+// dialer connects from the address that the mesh listens on, if that is one.
+func (m *Mesh) dialer() *net.Dialer {
+	d := &net.Dialer{KeepAlive: -1}
+	if ip := m.at.Addr(); !ip.IsUnspecified() {
+		d.LocalAddr = &net.TCPAddr{IP: ip.AsSlice()}
+	}
+	return d
+}
+
+// greet is the dialler's part of handshake and hello; ctx bounds both.
+func (m *Mesh) greet(ctx context.Context, raw net.Conn, ask bool) (*tls.Conn, hello, error) {
+	conn := tls.Client(raw, m.tls)
+	until, _ := ctx.Deadline()
+	_ = conn.SetDeadline(until)
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer stop()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, hello{}, err
+	}
+	if err := writeHello(conn, m.hello(ask)); err != nil {
+		return nil, hello{}, err
+	}
+	them, err := readHello(conn)
+	if err != nil {
+		return nil, hello{}, err
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return conn, them, nil
+}
+
+// accept takes connections until the listener is closed.
+func (m *Mesh) accept() {
+	for {
+		raw, err := m.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		select {
+		case m.shaking <- struct{}{}:
+		default:
+			m.counts.refused.Add(1)
+			_ = raw.Close()
+			continue
+		}
+		if !m.spawn(func() { m.welcome(raw) }) {
+			_ = raw.Close()
+			return
+		}
+	}
+}
+
+// welcome is the acceptor's part of handshake and hello.
+func (m *Mesh) welcome(raw net.Conn) {
+	s, ask := m.shake(raw)
+	<-m.shaking
+	if s == nil || ask {
+		_ = raw.Close()
+		return
+	}
+	m.adopt(s, false)
+}
+
+func (m *Mesh) shake(raw net.Conn) (s *session, ask bool) {
+	conn := tls.Server(raw, m.tls)
+	_ = conn.SetDeadline(time.Now().Add(m.timing.handshake))
+	stop := make(chan struct{})
+	defer close(stop)
+	m.spawn(func() {
+		select {
+		case <-stop:
+		case <-m.done:
+			_ = raw.Close()
+		}
+	})
+	if err := conn.Handshake(); err != nil {
+		if !errors.Is(err, io.EOF) {
+			m.counts.handshakes.Add(1)
+			m.log.Debug("connection to the mesh refused", "from", raw.RemoteAddr().String(), "err", err)
+		}
+		return nil, false
+	}
+	them, err := readHello(conn)
+	if err != nil {
+		m.counts.badFrames.Add(1)
+		return nil, false
+	}
+	if err := writeHello(conn, m.hello(them.Ask)); err != nil {
+		return nil, false
+	}
+	_ = conn.SetDeadline(time.Time{})
+	m.meet(them, addrOf(raw), them.Ask)
+	return m.sessionWith(conn, raw, them), them.Ask
+}
+
+func (m *Mesh) sessionWith(conn *tls.Conn, raw net.Conn, them hello) *session {
+	return m.newSession(conn, raw, them.node(addrOf(raw)))
+}
+
+func addrOf(c net.Conn) netip.Addr { return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr() }
