@@ -121,7 +121,7 @@ func (d *dial) request(l *Leg, headers []sip.Header) sip.Outgoing {
 func (d *dial) invite(l *Leg, headers []sip.Header) {
 	c := d.c
 	l.invite = d.request(l, headers)
-	l.invite.Branch = sip.NewBranch()
+	l.invite.Branch = c.b.Agent.NewBranch()
 	c.touch() // it can be withdrawn after a restart
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	l.cancel, l.inviting = cancel, ctx

@@ -46,6 +46,28 @@ func TestKillIsSeenAtOnce(t *testing.T) {
 	}
 }
 
+// TestKillNeedsNoTick: the look at a node whose connection has ended waits for no tick.
+func TestKillNeedsNoTick(t *testing.T) {
+	t.Parallel()
+	key := NewKey()
+	a := join(t, "z", key, nil, func(m *Mesh) { m.timing.beat = 3 * time.Second })
+	p := spawnNode(t, nodeOptions{ID: "b", Key: key.Text(), Peers: []string{a.Addr().String()}})
+	eventually(t, 10*time.Second, a.linked("b"))
+	time.Sleep(time.Until(a.lastTick().Add(300 * time.Millisecond)))
+	began := time.Now()
+	p.kill()
+	eventually(t, 10*time.Second, a.is("b", Dead))
+	if took := a.gone("b")[0].At.Sub(began); took > 1500*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func (b *member) lastTick() time.Time {
+	b.Mesh.mu.Lock()
+	defer b.Mesh.mu.Unlock()
+	return b.ticked
+}
+
 // TestComingBack: a node that was killed and started again is another instance, and the old one is dead.
 func TestComingBack(t *testing.T) {
 	t.Parallel()
@@ -158,6 +180,11 @@ func TestOwnStall(t *testing.T) {
 	time.Sleep(time.Second)
 	if all := a.gone("b"); len(all) > 0 {
 		t.Errorf("taken for gone: %+v", all)
+	}
+	for _, e := range a.happened("b") {
+		if e.To != Alive {
+			t.Errorf("it suspects another: %+v", e)
+		}
 	}
 	told := a.happened("a")
 	if len(told) == 0 || told[0].Why != Stalled || told[0].Stall < time.Second {

@@ -123,6 +123,7 @@ func (m *Mesh) take(s *session, keys *beats, dialled bool) bool {
 		p.state = Unknown
 	}
 	m.hears(p, now)
+	m.tell(Event{Node: p.node, From: p.state, To: p.state, Why: Linked, At: now})
 	m.log.Info("connected to node", "node", p.node.ID, "at", p.node.Addr)
 	return true
 }

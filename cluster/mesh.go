@@ -370,7 +370,7 @@ func (m *Mesh) Peers() []Peer {
 	}
 	m.mu.Unlock()
 	slices.SortFunc(all, func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
-	self := Peer{Node: m.self, State: Alive, Self: true, Load: m.opt.Load(), Since: time.UnixMilli(m.started)}
+	self := Peer{Node: m.self, State: Alive, Self: true, Linked: true, Load: m.opt.Load(), Since: time.UnixMilli(m.started)}
 	return append([]Peer{self}, all...)
 }
 
@@ -382,6 +382,23 @@ func (m *Mesh) Peer(id string) (Peer, bool) {
 		}
 	}
 	return Peer{}, false
+}
+
+// Linked says whether there is a connection to a node.
+func (m *Mesh) Linked(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.peers[id]
+	return p != nil && p.session != nil
+}
+
+// Break closes the connection to a node, which is made again. It is for tests of those who work with the mesh.
+func (m *Mesh) Break(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.peers[id]; p != nil && p.session != nil {
+		p.session.close()
+	}
 }
 
 // Counts counts at this moment.

@@ -33,6 +33,7 @@ type Why string
 // What a state rests on.
 const (
 	Heard        Why = "heard"         // alive
+	Linked       Why = "linked"        // alive: it can be given messages from now on
 	Silent       Why = "silent"        // suspect: heartbeats are missing
 	Disconnected Why = "disconnected"  // suspect: the connection has ended
 	Answers      Why = "answers"       // suspect: it answers over TCP, only its heartbeats do not come
@@ -50,7 +51,8 @@ const (
 func (s State) Gone() bool { return s == Dead || s == Frozen }
 
 // Event is a change of a peer's state. One with Why Stalled is about this node itself, which did not run for Stall: what it knew of
-// the others before is old, and others may have taken it for dead.
+// the others before is old, and others may have taken it for dead. One with Why Linked tells of a connection, a new one perhaps
+// to a peer that was alive all the while.
 type Event struct {
 	Node     Node
 	From, To State

@@ -53,6 +53,9 @@ type Options struct {
 	Registered func(login string, f Flow) bool
 	// FlowClosed is told when a connection has closed. It must not block.
 	FlowClosed func(Flow)
+
+	Node  string // this node's name in its cluster
+	Nodes Nodes  // the others; nil = there is no cluster
 }
 
 // The timers of RFC 3261 §17 and Timer C of §16.6.
@@ -84,6 +87,7 @@ type Agent struct {
 	events    string
 	inDialog  []string
 	edge      *edge
+	mark      string // of this node in branches and tags
 	resolver  *Resolver
 	timing    timing
 	patience  patience
@@ -98,6 +102,7 @@ type Agent struct {
 	wg        sync.WaitGroup
 
 	challenges   challenges
+	away         away
 	ended        endCounts
 	acceptErrors atomic.Uint64
 
@@ -128,13 +133,14 @@ func NewAgent(o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		opt: o, log: o.Log, inDialog: o.InDialog, resolver: o.Resolver, limits: newLimits(o.Limits, o.Busy),
-		auth:     &authenticator{realm: o.Realm, secret: o.Secret, credentials: o.Credentials, nonces: o.Nonces},
+		auth:     &authenticator{realm: o.Realm, node: o.Node, secret: o.Secret, credentials: o.Credentials, nonces: o.Nonces},
 		timing:   timing{timerT1, timerT2, timerC, cancelWait},
 		patience: usualPatience, places: placesFor(o.Connections, descriptors()),
 		challenges: challenges{by: make(map[netip.AddrPort]*serverTx)},
 		done:       make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
 		lastStream: firstStream(),
 	}
+	a.mark = markOf(o)
 	a.allow, a.accepts = allowed(o), strings.Join(append([]string{typeSDP}, o.Accept...), ", ")
 	a.events = strings.Join(o.Events, ", ")
 	a.auth.guesses = a.limits.guesses

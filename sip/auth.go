@@ -43,6 +43,7 @@ const nonceLife = time.Minute
 // authenticator challenges and verifies (RFC 3261 §22, RFC 7616).
 type authenticator struct {
 	realm       string
+	node        string // nonces are good here alone, "" = there is no cluster
 	secret      []byte
 	credentials Credentials
 	nonces      NonceStore
@@ -164,6 +165,10 @@ func (a *authenticator) challenge(r *Request, stale bool) Reply {
 
 // A nonce is its time, some random bytes, and a MAC over both and the address it was given to: nothing is stored for
 // it until a password has proved good.
+//
+// In a cluster the MAC is also over the node's name, so that a nonce is good at the node alone that gave it, which counts how often
+// it was used: what was recorded at one node cannot be replayed at another, and nodes need not ask each other. Another node
+// answers with stale=true and a nonce of its own: the phone sends once more, nobody types a password.
 const (
 	nonceHead = 12 // 8 bytes of time, 4 random
 	nonceMAC  = 12
@@ -180,7 +185,7 @@ func (a *authenticator) nonce(ip netip.Addr, now time.Time) string {
 
 func (a *authenticator) nonceMAC(head []byte, ip netip.Addr) [nonceMAC]byte {
 	var text [64]byte
-	sum := a.mac("nonce", string(head), string(ip.AppendTo(text[:0])))
+	sum := a.mac("nonce"+a.node, string(head), string(ip.AppendTo(text[:0])))
 	return [nonceMAC]byte(sum[:nonceMAC])
 }
 

@@ -155,7 +155,7 @@ func (a *Agent) replyHeaders(w *writer, r *Request, rep Reply) {
 		w.line("Allow-Events", a.events)
 	}
 	if makes && keepsDialog(r.method) && header(rep.Headers, "Contact") == "" {
-		w.line("Contact", "<"+a.ContactURI(r.flow, r.uri.User).String()+">")
+		w.line("Contact", a.contact(r.flow, r.uri.User))
 	}
 	if rep.Code == 405 || r.method == "OPTIONS" && good {
 		w.line("Allow", a.allow)
@@ -196,14 +196,14 @@ func (a *Agent) draft(out Outgoing) (*draft, error) {
 	}
 	d := &draft{method: out.Method, uri: uri, routes: routes, out: out, branch: out.Branch}
 	if d.branch == "" {
-		d.branch = NewBranch()
+		d.branch = a.NewBranch()
 	}
 	d.via = a.viaTo(out.Dialog.Flow, d.branch)
 	return d, nil
 }
 
 // NewBranch draws the branch of a transaction (RFC 3261 §8.1.1.7).
-func NewBranch() string { return magic + random(12) }
+func (a *Agent) NewBranch() string { return magic + a.mark + random(12) }
 
 func (a *Agent) viaTo(f Flow, branch string) string {
 	u := a.ContactURI(f, "")
@@ -258,7 +258,7 @@ func (a *Agent) whole(d *draft) []byte {
 	var w writer
 	a.frame(&w, d, d.method, d.out.Dialog.RemoteTag)
 	if keepsDialog(d.method) && header(d.out.Headers, "Contact") == "" {
-		w.line("Contact", "<"+a.ContactURI(d.out.Dialog.Flow, d.out.Dialog.Local.URI.User).String()+">")
+		w.line("Contact", a.contact(d.out.Dialog.Flow, d.out.Dialog.Local.URI.User))
 	}
 	if d.method == "INVITE" || d.method == "OPTIONS" || d.method == "UPDATE" {
 		w.line("Allow", a.allow)

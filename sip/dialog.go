@@ -29,7 +29,7 @@ type Outgoing struct {
 	CSeq    uint32
 	Headers []Header
 	Body    Body
-	Branch  string // of its Via (NewBranch), for one that another process may have to withdraw; "" = drawn as it is sent
+	Branch  string // of its Via (Agent.NewBranch), for one that another process may have to withdraw; "" = drawn as it is sent
 }
 
 // cseqPerEpoch keeps the requests of a call's new node above all that its old one may have sent.

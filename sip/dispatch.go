@@ -82,10 +82,13 @@ func (a *Agent) receive(data []byte, flow Flow) {
 	m, err := parse(data, flow)
 	switch m := m.(type) {
 	case *Request:
+		if a.handed(&m.message, m, data) {
+			return
+		}
 		s := a.shard(m.callID)
 		a.enqueue(s, len(data), a.share(m), func() { s.request(m) })
 	case *Response:
-		if err == nil {
+		if err == nil && !a.handed(&m.message, nil, data) {
 			s := a.shard(m.callID)
 			a.enqueue(s, len(data), a.shareOf(flow), func() { s.response(m) })
 		}
@@ -120,7 +123,7 @@ const quarter = 1
 
 // shareOf is how much of the queues what comes over a flow may take, in quarters.
 func (a *Agent) shareOf(f Flow) int {
-	if a.limits.knows(f) {
+	if f.Node != "" || a.limits.knows(f) { // another node has let it pass
 		return 4 * quarter
 	}
 	return quarter

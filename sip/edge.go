@@ -46,7 +46,7 @@ func bracketed(s string) string {
 }
 
 // Own reports whether a host means this node: its domain, its advertised name, an address it listens on or that the
-// machine has.
+// machine has, or such of another node of its cluster.
 func (a *Agent) Own(host string) bool {
 	e := a.edge
 	host = strings.Trim(host, "[]")
@@ -57,11 +57,28 @@ func (a *Agent) Own(host string) bool {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return false
+	if ip = ip.Unmap(); err == nil && (ip.IsLoopback() || e.isMachine(ip)) {
+		return true
 	}
-	ip = ip.Unmap()
-	return ip.IsLoopback() || e.isMachine(ip)
+	return a.opt.Nodes != nil && a.opt.Nodes.Own(host)
+}
+
+// Hosts are the names and addresses that mean this node and no other but those of its cluster: see Own.
+func (a *Agent) Hosts() []string {
+	e := a.edge
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refresh()
+	var all []string
+	if e.advertise != "" {
+		all = append(all, strings.Trim(e.advertise, "[]"))
+	}
+	for ip := range e.machine {
+		if !ip.IsLoopback() {
+			all = append(all, ip.String())
+		}
+	}
+	return all
 }
 
 func (e *edge) isMachine(ip netip.Addr) bool {
@@ -110,9 +127,19 @@ func (a *Agent) ContactURI(f Flow, user string) URI {
 	return u
 }
 
+// contact is the Contact towards a flow. In a cluster its URI tells the node, so that requests in the dialog find it whichever
+// node they come to.
+func (a *Agent) contact(f Flow, user string) string {
+	u := a.ContactURI(f, user)
+	if a.mark != "" {
+		u.Params = append(u.Params, Param{markParam, NodeTag(a.opt.Node)})
+	}
+	return "<" + u.String() + ">"
+}
+
 // portOf is the port of the listener that a flow began at; a WebSocket's is not the agent's own.
 func (e *edge) portOf(f Flow) int {
-	if at, ok := e.bound[f.Transport]; ok {
+	if at, ok := e.bound[f.Transport]; ok && f.Node == "" {
 		return int(at.Port())
 	}
 	return int(f.Local.Port())

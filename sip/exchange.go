@@ -70,7 +70,7 @@ func (s *shard) begin(r *Request) *Exchange {
 		inv: r.method == "INVITE", merge: mergeKey{r.callID, r.FromTag(), r.cseq},
 	}
 	if tx.tag == "" {
-		tx.tag = random(10)
+		tx.tag = s.agent.mark + random(10)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,10 +12,16 @@ type Flow struct {
 	Transport string         `json:"transport"` // udp, tcp, tls, wss
 	Local     netip.AddrPort `json:"local"`
 	Remote    netip.AddrPort `json:"remote"`
-	ID        uint64         `json:"id,omitempty"` // connection number, unique over runs (random high half); 0 on UDP
+	ID        uint64         `json:"id,omitempty"`   // connection number, unique over runs (random high half); 0 on UDP
+	Node      string         `json:"node,omitempty"` // whose it is, "" = this node's
 }
 
-func (f Flow) String() string { return f.Transport + ":" + f.Remote.String() }
+func (f Flow) String() string {
+	if f.Node != "" {
+		return f.Transport + ":" + f.Remote.String() + " at " + f.Node
+	}
+	return f.Transport + ":" + f.Remote.String()
+}
 
 // reliable reports whether the transport repeats what was lost, so that transactions need not.
 func (f Flow) reliable() bool { return f.Transport != "udp" }
@@ -32,7 +38,11 @@ func (f Flow) uriTransport() string {
 }
 
 // Alive reports whether a request can be sent over the flow: its connection is open, or its UDP listener is ours.
+// One of another node can as long as that node is linked and has not told of its end.
 func (a *Agent) Alive(f Flow) bool {
+	if f.Node != "" {
+		return a.opt.Nodes != nil && a.opt.Nodes.Linked(f.Node) && !a.away.dead(f)
+	}
 	if !f.reliable() {
 		return a.udp != nil && a.udp.has(f.Local) && f.Remote.IsValid()
 	}
@@ -41,6 +51,12 @@ func (a *Agent) Alive(f Flow) bool {
 
 // CloseFlow ends the connection of a flow whose user is no longer welcome. UDP has none to end.
 func (a *Agent) CloseFlow(f Flow) {
+	if f.Node != "" && a.opt.Nodes != nil {
+		there := f
+		there.Node = ""
+		a.opt.Nodes.Close(f.Node, there)
+		return
+	}
 	if s := a.stream(f); s != nil {
 		s.close(endSignedOut)
 	}
@@ -48,6 +64,9 @@ func (a *Agent) CloseFlow(f Flow) {
 
 // send writes one message over a flow. It does not block: a stream that does not drain is closed.
 func (a *Agent) send(f Flow, data []byte) error {
+	if f.Node != "" {
+		return a.sendAway(f, data)
+	}
 	if !f.reliable() {
 		return a.sendUDP(f, data)
 	}
@@ -79,8 +98,12 @@ func (a *Agent) stream(f Flow) *stream {
 	return s
 }
 
-// gone is a channel that closes with the flow's connection; nil, which never does, for UDP.
+// gone is a channel that closes with the flow's connection, or with the node that the flow is at; nil, which never does, for
+// UDP here.
 func (a *Agent) gone(f Flow) <-chan struct{} {
+	if f.Node != "" {
+		return a.away.use(f)
+	}
 	if s := a.stream(f); s != nil {
 		return s.done
 	}

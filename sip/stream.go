@@ -51,6 +51,7 @@ type stream struct {
 	out    outbox
 	done   chan struct{}
 	end    sync.Once
+	users  users // other nodes
 
 	trusted atomic.Bool // an authenticated request came over it
 
@@ -241,6 +242,7 @@ func (a *Agent) serveStream(s *stream) {
 	s.close(s.whyRead(err))
 	a.forget(s)
 	a.tellClosed(s, err)
+	a.tellGone(s)
 	if a.opt.FlowClosed != nil {
 		a.guard(func() { a.opt.FlowClosed(s.flow) })
 	}

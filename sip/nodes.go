@@ -1,0 +1,348 @@
+package sip
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+)
+
+// A node of a cluster is the edge of the devices that are connected to it, and the owner of some calls. What belongs to another
+// node's call is handed to that node whole, after the edge's own limits have let it pass, and the owner handles it as if it had
+// come in there: transaction, digest, dialog. What the owner sends goes out at the edge, over the flow that it names. The edge
+// keeps nothing of it.
+//
+// Which node a message belongs to:
+//
+//	a response     the node whose tag stands in the branch of our Via
+//	in a dialog    this one, if the dialog or a transaction of it is known here; else the dialog's owner as Nodes knows it; else
+//	               the node whose tag stands in the Request-URI, which is the Contact that we gave, or else in our tag of the dialog
+//	anything else  this one
+//
+// What was handed on once is never handed on again.
+
+// Nodes is what an Agent needs of the other nodes of its cluster. None of its methods may block, or keep data.
+type Nodes interface {
+	// Linked says whether a node can be given messages now.
+	Linked(node string) bool
+	// Send has a node write a message to a flow of its own. An error says that the node was not asked.
+	Send(node string, f Flow, data []byte) error
+	// Hand has a node handle a message that this node has read from a flow of its own.
+	Hand(node string, f Flow, data []byte) error
+	// Gone tells a node that a flow of this node, which that one has used, is no more.
+	Gone(node string, f Flow)
+	// Close has a node close a flow of its own.
+	Close(node string, f Flow)
+	// Tagged is the node with a tag (NodeTag), this one too; "" = there is none.
+	Tagged(tag string) string
+	// Owner is the node that a dialog belongs to, this one too; "" = not known.
+	Owner(d DialogID) string
+	// Own says whether a host is another node's: any node takes any node's URI for its own.
+	Own(host string) bool
+}
+
+// tagDigits is how long a node's tag is.
+const tagDigits = 8
+
+// NodeTag is the short form of a node's name, for branches, tags and Contacts.
+func NodeTag(node string) string {
+	sum := sha256.Sum256([]byte(node))
+	return hex.EncodeToString(sum[:])[:tagDigits]
+}
+
+// A mark is a node's tag between two letters that are no digits of what follows.
+const (
+	markBegin, markEnd = "n", "x"
+	markParam          = "baton-node" // of a Contact's URI
+)
+
+// markOf is what this node's branches and tags begin with, "" without a cluster.
+func markOf(o Options) string {
+	if o.Nodes == nil {
+		return ""
+	}
+	return markBegin + NodeTag(o.Node) + markEnd
+}
+
+// marked is the tag of the node that has made a branch or tag, "" if none can be read.
+func marked(s string) string {
+	s, ok := strings.CutPrefix(s, markBegin)
+	if !ok || len(s) <= tagDigits || s[tagDigits:tagDigits+1] != markEnd {
+		return ""
+	}
+	return s[:tagDigits]
+}
+
+// At is the flow as another node names it: a node's own flows have no node.
+func (f Flow) At(from, to string) Flow {
+	if f.Node == "" {
+		f.Node = from
+	}
+	if f.Node == to {
+		f.Node = ""
+	}
+	return f
+}
+
+// elsewhere is the node that a message which was read here belongs to, "" = this one. away says that it belongs to another node
+// that cannot be given it now.
+func (a *Agent) elsewhere(m *message, r *Request) (node string, away bool) {
+	n := a.opt.Nodes
+	if n == nil || m.flow.Node != "" {
+		return "", false
+	}
+	if r == nil {
+		branch, _ := strings.CutPrefix(m.via.branch(), magic)
+		node = n.Tagged(marked(branch))
+	} else if m.callID != "" && r.ToTag() != "" && r.method != "REGISTER" && !a.shard(m.callID).known(r) {
+		node = a.ownerOf(r)
+	}
+	if node == "" || node == a.opt.Node {
+		return "", false
+	}
+	return node, !n.Linked(node)
+}
+
+// ownerOf is the node that a request in a dialog belongs to, "" = not known.
+func (a *Agent) ownerOf(r *Request) string {
+	n := a.opt.Nodes
+	if node := n.Owner(DialogID{r.callID, r.ToTag(), r.FromTag()}); node != "" {
+		return node
+	}
+	tag, _ := r.uri.Params.Get(markParam)
+	if node := n.Tagged(tag); node != "" {
+		return node
+	}
+	return n.Tagged(marked(r.ToTag()))
+}
+
+// known says whether a request in a dialog belongs to a dialog or transaction of this node.
+func (s *shard) known(r *Request) bool {
+	id := DialogID{r.callID, r.ToTag(), r.FromTag()}
+	method := r.method
+	if method == "ACK" || method == "CANCEL" {
+		method = "INVITE"
+	}
+	key := serverKey(r, method)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dialogs[id] != nil || s.servers[key] != nil || s.acks[ackKey{id, r.cseq}] != nil || s.answers.find(serverKey(r, r.method)) != nil
+}
+
+// handed hands a message to the node that it belongs to; true: nothing more is to be done with it.
+func (a *Agent) handed(m *message, r *Request, data []byte) bool {
+	node, away := a.elsewhere(m, r)
+	switch {
+	case node == "":
+		return false
+	case away && r != nil && r.method != "ACK": // the dialog may live on (RFC 5057 §5.1): its owner is soon back, or another
+		a.stateless(r, Reply{Code: 500, Reason: "Node Not Reached", Headers: []Header{RetryAfter(1, 3)}})
+	case away:
+	default:
+		a.used(m.flow, node)
+		if err := a.opt.Nodes.Hand(node, m.flow, data); err != nil {
+			a.log.Info("message is not handed to its node", "node", node, "err", err)
+		}
+	}
+	return true
+}
+
+// used notes that a node uses a connection of this one, so that it is told of its end.
+func (a *Agent) used(f Flow, node string) {
+	if s := a.stream(f); s != nil {
+		s.users.add(node)
+	}
+}
+
+// users are the nodes that have used a connection.
+type users struct {
+	mu    sync.Mutex
+	nodes map[string]bool
+}
+
+func (u *users) add(node string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.nodes == nil {
+		u.nodes = make(map[string]bool)
+	}
+	u.nodes[node] = true
+}
+
+// tellGone tells those who have used a connection that it is no more.
+func (a *Agent) tellGone(s *stream) {
+	s.users.mu.Lock()
+	nodes := maps.Clone(s.users.nodes)
+	s.users.mu.Unlock()
+	for node := range nodes {
+		a.opt.Nodes.Gone(node, s.flow)
+	}
+}
+
+// Inject takes a message that another node has read from a flow of its own and let pass. data is the caller's again when it
+// returns.
+func (a *Agent) Inject(node string, f Flow, data []byte) {
+	f.Node = node
+	a.away.use(f)
+	a.receive(data, f)
+}
+
+// Deliver writes a message of another node to a flow of this one; that node is told if the flow is no more.
+func (a *Agent) Deliver(node string, f Flow, data []byte) {
+	f.Node = ""
+	a.used(f, node)
+	if err := a.send(f, data); err != nil {
+		a.log.Debug("message of another node is not sent", "node", node, "err", err)
+		a.opt.Nodes.Gone(node, f)
+	}
+}
+
+// Hold notes that a node goes on using these flows of this one; it is told of those that are no more.
+func (a *Agent) Hold(node string, flows []Flow) {
+	for _, f := range flows {
+		f.Node = ""
+		a.used(f, node)
+		if !a.Alive(f) {
+			a.opt.Nodes.Gone(node, f)
+		}
+	}
+}
+
+// Held are the flows of another node that this one uses.
+func (a *Agent) Held(node string) []Flow { return a.away.of(node) }
+
+// FlowGone is told that a flow of another node is no more: what waits for it ends.
+func (a *Agent) FlowGone(node string, f Flow) {
+	f.Node = node
+	if a.away.end(f) && a.opt.FlowClosed != nil {
+		a.guard(func() { a.opt.FlowClosed(f) })
+	}
+}
+
+// NodeGone is told that a node has ended, and with it all its flows.
+func (a *Agent) NodeGone(node string) {
+	for _, f := range a.away.endNode(node) {
+		if a.opt.FlowClosed != nil {
+			a.guard(func() { a.opt.FlowClosed(f) })
+		}
+	}
+}
+
+// away are the flows of other nodes that this one uses. One that nobody has told us the end of is alive as long as its node is.
+type away struct {
+	mu    sync.Mutex
+	flows map[Flow]chan struct{}   // connections; each channel closes with its flow
+	nodes map[string]chan struct{} // for UDP
+	ended [2]map[Flow]struct{}     // connections that were told to be no more, the younger and the older half
+}
+
+// maxEnded is how many connections of other nodes that are no more are remembered, twice: the number of one never comes again.
+const maxEnded = 10_000
+
+// use notes a flow, and gives what closes with it.
+func (w *away) use(f Flow) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !f.reliable() {
+		if w.nodes == nil {
+			w.nodes = make(map[string]chan struct{})
+		}
+		if w.nodes[f.Node] == nil {
+			w.nodes[f.Node] = make(chan struct{})
+		}
+		return w.nodes[f.Node]
+	}
+	if w.hasEnded(f) {
+		return over
+	}
+	if w.flows == nil {
+		w.flows = make(map[Flow]chan struct{})
+	}
+	if w.flows[f] == nil {
+		w.flows[f] = make(chan struct{})
+	}
+	return w.flows[f]
+}
+
+// over is closed.
+var over = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+func (w *away) hasEnded(f Flow) bool {
+	_, young := w.ended[0][f]
+	_, old := w.ended[1][f]
+	return young || old
+}
+
+func (w *away) dead(f Flow) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hasEnded(f)
+}
+
+// end notes the end of a flow; false: it was known.
+func (w *away) end(f Flow) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.finish(f)
+}
+
+func (w *away) finish(f Flow) bool {
+	if !f.reliable() || w.hasEnded(f) {
+		return false
+	}
+	if w.ended[0] == nil || len(w.ended[0]) >= maxEnded {
+		w.ended[1], w.ended[0] = w.ended[0], make(map[Flow]struct{})
+	}
+	w.ended[0][f] = struct{}{}
+	if c := w.flows[f]; c != nil {
+		close(c)
+		delete(w.flows, f)
+	}
+	return true
+}
+
+func (w *away) endNode(node string) (ended []Flow) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for f := range w.flows {
+		if f.Node == node && w.finish(f) {
+			ended = append(ended, f)
+		}
+	}
+	if c := w.nodes[node]; c != nil {
+		close(c)
+		delete(w.nodes, node)
+	}
+	return ended
+}
+
+func (w *away) of(node string) (all []Flow) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for f := range w.flows {
+		if f.Node == node {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// sendAway has another node send a message over a flow of its own.
+func (a *Agent) sendAway(f Flow, data []byte) error {
+	if !a.Alive(f) {
+		return fmt.Errorf("send over %s: %w", f, ErrFlowGone)
+	}
+	a.away.use(f)
+	there := f
+	there.Node = ""
+	if err := a.opt.Nodes.Send(f.Node, there, data); err != nil {
+		return fmt.Errorf("send over %s: %w: %w", f, ErrFlowGone, err)
+	}
+	return nil
+}
