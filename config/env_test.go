@@ -81,6 +81,10 @@ func TestEveryVariable(t *testing.T) {
 			value = "sip.example.org,www.example.org"
 		case "tls.acme.email":
 			value = "admin@example.org"
+		case "cluster.listen":
+			value = "10.0.0.1:5080"
+		case "cluster.peers":
+			value = "10.0.0.2:5080,node3:5080"
 		case "tls.acme.agree":
 			value = "true"
 		case "store.redis":

@@ -88,6 +88,8 @@ store:
   degraded: refuse
 cluster:
   name: node1
+  listen: 10.0.0.1:5080
+  peers: [10.0.0.2:5080, "node3:5080"]
   key_file: /etc/baton/cluster.key
 log:
   level: debug
@@ -123,8 +125,10 @@ log:
 		Store: Store{
 			Redis: "rediss://baton:secret@redis.example.org/2", PasswordFile: "/etc/baton/redis", CA: "/etc/baton/ca.pem", Prefix: "office:", Degraded: "refuse",
 		},
-		Cluster: Cluster{Name: "node1", KeyFile: "/etc/baton/cluster.key"},
-		Log:     Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
+		Cluster: Cluster{
+			Name: "node1", Listen: "10.0.0.1:5080", Peers: []string{"10.0.0.2:5080", "node3:5080"}, KeyFile: "/etc/baton/cluster.key",
+		},
+		Log: Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -138,6 +142,14 @@ func TestErrors(t *testing.T) {
 		want []string // beginning of each line
 	}{
 		{"domian: x\n", []string{`baton.yaml:1: domian: unknown field; here stand: advertise, call, cluster, codes, connections,`}},
+		{"cluster:\n  name: a b\n", []string{`baton.yaml:2: cluster.name: "a b" is no name of a node`}},
+		{"cluster:\n  peers: [10.0.0.2]\n", []string{`baton.yaml:2: cluster.peers: "10.0.0.2" is no host:port of a node; want addresses as in [10.0.0.2:5080,`}},
+		{"cluster:\n  listen: :5080\n", []string{`baton.yaml:2: cluster.key_file: nodes trust each other by it alone; make one with "baton cluster key FILE"`}},
+		{"cluster:\n  peers: [10.0.0.2:5080]\n", []string{`baton.yaml:2: cluster.peers: cluster.listen is off; give the port`}},
+		{"cluster:\n  listen: :5060\n  key_file: k\n", []string{
+			`baton.yaml:2: cluster.listen: ":5060" is also listen.tcp; give the nodes a port of their own`,
+			`baton.yaml:2: cluster.listen: ":5060" is also listen.udp; give the nodes a port of their own`,
+		}},
 		{"groups:\n  Sales: [alice]\n", []string{`baton.yaml:2: groups.Sales: "Sales" is no name of a group`}},
 		{"groups:\n  sales: [al ice]\n", []string{`baton.yaml:2: groups.sales: "al ice" is no user's name or number; want a list of users`}},
 		{"groups:\n  sales: {a: b}\n", []string{`baton.yaml:2: groups.sales: "{a: b}" is not a list of users`}},
@@ -200,7 +212,7 @@ func TestErrors(t *testing.T) {
 		{"- a\n", []string{`baton.yaml:1: "- a" is not a list of fields`}},
 		{"log:\n\tlevel: info\n", []string{`baton.yaml:2: `}},
 		{"log: [\n", []string{`baton.yaml:1: `}},
-		{"store:\n  redis: redis://localhost\n", []string{`baton.yaml:2: store.redis: needs cluster.key_file, with which secrets are sealed; make the file once with 'openssl rand`}},
+		{"store:\n  redis: redis://localhost\n", []string{`baton.yaml:2: store.redis: needs cluster.key_file, with which secrets are sealed; make one with "baton cluster key FILE"`}},
 		{"cluster: {key_file: k}\nstore:\n  redis: http://a:geheim@b\n  prefix: '{x}'\n  degraded: maybe\n", []string{
 			`baton.yaml:3: store.redis: has no scheme redis://`, `baton.yaml:4: store.prefix: prefix is empty or`, `baton.yaml:5: store.degraded: "maybe" is not known; want serve or refuse`,
 		}},

@@ -19,12 +19,6 @@ type Store struct {
 	Degraded     string   `yaml:"degraded"`      // serve: new calls go on while Redis is out of reach; refuse: they get 503
 }
 
-// Cluster is what the nodes that share a store have in common.
-type Cluster struct {
-	Name    string `yaml:"name"`     // of this node, "" = the host's
-	KeyFile string `yaml:"key_file"` // the key that all nodes share: 32 bytes in base64
-}
-
 // RedisURL is where Redis is, with its password perhaps; as text it shows none.
 //
 //	redis://[user:password@]host[:6379][/db]

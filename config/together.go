@@ -20,6 +20,7 @@ func (p *parse) together() {
 	p.codes()
 	p.groups()
 	p.store()
+	p.cluster()
 }
 
 // store checks that what is shared has its key, and that what is said of Redis has one.
@@ -27,7 +28,7 @@ func (p *parse) store() {
 	s := p.config.Store
 	if s.Redis != "" {
 		if p.config.Cluster.KeyFile == "" {
-			p.fail(p.last("store.redis"), "store.redis", "needs cluster.key_file, with which secrets are sealed; make the file once with 'openssl rand -base64 32' and copy it to each node")
+			p.fail(p.last("store.redis"), "store.redis", "needs cluster.key_file, with which secrets are sealed; make one with \"baton cluster key FILE\" and bring it to all nodes")
 		}
 		return
 	}
@@ -45,6 +46,7 @@ func (p *parse) ports() {
 		{"listen.tcp", l.TCP, ""},
 		{"listen.tls", l.TLS, "TLS a port of its own (5061)"},
 		{"listen.web", l.Web, "HTTPS a port of its own (8443)"},
+		{"cluster.listen", p.config.Cluster.Listen, "the nodes a port of their own"},
 	}
 	for i, b := range all {
 		for _, a := range all[:i] {
