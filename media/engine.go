@@ -86,11 +86,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(reportTick)
 	defer tick.Stop()
+	look := time.NewTicker(silenceTick)
+	defer look.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 			e.report(e.clock())
+		case <-look.C:
+			e.watch(e.clock())
 		}
 	}
 	for _, s := range e.stop() {

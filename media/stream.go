@@ -42,6 +42,8 @@ type Stream struct {
 	done chan struct{} // closed with the stream
 	ctrl ctrl          // RTCP
 
+	watchman watchman // who looks when the peer falls silent
+
 	// guarded by engine.mu
 	peer    netip.Addr
 	terms   *terms

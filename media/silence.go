@@ -1,0 +1,91 @@
+package media
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// A peer whose packets came without a pause and have stopped is suspected to be gone. Who pauses as he likes (DTX, comfort noise, a phone that
+// sends nothing while it is muted) is not, and who does not send by agreement is not either. It is looked at from the engine's own tick, by
+// figures that the packet path keeps anyway.
+
+const (
+	silenceTick = 100 * time.Millisecond // how often it is looked
+	silence     = 400 * time.Millisecond // without a packet, of one that was continuous
+	continuous  = time.Second            // for so long, before its last packet
+	samples     = 16                     // 100 ms each: continuous, silence and a late tick
+)
+
+// watchman looks when a peer falls silent and when it is heard again. Owned by the engine's Run, but for what is told.
+type watchman struct {
+	silent atomic.Pointer[func(time.Time)] // told of each silence
+	heard  atomic.Pointer[await]           // told once
+
+	at       [samples]time.Duration
+	packets  [samples]uint64
+	next     int
+	reported time.Duration // the last packet before the silence that was told of
+}
+
+// await is somebody who waits for the next packet.
+type await struct {
+	since int64
+	tell  func(time.Time)
+}
+
+// TellSilence has silent told when the peer, which is to send and has done so without a pause for a second, sends nothing for 400 ms: once, until
+// it is heard again. Nine packets of ten are no pause. It must not block; nil is nobody.
+func (s *Stream) TellSilence(silent func(at time.Time)) {
+	if silent == nil {
+		s.watchman.silent.Store(nil)
+		return
+	}
+	s.watchman.silent.Store(&silent)
+}
+
+// Await has heard told, once, when the next RTP packet of the peer has come, 100 ms later at most. It must not block; nil is nobody.
+func (s *Stream) Await(heard func(at time.Time)) {
+	if heard == nil {
+		s.watchman.heard.Store(nil)
+		return
+	}
+	s.watchman.heard.Store(&await{since: s.ear.source.last.Load(), tell: heard})
+}
+
+// watch looks at all streams.
+func (e *Engine) watch(now time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for s := range e.streams {
+		s.watch(now)
+	}
+}
+
+// watch looks at the stream; under engine.mu.
+func (s *Stream) watch(now time.Duration) {
+	defer s.engine.survive("look for silence")
+	w, last := &s.watchman, time.Duration(s.ear.source.last.Load())
+	if a := w.heard.Load(); a != nil && int64(last) > a.since && w.heard.CompareAndSwap(a, nil) {
+		a.tell(s.engine.wall(last))
+	}
+	if tell := w.silent.Load(); tell != nil && last != 0 && last != w.reported && now-last >= silence {
+		w.reported = last
+		if s.terms != nil && s.terms.direction == SendRecv && w.wasContinuous(last, s.ear.reception.packets.Load(), s.terms.frame) {
+			(*tell)(s.engine.wall(last))
+		}
+	}
+	w.at[w.next], w.packets[w.next] = now, s.ear.reception.packets.Load()
+	w.next = (w.next + 1) % samples
+}
+
+// wasContinuous says that packets came without a pause in the second before the last one, by the newest look that is so long before it.
+func (w *watchman) wasContinuous(last time.Duration, packets uint64, frame time.Duration) bool {
+	for i := range samples {
+		k := (w.next + samples - 1 - i) % samples
+		if w.at[k] != 0 && w.at[k] <= last-continuous {
+			frames := uint64((last - w.at[k]) / frame)
+			return (packets-w.packets[k])*10 >= frames*9
+		}
+	}
+	return false
+}

@@ -1,0 +1,97 @@
+package media
+
+import (
+	"testing"
+	"time"
+)
+
+// TestSilence lets a peer send in several ways and stop: only one that has sent without a pause for a second is told of, once, 400 to 500 ms after
+// its last packet, and once more when it has gone on and stopped again.
+func TestSilence(t *testing.T) {
+	every := func(d time.Duration) func(at time.Duration) bool {
+		return func(at time.Duration) bool { return at%d == 0 }
+	}
+	for _, c := range []struct {
+		name  string
+		frame time.Duration
+		dir   Direction
+		sends func(at time.Duration) bool // at each 10 ms of three seconds
+		want  int
+	}{
+		{"20 ms", 20, SendRecv, every(20 * time.Millisecond), 1},
+		{"40 ms, as agreed", 40, SendRecv, every(40 * time.Millisecond), 1},
+		{"one of twenty lost", 20, SendRecv, func(at time.Duration) bool { return at%(20*time.Millisecond) == 0 && at%(400*time.Millisecond) != 0 }, 1},
+		{"one of five lost", 20, SendRecv, func(at time.Duration) bool { return at%(20*time.Millisecond) == 0 && at%(100*time.Millisecond) != 0 }, 0},
+		{"comfort noise", 20, SendRecv, every(160 * time.Millisecond), 0},
+		{"speech and pauses", 20, SendRecv, func(at time.Duration) bool { return at%(20*time.Millisecond) == 0 && at/(500*time.Millisecond)%2 == 0 }, 0},
+		{"for half a second", 20, SendRecv, func(at time.Duration) bool { return at%(20*time.Millisecond) == 0 && at >= 2500*time.Millisecond }, 0},
+		{"on hold", 20, RecvOnly, every(20 * time.Millisecond), 0},
+		{"never", 20, SendRecv, func(time.Duration) bool { return false }, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &Stream{engine: &Engine{}, terms: &terms{direction: c.dir, frame: c.frame * time.Millisecond}}
+			var told []time.Duration
+			now := time.Second
+			s.TellSilence(func(time.Time) { told = append(told, now) })
+			for round := range 2 {
+				from := now
+				var last time.Duration
+				for ; now < from+5*time.Second; now += 10 * time.Millisecond {
+					if now-from < 3*time.Second && c.sends(now-from) {
+						last = now
+						s.ear.source.last.Store(int64(now))
+						s.ear.reception.packets.inc()
+					}
+					if now%silenceTick == 0 {
+						s.watch(now)
+					}
+				}
+				if len(told) != (round+1)*c.want {
+					t.Fatalf("round %d: told at %v", round, told)
+				}
+				if c.want > 0 && (told[round]-last < silence || told[round]-last > silence+silenceTick) {
+					t.Errorf("told %v after the last packet", told[round]-last)
+				}
+			}
+		})
+	}
+}
+
+// TestAwait tells once of the next packet, and of none before.
+func TestAwait(t *testing.T) {
+	s := &Stream{engine: &Engine{}}
+	s.ear.source.last.Store(int64(time.Second))
+	told := 0
+	s.Await(func(time.Time) { told++ })
+	for i, c := range []struct {
+		last time.Duration
+		want int
+	}{{time.Second, 0}, {2 * time.Second, 1}, {3 * time.Second, 1}} {
+		s.ear.source.last.Store(int64(c.last))
+		s.watch(10 * time.Second)
+		if told != c.want {
+			t.Errorf("%d: told %d times, want %d", i, told, c.want)
+		}
+	}
+	s.Await(func(time.Time) { told++ })
+	s.Await(nil)
+	s.ear.source.last.Store(int64(4 * time.Second))
+	if s.watch(10 * time.Second); told != 1 {
+		t.Error("who waits no more was told")
+	}
+}
+
+// BenchmarkWatch is a look at a thousand streams, which must cost next to nothing: it is done ten times a second.
+func BenchmarkWatch(b *testing.B) {
+	e := &Engine{streams: map[*Stream]struct{}{}}
+	for range 1000 {
+		s := &Stream{engine: e, terms: &terms{direction: SendRecv, frame: defaultFrame}}
+		s.TellSilence(func(time.Time) {})
+		s.ear.source.last.Store(1)
+		e.streams[s] = struct{}{}
+	}
+	b.ReportAllocs()
+	for now := time.Second; b.Loop(); now += silenceTick {
+		e.watch(now)
+	}
+}
