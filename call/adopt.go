@@ -75,6 +75,7 @@ func (c *Call) adopt(l *Leg, s *Seat) {
 	l.seat = s
 	c.legs = append(c.legs, l)
 	l.stream.Tell(c.heed(l))
+	c.mind(l)
 	before := l.unfollow
 	c.follow(l)
 	before()

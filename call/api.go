@@ -18,6 +18,7 @@ type summary struct {
 	seats []seatSummary
 	rings []ringSummary
 	signs []sign // of life, of each seat; not looked at for changes
+	away  []bool // whose user has left or was lost, of each seat; what a change of it changes is seen by the above
 
 	// What else can be seen of it, so that a change is noticed.
 	legs   []legSummary
@@ -53,7 +54,7 @@ func (c *Call) publish() {
 		if l := seat.holder; l != nil {
 			t.device, t.held, life = l.device.Key, l.held, l.sign()
 		}
-		s.seats, s.signs = append(s.seats, t), append(s.signs, life)
+		s.seats, s.signs, s.away = append(s.seats, t), append(s.signs, life), append(s.away, seat.away != nil)
 	}
 	for _, d := range c.dials() {
 		if other := c.other(d.seat); other != nil && d.rings() {
@@ -168,7 +169,7 @@ func (c *Call) info() Info {
 		i.Moves = []MoveInfo{}
 	}
 	for _, s := range c.allSeats() {
-		si := SeatInfo{User: s.user.Name, Number: s.number, Name: s.name, Empty: s.holder == nil, Legs: []LegInfo{}}
+		si := SeatInfo{User: s.user.Name, Number: s.number, Name: s.name, Empty: s.holder == nil, Lost: s.away != nil && s.away.lost, Legs: []LegInfo{}}
 		for _, l := range c.legsOf(s) {
 			si.Legs = append(si.Legs, l.info())
 		}

@@ -375,7 +375,7 @@ func (c *Call) demote(m *move) {
 
 // companionDials is the takeover by *40 and the like, dialled on a companion: its second call is told and ends.
 func (c *Call) companionDials(x *sip.Exchange, offer *media.Description, l *Leg, how string) error {
-	m := &move{c: c, seat: l.seat, into: l.seat, from: l.seat.holder, how: how, who: l.seat.user.Name, began: time.Now()}
+	m := &move{c: c, seat: l.seat, into: l.seat, from: l.seat.lastLeg(), how: how, who: l.seat.user.Name, began: time.Now()}
 	if err := c.addMove(m); err != nil {
 		return err
 	}

@@ -37,7 +37,10 @@ func (c *Call) showOther(l *Leg) {
 		l.dialog.Local = id
 	}
 	c.update(l, identityHeaders(id), func(err error) {
-		if err != nil {
+		switch {
+		case unknown(err) && l.state == legUp:
+			c.lost(l, err)
+		case err != nil:
 			c.log.Debug("connected line", "leg", l.id, "device", l.device.Name, "err", err)
 		}
 	})

@@ -55,10 +55,15 @@ func (d *dial) begin() {
 		d.c.post(func() { d.join(dev) })
 	})
 	d.timer = d.c.after(d.patience(), func() { d.giveUp(failure{480, "no answer"}) })
+	d.joinAll()
+	d.check()
+}
+
+// joinAll rings every device of the user that is here and was not rung yet.
+func (d *dial) joinAll() {
 	for _, dev := range d.c.b.Registrar.Lookup(d.seat.user.Name) {
 		d.join(dev)
 	}
-	d.check()
 }
 
 // nobody says why nothing rings.

@@ -76,7 +76,7 @@ func (c *Call) view(l *Leg) view {
 		if l.told > 100 || len(l.local.Lines) > 0 {
 			v.state = viewEarly
 		}
-	case legAnswered, legUp:
+	case legAnswered, legUp, legLost:
 		v.state = viewConfirmed
 	}
 	return v

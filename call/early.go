@@ -197,7 +197,7 @@ func (c *Call) onPrack(l *Leg, x *sip.Exchange) {
 		_ = x.Respond(sip.Reply{Code: 200})
 		l.owes = false
 		if err := c.answerInACK(l, x.Body()); err != nil {
-			c.lost(l, err)
+			c.broken(l, err)
 		}
 	case len(x.Body().Data) > 0:
 		c.onUpdate(l, x)

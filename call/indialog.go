@@ -23,6 +23,9 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 	if l.dialog.Flow != flow {
 		c.heardFrom(l, flow)
 	}
+	if l.state == legLost && x.Method() != "BYE" {
+		c.sought(l, nil, x.Method())
+	}
 	switch x.Method() {
 	case "BYE":
 		c.onBye(l, x)
@@ -62,6 +65,10 @@ func (c *Call) onBye(l *Leg, x *sip.Exchange) {
 	case m != nil && m.to == l:
 		c.closeLeg(l)
 		c.failMove(m, l.device.Name+" hung up at once", 480)
+	case (holder || l.state == legLost) && c.leavesByBye(l.seat):
+		c.hungUpToLeave(l)
+	case l.state == legLost && m == nil:
+		c.endWithout(l, "ended by "+l.seat.user.Name)
 	case m != nil && m.from == l && l.seat.away == nil: // else it has left before, and is not rung back
 		m.left = true
 		c.closeLeg(l)

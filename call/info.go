@@ -24,7 +24,8 @@ type SeatInfo struct {
 	Number string    `json:"number"` // as shown to the others
 	Name   string    `json:"name"`
 	Empty  bool      `json:"empty,omitempty"`
-	Legs   []LegInfo `json:"legs"` // the one that holds it first; more while ringing or moving
+	Lost   bool      `json:"lost,omitempty"` // it is empty because its device was lost
+	Legs   []LegInfo `json:"legs"`           // the one that holds it first; more while ringing or moving
 }
 
 // LegInfo is one dialog and its media.

@@ -58,7 +58,7 @@ func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 	case target.Code == codePickup:
 		return b.pickUp(x, caller, offer, target.At)
 	case target.Device == nil:
-		return b.pickUpOrCall(x, caller, offer, target)
+		return b.callOn(x, caller, offer, target)
 	}
 	return b.place(x, caller, offer, target)
 }
@@ -363,7 +363,7 @@ func (c *Call) onAck(l *Leg, x *sip.Exchange, body sip.Body) {
 	if l.owes && l.owing == x {
 		l.owes = false
 		if err := c.answerInACK(l, body); err != nil {
-			c.lost(l, err)
+			c.broken(l, err)
 			return
 		}
 		c.wire()
@@ -406,12 +406,15 @@ func (c *Call) understood(l *Leg) error {
 
 // onNoAck hangs up a phone that never acknowledged our 2xx (RFC 3261 §13.3.1.4).
 func (c *Call) onNoAck(l *Leg) {
+	acked, err := l.acked, errors.New("it never acknowledged our 200")
 	l.acked = true
-	if l.byeLater {
+	switch {
+	case l.byeLater:
 		c.bye(l)
-		return
-	}
-	if l.alive() {
-		c.lost(l, errors.New("it never acknowledged our 200"))
+	case !l.alive():
+	case acked: // that to a change of its
+		c.lost(l, err)
+	default:
+		c.broken(l, err)
 	}
 }

@@ -21,8 +21,10 @@ import (
 
 // absence is a seat's time without a device. Owned by its call's agent.
 type absence struct {
-	leg  *Leg // that held the seat last; it is on its way out, or gone
+	leg  *Leg // that held the seat last; it is on its way out, or gone, or lost
 	from time.Time
+	lost bool // its user has not left: his device is gone
+	mute bool // … and only its sound will tell that it is back
 	wait *time.Timer
 }
 
@@ -58,14 +60,17 @@ func (c *Call) leaveSeat(s *Seat, how, who string, patience time.Duration) error
 		return err
 	}
 	l := s.holder
-	s.holder, s.away = nil, &absence{leg: l, from: time.Now()}
-	s.away.wait = c.after(c.b.Config.Wait, func() { c.waited(s) })
+	c.vacate(s, &absence{leg: l, from: time.Now()})
 	l.moved = true
 	l.stream.Leave()
 	c.setState(l, legClosing)
-	if s.joining != nil {
-		c.failCompanion(s.joining, refusal(480, s.user.Name+" has left the call"))
-	}
+	c.left(s, l, how, who)
+	c.commit(func() { c.after(patience, func() { c.bye(l) }) })
+	return nil
+}
+
+// left is what follows when the user of s has left with his device.
+func (c *Call) left(s *Seat, l *Leg, how, who string) {
 	for _, k := range slices.Clone(s.companions) {
 		c.drop(k)
 	}
@@ -73,26 +78,18 @@ func (c *Call) leaveSeat(s *Seat, how, who string, patience time.Duration) error
 	c.note(journal.CallLeft, journal.Entry{
 		User: s.user.Name, Device: l.device.Name, Peer: c.other(s).user.Name, Text: how, Data: map[string]string{"how": how, "who": who},
 	})
-	c.commit(func() { c.after(patience, func() { c.bye(l) }) })
-	return nil
 }
 
 // waited ends a call that nobody has come back to; a device that is about to has its time.
 func (c *Call) waited(s *Seat) {
 	switch {
-	case s.away == nil || c.state != StateUp:
+	case s.away == nil || c.state != StateUp || c.over:
 	case c.moveOf(s) != nil:
 		s.away.wait = c.after(time.Second, func() { c.waited(s) })
+	case s.away.lost:
+		c.farewell(fmt.Sprintf("%s of %s was lost and nobody came back within %s", s.away.leg.device.Name, s.user.Name, c.b.Config.Wait))
 	default:
 		c.farewell(fmt.Sprintf("%s left and did not come back within %s", s.user.Name, c.b.Config.Wait))
-	}
-}
-
-// back is the end of an absence.
-func (c *Call) back(s *Seat) {
-	if s.away != nil {
-		c.stop(s.away.wait)
-		s.away = nil
 	}
 }
 
@@ -193,30 +190,62 @@ func (c *Call) referLeave(l *Leg, x *sip.Exchange, t referTerms) error {
 	return nil
 }
 
-// Rejoin has a device of the user's take the seat that he has left in r.Call: r.Device, or whichever answers first. It returns as Move does.
+// Rejoin has a device of the user's take his empty seat in r.Call: r.Device, or whichever answers first. Without r.Seat and r.User it is the
+// one that is empty. It returns as Move does.
 func (b *B2BUA) Rejoin(ctx context.Context, r MoveRequest) (MoveReport, error) {
-	if r.Device != "" {
-		return b.Move(ctx, r)
-	}
 	c, err := b.moveCall(r)
 	if err != nil {
 		return MoveReport{}, err
 	}
 	return ask(ctx, c, func(tell func(MoveReport, error)) func() {
+		s, err := c.emptySeat(r)
+		switch {
+		case err != nil:
+			tell(MoveReport{}, err)
+			return nil
+		case r.Device != "":
+			r.Seat = s.user.Name
+			return c.requested(r, tell)
+		}
+		return c.summoned(s, r, tell)
+	})
+}
+
+// emptySeat finds the seat of the user that a request names, or the one that is empty.
+func (c *Call) emptySeat(r MoveRequest) (*Seat, error) {
+	if r.Seat != "" || r.User != "" {
 		s, err := c.placeOf(r)
 		if err == nil && s.away == nil {
 			err = refusal(480, s.user.Name+" has not left the call")
 		}
-		if err != nil {
-			tell(MoveReport{}, err)
-			return nil
+		return s, err
+	}
+	var empty *Seat
+	for _, s := range c.seats {
+		switch {
+		case s.away == nil:
+		case empty != nil:
+			return nil, refusal(480, fmt.Sprintf("both %s and %s are missing: say whose device with --seat", empty.user.Name, s.user.Name))
+		default:
+			empty = s
 		}
-		m := &move{c: c, seat: s, into: s, from: s.away.leg, how: r.How, who: r.Who, began: time.Now(), reported: tell}
-		if err := c.addMove(m); err != nil {
-			tell(MoveReport{}, err)
-			return nil
+	}
+	if empty == nil {
+		return nil, refusal(480, "nobody has left the call")
+	}
+	return empty, nil
+}
+
+// summoned rings the devices of an empty seat's user, as a person or program has asked for. It gives the way to take that back.
+func (c *Call) summoned(s *Seat, r MoveRequest, tell func(MoveReport, error)) (undo func()) {
+	if err := c.summon(s, r.How, r.Who, "", tell); err != nil {
+		tell(MoveReport{}, err)
+		return nil
+	}
+	m := c.moveOf(s)
+	return func() {
+		if m != nil {
+			c.failMove(m, "taken back", 487)
 		}
-		c.beginMove(m)
-		return func() { c.failMove(m, "taken back", 487) }
-	})
+	}
 }

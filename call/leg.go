@@ -15,6 +15,7 @@ import (
 // legState is where a leg is in its life.
 //
 //	dialing ──180──▶ ringing ──2xx──▶ answered ──ACK──▶ up ──BYE──▶ closing ──▶ closed
+//	   │                                                └─◀─▶─ lost ──BYE──▲ (loss.go)
 //	   └────────cancel──┴────▶ cancelled ──final──────────────────────────────▶ closed
 //	incoming ──our 2xx────────────────────────────────▶ up
 //	   └──our refusal, their CANCEL───────────────────────────────────────────▶ closed
@@ -27,6 +28,7 @@ const (
 	legIncoming  legState = "incoming"
 	legAnswered  legState = "answered"
 	legUp        legState = "up"
+	legLost      legState = "lost" // its phone is gone, and may come back with the dialog
 	legClosing   legState = "closing"
 	legClosed    legState = "closed"
 )
@@ -129,6 +131,7 @@ func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow, dialects []med
 		return nil, fmt.Errorf("open media for %s: %w", d.Name, err)
 	}
 	l.stream = stream
+	c.mind(l)
 	c.legs = append(c.legs, l)
 	return l, nil
 }
@@ -141,6 +144,9 @@ func (c *Call) setState(l *Leg, to legState) {
 
 // alive says that the leg has a dialog and is not on its way out.
 func (l *Leg) alive() bool { return l.state == legUp || l.state == legAnswered }
+
+// known says that the leg has a dialog that is not on its way out, whether or not its phone is there.
+func (l *Leg) known() bool { return l.alive() || l.state == legLost }
 
 // attach has the dialog's requests come to this leg, and lets an INVITE with Replaces find it.
 func (c *Call) attach(l *Leg) {
@@ -193,7 +199,7 @@ func (c *Call) drop(l *Leg) {
 	case legIncoming:
 		_ = l.exchange.Respond(sip.Reply{Code: 480})
 		c.closeLeg(l)
-	case legAnswered, legUp:
+	case legAnswered, legUp, legLost:
 		c.ack(l)
 		c.hangUp(l)
 	}
@@ -298,7 +304,7 @@ func (c *Call) requestUnder(ctx context.Context, l *Leg, out sip.Outgoing, patie
 		return func() {
 			c.withLeg(l, func(c *Call, l *Leg) {
 				l.open--
-				if err == nil && l.alive() && l.dialog.Follow(resp) {
+				if err == nil && l.known() && l.dialog.Follow(resp) {
 					c.attach(l)
 				}
 			})

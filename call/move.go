@@ -38,7 +38,7 @@ type move struct {
 	into  *Seat             // = seat, or another user's new seat: a transfer
 	from  *Leg              // the old leg
 	only  *registrar.Device // the one device wanted, nil = all
-	how   string            // refer, attended, pull, replaces, code, cli, recall
+	how   string            // refer, attended, pull, replaces, code, cli, recall, loss, call
 	who   string
 	began time.Time
 	hops  []hop  // of a transfer: who has forwarded it
@@ -47,6 +47,8 @@ type move struct {
 	handover *handover // of an attended transfer
 	waiting  *Call     // of a push by code: the second call of the phone
 	referred bool      // a REFER asks for it: its phone is given time for its own BYE
+	summons  bool      // it rings to fill an empty seat: not needed any more when the lost device is back
+	except   string    // key of a device that must not ring for it
 
 	rings    func()                        // told once, when the first device rings
 	finished func(code int, why string)    // told once, at the switch or the failure
@@ -120,6 +122,9 @@ func (m *move) unlike(far *Leg) bool { return far != nil && far.alive() && !fits
 
 // exclude is the key of the device that must not ring: the one that asked.
 func (m *move) exclude() string {
+	if m.summons {
+		return m.except
+	}
 	if m.how == "recall" || m.seat.away != nil || m.into.user.Name != m.seat.user.Name {
 		return ""
 	}
@@ -299,13 +304,17 @@ func (c *Call) switchOver(m *move) {
 		}
 	}
 	c.keyGoesOn(old, m.to)
-	if old.alive() {
+	if old.known() {
 		old.moved = true
 		old.stream.Leave()
 		c.setState(old, legClosing)
 	}
 	c.hush(m)
-	c.back(m.seat)
+	if m.into == m.seat {
+		c.back(m.seat, m.device, m.how)
+	} else if a := m.seat.away; a != nil {
+		c.stop(a.wait)
+	}
 	c.dropCompanions(m)
 	c.wire()
 	c.commit(func() { c.releaseOld(m, old) })

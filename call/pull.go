@@ -66,7 +66,7 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 		old = c.seats[position].lastLeg()
 	}
 	switch {
-	case how == "replaces" && !old.alive():
+	case how == "replaces" && !old.known():
 		return refusal(603, "that dialog has ended") // RFC 3891 §3
 	case old == nil || !old.alive() && old.seat.away == nil:
 		return refusal(404, "the call is not held by a device")
@@ -82,6 +82,12 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 	if seat.away == nil && d.Key == old.device.Key && !c.leftBehind(old, x.Flow(), how) {
 		return c.b.announce(x, seat.user, offer, notice{tone: media.ToneEnded, code: 200, why: "the call is on this device already"})
 	}
+	return c.takeSeat(x, offer, old, how)
+}
+
+// takeSeat moves the seat of leg old to the device that sent x.
+func (c *Call) takeSeat(x *sip.Exchange, offer *media.Description, old *Leg, how string) error {
+	seat := old.seat
 	m := &move{c: c, seat: seat, into: seat, from: old, how: how, who: seat.user.Name, began: time.Now()}
 	if err := c.addMove(m); err != nil {
 		return err

@@ -68,7 +68,8 @@ type SeatRecord struct {
 	Number string      `json:"number"`
 	Name   string      `json:"name,omitempty"`
 	Legs   []LegRecord `json:"legs,omitempty"`
-	Left   time.Time   `json:"left,omitzero"`  // when its user left, who may come back until call.wait is over
+	Left   time.Time   `json:"left,omitzero"`  // since when it is empty: its user may come back until call.wait is over
+	Lost   bool        `json:"lost,omitempty"` // he has not left: his device was lost. Its leg is kept as long as it may come back with it
 	Last   *LegRecord  `json:"last,omitempty"` // that held it until then
 	Into   bool        `json:"into,omitempty"` // no seat yet: a transfer or a pick-up is about to make it one
 }
@@ -133,7 +134,7 @@ func (c *Call) seatRecord(s *Seat) SeatRecord {
 	r := SeatRecord{User: s.user.Name, Number: s.number, Name: s.name, Into: !slices.Contains(c.seats, s)}
 	if s.away != nil {
 		last := s.away.leg.record()
-		r.Left, r.Last = s.away.from, last.remembered()
+		r.Left, r.Lost, r.Last = s.away.from, s.away.lost, last.remembered()
 	}
 	for _, l := range c.legsOf(s) {
 		r.Legs = append(r.Legs, l.record())

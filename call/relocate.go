@@ -42,7 +42,7 @@ func (c *Call) relocate(l *Leg, flow sip.Flow) {
 	switch {
 	case l.stranded:
 		c.sendBye(l)
-	case l.state == legUp && !l.offers:
+	case (l.state == legUp || l.state == legLost) && !l.offers:
 		since := time.Now()
 		c.after(ownOffer, func() {
 			if l.agreedAt.Before(since) && l.dialog.Flow == flow {
@@ -71,7 +71,7 @@ func (c *Call) goTo(l *Leg, flow sip.Flow) {
 	switch l.state {
 	case legIncoming:
 		c.serve(l)
-	case legAnswered, legUp, legClosing:
+	case legAnswered, legUp, legLost, legClosing:
 		c.attach(l)
 	}
 }

@@ -221,13 +221,31 @@ func (c *Call) restoreLegs(s *Seat, r SeatRecord) {
 			if l := c.restoreLeg(s, lr); l != nil {
 				s.companions = append(s.companions, l)
 			}
+		case lr.State == legLost:
+			c.restoreLost(s, r, lr)
 		default:
 			c.letGo(s, lr)
 		}
 	}
-	if s.holder == nil {
+	if s.holder == nil && s.away == nil {
 		c.restoreAbsence(s, r)
 	}
+}
+
+// restoreLost goes on waiting for a device that was lost, and may come back with its dialog.
+func (c *Call) restoreLost(s *Seat, r SeatRecord, lost LegRecord) {
+	l := c.restoreLeg(s, lost)
+	if l == nil {
+		return
+	}
+	c.await(l)
+	s.away = &absence{leg: l, from: r.Left, lost: true, mute: l.browser()}
+	c.waitOn(s)
+}
+
+// waitOn waits for the rest of call.wait.
+func (c *Call) waitOn(s *Seat) {
+	s.away.wait = c.after(max(c.b.Config.Wait-time.Since(s.away.from), 0), func() { c.waited(s) })
 }
 
 // holderOf is the leg that holds the seat; where none did, one that a move has brought and that was answered; -1 = none.
@@ -253,8 +271,8 @@ func (c *Call) restoreAbsence(s *Seat, r SeatRecord) {
 	}
 	l := c.blankLeg(s, last)
 	l.state, l.stream = legClosed, c.b.Engine.Ended()
-	s.away = &absence{leg: l, from: from}
-	s.away.wait = c.after(max(c.b.Config.Wait-time.Since(from), 0), func() { c.waited(s) })
+	s.away = &absence{leg: l, from: from, lost: r.Lost}
+	c.waitOn(s)
 }
 
 // blankLeg is a leg as its record has it, without a stream.

@@ -14,7 +14,7 @@ type Seat struct {
 	number string // as the others are shown it
 	name   string
 	holder *Leg     // nil: nobody yet, or left
-	away   *absence // since its user has left, nil = he has not
+	away   *absence // since its user has left or was lost, nil = he is there
 
 	companions []*Leg   // of devices that only listen
 	joining    *joining // the one that is about to
@@ -44,11 +44,18 @@ func (b *B2BUA) identity(s *Seat, flow sip.Flow) sip.NameAddr {
 
 // shown is the name that the others are shown.
 func (s *Seat) shown() string {
-	if s.name == "" {
-		return s.user.Name
+	name := s.name
+	if name == "" {
+		name = s.user.Name
 	}
-	return s.name
+	if s.away != nil && s.away.lost {
+		name += reconnecting
+	}
+	return name
 }
+
+// reconnecting is what displays say beside the name of somebody whose device was lost.
+const reconnecting = " (reconnecting)"
 
 // other is the seat on the other side of s, which may be one that a transfer is about to fill. (Two today; more when
 // rooms come.)
@@ -158,7 +165,7 @@ func (c *Call) source(s *Seat) source {
 	switch {
 	case l == nil && c.over:
 		return source{tone: media.ToneEnded}
-	case l == nil && c.ringingElsewhere(s):
+	case l == nil && (c.ringingElsewhere(s) || c.calledBack(s)):
 		return source{tone: media.ToneRing}
 	case l == nil:
 		return source{tone: media.ToneAway}
@@ -174,6 +181,12 @@ func (c *Call) source(s *Seat) source {
 func (c *Call) ringingElsewhere(s *Seat) bool {
 	m := c.moveOf(s)
 	return m != nil && m.into != s
+}
+
+// calledBack says that who is on the other side has called the user of an empty seat, whose devices ring.
+func (c *Call) calledBack(s *Seat) bool {
+	m := c.moveOf(s)
+	return m != nil && m.how == callAgain && m.pending()
 }
 
 // source is what a leg sends to its phone: another leg's media, a tone, or the mix of two legs.

@@ -61,8 +61,8 @@ func TestSessionRefreshed(t *testing.T) {
 	r.nothingLeft()
 }
 
-// TestSessionNotRefreshed holds that a phone whose part the refresh is, and that does not refresh, is lost in time: both
-// are hung up.
+// TestSessionNotRefreshed holds that a phone whose part the refresh is, and that does not refresh, is lost in time: it is hung up, and its
+// seat waits.
 func TestSessionNotRefreshed(t *testing.T) {
 	t.Parallel()
 	r, alice, bob := newShortSessions(t)
@@ -77,10 +77,13 @@ func TestSessionNotRefreshed(t *testing.T) {
 	}
 	began := time.Now()
 	must(t, out.AwaitEnd(5*time.Second))
-	must(t, in.AwaitEnd(time.Second))
 	if d := time.Since(began); d < time.Second {
 		t.Errorf("ended after %s", d)
 	}
+	if !in.HearsTone(time.Second) || in.State() != phone.Up {
+		t.Error("bob does not wait")
+	}
+	must(t, in.Hangup())
 	r.nothingLeft()
 }
 

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"slices"
 	"time"
 
 	"baton/journal"
@@ -23,7 +24,7 @@ func (c *Call) turnAway(l *Leg, code int, words string, why reason) {
 
 // farewell ends a call whose one side waits in vain: it hears for a while that the call is over, then it is hung up.
 func (c *Call) farewell(why string) {
-	if !c.b.Config.Announce {
+	if !c.b.Config.Announce || !slices.ContainsFunc(c.seats, func(s *Seat) bool { return s.holder != nil }) {
 		c.end(why)
 		return
 	}

@@ -37,6 +37,9 @@ func (c *Call) watchLegs() {
 				}
 				c.keepSession(l)
 			}
+			if a := s.away; a != nil && a.leg.state == legLost {
+				c.seek(a.leg)
+			}
 		}
 		c.touch()
 		c.watchLegs()
@@ -80,13 +83,15 @@ func (l *Leg) spoke() time.Time {
 
 // check asks the phone; one that is somewhere else by now gets a re-INVITE there, so that both sides agree on the path
 // again.
-func (c *Call) check(l *Leg) {
+func (c *Call) check(l *Leg) { c.checkWithin(l, askPatience) }
+
+func (c *Call) checkWithin(l *Leg, patience time.Duration) {
 	if c.repoint(l) {
 		c.reinvite(l, l.local)
 		return
 	}
 	began, flow := time.Now(), l.dialog.Flow
-	c.ask(l, func(err error) {
+	c.askWithin(l, patience, func(err error) {
 		switch {
 		case err == nil || !l.alive() || l.spoke().After(began): // it may have spoken from another port of its NAT meanwhile
 		case unanswered(err) && l.dialog.Flow != flow: // it was asked where it is no more
@@ -105,9 +110,11 @@ func unanswered(err error) bool {
 }
 
 // ask sends OPTIONS in the leg's dialog; any answer but 408 and 481 proves that its signalling is alive.
-func (c *Call) ask(l *Leg, then func(error)) {
+func (c *Call) ask(l *Leg, then func(error)) { c.askWithin(l, askPatience, then) }
+
+func (c *Call) askWithin(l *Leg, patience time.Duration, then func(error)) {
 	l.asking, l.askedAt = true, time.Now()
-	c.request(l, l.dialog.NewRequest("OPTIONS", sip.Body{}), askPatience, func(err error) {
+	c.request(l, l.dialog.NewRequest("OPTIONS", sip.Body{}), patience, func(err error) {
 		l.asking = false
 		if err = deadly(err); err == nil {
 			l.asked = time.Now()
@@ -125,30 +132,11 @@ func deadly(err error) error {
 	return err
 }
 
-// lost is what becomes of a leg whose phone is gone. (Its seat will wait for it one day; today the call ends.)
-func (c *Call) lost(l *Leg, err error) {
-	why := fmt.Sprintf("%s of %s is gone: %v", l.device.Name, l.seat.user.Name, err)
-	m := c.moveOf(l.seat)
-	switch {
-	case m != nil && m.to == l:
-		c.failMove(m, why, 480)
-	case m != nil && m.from == l:
-		m.left = true
-		c.drop(l)
-		c.wire()
-	case l.seat.holder == l:
-		c.drop(l)
-		c.end(why)
-	default:
-		c.drop(l)
-	}
-}
-
 // reinvite offers an SDP to the leg's phone, which may be its present one. While another re-INVITE is under way, ours or
 // theirs, it waits for the end of that; glare is waited out as RFC 3261 §14.1 says.
 func (c *Call) reinvite(l *Leg, offer media.Description) {
 	switch {
-	case l.state != legUp:
+	case l.state != legUp && l.state != legLost:
 		return
 	case l.negotiates():
 		if l.later == nil || !sameCodecs(offer, l.local) { // a change is not forgotten for a refresh
@@ -176,7 +164,7 @@ var errAnswer = errors.New("its answer cannot be used")
 // when ctx has ended meanwhile.
 func (c *Call) propose(ctx context.Context, l *Leg, offer media.Description, then func(error)) {
 	switch {
-	case l.state != legUp || l.negotiates():
+	case l.state != legUp && l.state != legLost || l.negotiates():
 		then(errPending)
 		return
 	case !speakable(offer, l.dialog.Flow):
@@ -212,7 +200,7 @@ func (c *Call) proposed(l *Leg, offer media.Description, resp *sip.Response) err
 	l.tookSession(resp)
 	_ = c.b.Agent.Ack(l.dialog, l.offer, sip.Body{})
 	l.asked = time.Now()
-	if !l.alive() {
+	if !l.known() {
 		return nil
 	}
 	answer, err := media.ParseSDP(resp.Body().Data)
@@ -249,6 +237,8 @@ func (l *Leg) renewed(offer media.Description) media.Description {
 
 func (c *Call) reinvited(l *Leg, offer media.Description, began time.Time, err error) {
 	switch {
+	case l.state == legLost:
+		c.sought(l, err, "re-INVITE")
 	case err == nil, errors.Is(err, errAnswer):
 		c.wire()
 	case errors.Is(err, errPlain) && sameCodecs(offer, l.local): // its audio goes on as it is
@@ -259,19 +249,13 @@ func (c *Call) reinvited(l *Leg, offer media.Description, began time.Time, err e
 			l.open--
 			c.reinvite(l, offer)
 		})
-	case l.astray(err):
-		// it was started anew and does not know the call: until the look at the legs finds that too, its user can bring the call back
 	case unanswered(err) && sameCodecs(offer, l.local) && (l.spoke().After(began) || errors.Is(err, sip.ErrFlowGone)):
 		// it talks, or is on its way to another network: a phone that is gone is found out by the look at the legs
-	case l.alive() && (deadly(err) != nil || !sameCodecs(offer, l.local)):
+	case l.alive() && deadly(err) != nil:
 		c.lost(l, err)
+	case l.alive() && !sameCodecs(offer, l.local):
+		c.broken(l, err)
 	}
-}
-
-// astray says that a phone which has not spoken since its device registered from elsewhere does not know the dialog.
-func (l *Leg) astray(err error) bool {
-	var status *sip.StatusError
-	return errors.As(err, &status) && status.Code == 481 && l.led.After(l.spoke())
 }
 
 // isGlare says that a request has crossed one of the phone's (RFC 3261 §14.1).

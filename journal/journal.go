@@ -19,6 +19,8 @@ const (
 	CompanionJoined    Kind = "companion-joined" // User, Device, Text (how, by whom)
 	CompanionLeft      Kind = "companion-left"   // User, Device
 	CallLeft           Kind = "call-left"        // User, Device (that was hung up), Peer (who waits), Text (how); Data: how, who
+	CallLost           Kind = "call-lost"        // User, Device (that is gone), Peer (who waits), Text (why)
+	CallRejoined       Kind = "call-rejoined"    // User, Device (that has the call now), Peer (who has waited), Text (how); Duration = how long the seat was empty
 	CallForwarded      Kind = "call-forwarded"   // User (caller), From (who has calls forwarded), Peer (to whom), Text (why)
 	CallPickedUp       Kind = "call-picked-up"   // User (who has answered), Device, From (for whom it rang), Peer (who is on the other side)
 	CallMissed         Kind = "call-missed"      // User (caller), Peer (who was called), Text (why); Duration = since the call began

@@ -13,7 +13,15 @@ type Settings struct {
 	BusyOnBusy   bool          `json:"busy_on_busy,omitempty"` // a user in a call is busy; else call waiting
 	Ring         time.Duration `json:"ring,omitempty"`         // how long the devices ring, 0 = call.ring
 	Forward      Forwarding    `json:"forward,omitzero"`
+	OnLoss       string        `json:"on_loss,omitempty"` // what is done when the device of a live call is lost: "" = its seat waits, or RingOnLoss
+	OnBye        string        `json:"on_bye,omitempty"`  // what it means that a device hangs up: "" = the call ends, or LeaveOnBye
 }
+
+// What a user may have chosen for his live calls.
+const (
+	RingOnLoss = "ring"  // all his other devices ring at once
+	LeaveOnBye = "leave" // he has left the call, which waits for him
+)
 
 // Forwarding is where a user's calls go instead: a user's name or number, or one device as in 101*2; "" = nowhere.
 type Forwarding struct {
@@ -81,6 +89,13 @@ func (r *Registrar) validSettings(u User, was Settings) error {
 		}
 		if err := r.validTarget(u, *f.to); err != nil {
 			return fmt.Errorf("forward %s: %w", f.when, err)
+		}
+	}
+	for _, s := range []struct{ what, is, other, word string }{
+		{"on_loss", u.Settings.OnLoss, RingOnLoss, "wait"}, {"on_bye", u.Settings.OnBye, LeaveOnBye, "end"},
+	} {
+		if s.is != "" && s.is != s.other {
+			return fmt.Errorf("%s %q: %w: %s or %s is taken", s.what, s.is, ErrInvalid, s.word, s.other)
 		}
 	}
 	if err := validTime("ring", u.Settings.Ring); err != nil {

@@ -51,6 +51,21 @@ func (p *Phone) Relocate(r Relocation) error {
 	return p.relocateCalls(to.addr)
 }
 
+// Unplug has the phone hear and say nothing, as one whose network is gone for a while and that has not noticed, or be back.
+func (p *Phone) Unplug(on bool) {
+	p.mu.Lock()
+	if udp := p.place.udp; udp != nil {
+		udp.deaf.Store(on)
+	}
+	for _, l := range p.links {
+		l.deaf.Store(on)
+	}
+	p.mu.Unlock()
+	for _, c := range p.Calls() {
+		c.media.Mute(on)
+	}
+}
+
 // leave closes the old sockets, or only stops listening to them.
 func (p *Phone) leave(to place, abrupt bool) {
 	p.mu.Lock()

@@ -119,7 +119,7 @@ func (p *Phone) openUDP(at netip.AddrPort) (*link, error) {
 		return nil, err
 	}
 	conn.SetReadBuffer(1 << 20)
-	l := &link{network: "udp", local: conn.LocalAddr().(*net.UDPAddr).AddrPort(), udp: conn}
+	l := &link{network: "udp", local: conn.LocalAddr().(*net.UDPAddr).AddrPort(), udp: conn, deaf: new(atomic.Bool)}
 	p.readers.Add(1)
 	go p.readUDP(l)
 	return l, nil
@@ -295,6 +295,9 @@ func (p *Phone) readUDP(l *link) {
 		n, from, err := l.udp.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return
+		}
+		if l.deaf.Load() {
+			continue
 		}
 		if m, err := Parse(buf[:n]); err == nil {
 			p.dispatch(m, l.to(netip.AddrPortFrom(from.Addr().Unmap(), from.Port())))
