@@ -173,6 +173,13 @@ func (c *calls) Companion(_ context.Context, r call.MoveRequest, leave bool) (ca
 	return call.CompanionReport{Call: "k3f9aaaa", User: fmt.Sprintf("%s %s %v", r.User, r.How, leave), Device: r.Device}, nil
 }
 
+func (c *calls) Rejoin(_ context.Context, r call.MoveRequest) (call.MoveReport, error) {
+	if r.Device == "busy" {
+		return call.MoveReport{}, &sip.StatusError{Code: 486, Reason: "Busy Here"}
+	}
+	return call.MoveReport{Call: "k3f9aaaa", User: r.Seat + " " + r.How, To: r.Device, SwitchMS: 23}, nil
+}
+
 func (c *calls) Move(ctx context.Context, r call.MoveRequest) (call.MoveReport, error) {
 	c.mu.Lock()
 	c.asked = append(c.asked, r)
@@ -347,6 +354,11 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/api/v1/companions", `{"user":"101","device":"busy"}`, 409, `Busy Here`},
 		{"POST", "/api/v1/companions", `{"user":"101"}`, 400, `name the device`},
 		{"POST", "/api/v1/companions", `{"device":"desk"}`, 400, `either a call or a user`},
+		{"POST", "/api/v1/rejoins", `{"call":"k3","device":"desk","how":"cli"}`, 200, `"user":" cli"`},
+		{"POST", "/api/v1/rejoins", `{"call":"k3","seat":"101"}`, 200, `"user":"alice api"`},
+		{"POST", "/api/v1/rejoins", `{"call":"k3","device":"busy"}`, 409, `Busy Here`},
+		{"POST", "/api/v1/rejoins", `{"call":"k3","seat":"carol"}`, 404, `carol`},
+		{"POST", "/api/v1/rejoins", `{"device":"desk"}`, 400, `name the call`},
 		{"POST", "/api/v1/moves", `{"call":"k3","device":"busy"}`, 409, `Busy Here`},
 		{"POST", "/api/v1/moves", `{"call":"k3","device":"racing"}`, 409, `in progress`},
 		{"GET", "/api/v1/log", "", 200, `[]`},

@@ -93,6 +93,36 @@ func (s *Server) companion(r *http.Request) (any, error) {
 	return report, nil
 }
 
+// rejoin answers when a device has taken the empty seat.
+func (s *Server) rejoin(r *http.Request) (any, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	var want Rejoin
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	ask := call.MoveRequest{Call: want.Call, Device: want.Device, How: "api", Who: Who(r.Context())}
+	if want.How == "cli" {
+		ask.How = "cli"
+	}
+	if want.Call == "" {
+		return nil, refuse(http.StatusBadRequest, "name the call")
+	}
+	if want.Seat != "" {
+		u, err := s.known(want.Seat)
+		if err != nil {
+			return nil, err
+		}
+		ask.Seat = u.Name
+	}
+	report, err := s.Calls.Rejoin(r.Context(), ask)
+	if err != nil {
+		return nil, conflict(err)
+	}
+	return report, nil
+}
+
 // moveRequest checks what can be checked without the call.
 func (s *Server) moveRequest(want Move) (call.MoveRequest, error) {
 	ask := call.MoveRequest{Call: want.Call, Device: want.Device, How: "api"}

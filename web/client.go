@@ -167,6 +167,11 @@ func (c *Client) Companion(ctx context.Context, w Companion) (call.CompanionRepo
 	return ask[call.CompanionReport](ctx, c, "POST", "companions", w)
 }
 
+// Rejoin brings a device to an empty seat and returns when it has it, or when ctx ends.
+func (c *Client) Rejoin(ctx context.Context, w Rejoin) (call.MoveReport, error) {
+	return ask[call.MoveReport](ctx, c, "POST", "rejoins", w)
+}
+
 // Move moves a call and returns when that is over, or when ctx ends.
 func (c *Client) Move(ctx context.Context, m Move) (call.MoveReport, error) {
 	return ask[call.MoveReport](ctx, c, "POST", "moves", m)

@@ -52,7 +52,7 @@ func seenBy(c call.Info, user string, own []string) call.Info {
 }
 
 func seatOfOther(s call.SeatInfo) call.SeatInfo {
-	seen := call.SeatInfo{Number: s.Number, Name: s.Name, Empty: s.Empty, Legs: []call.LegInfo{}}
+	seen := call.SeatInfo{Number: s.Number, Name: s.Name, Empty: s.Empty, Lost: s.Lost, Legs: []call.LegInfo{}}
 	if s.Empty || len(s.Legs) == 0 { // how many devices ring is nobody's business
 		return seen
 	}

@@ -50,6 +50,7 @@ type Calls interface {
 	End(ctx context.Context, id, who string) error
 	Trial(ctx context.Context, r call.TrialRequest, tell func(call.Finding)) (call.TrialReport, error)
 	Companion(ctx context.Context, r call.MoveRequest, leave bool) (call.CompanionReport, error)
+	Rejoin(ctx context.Context, r call.MoveRequest) (call.MoveReport, error)
 }
 
 // Entries reads the log: what is wanted of it, in order.
@@ -103,6 +104,7 @@ func NewServer(o Options) *Server {
 	s.handle("DELETE /api/v1/calls/{call}", s.endCall)
 	s.handle("POST /api/v1/moves", s.move)
 	s.handle("POST /api/v1/companions", s.companion)
+	s.handle("POST /api/v1/rejoins", s.rejoin)
 	s.handle("GET /api/v1/log", s.entries)
 	s.handle("GET /api/v1/tokens", s.tokens)
 	s.handle("DELETE /api/v1/tokens/{token}", s.revokeToken)

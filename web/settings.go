@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -15,6 +16,8 @@ type Settings struct {
 	BusyOnBusy   bool       `json:"busy_on_busy"`
 	Ring         string     `json:"ring"` // "" = call.ring
 	Forward      Forwarding `json:"forward"`
+	OnLoss       string     `json:"on_loss"` // wait or ring: when the device of a live call is lost
+	OnBye        string     `json:"on_bye"`  // end or leave: when a device hangs up
 }
 
 // Forwarding is where calls go instead: a user's name or number, or one device as in 101*2; "" = nowhere.
@@ -37,6 +40,8 @@ type ChangeSettings struct {
 	BusyOnBusy   *bool            `json:"busy_on_busy,omitempty"`
 	Ring         *string          `json:"ring,omitempty"`
 	Forward      ChangeForwarding `json:"forward,omitzero"`
+	OnLoss       *string          `json:"on_loss,omitempty"`
+	OnBye        *string          `json:"on_bye,omitempty"`
 }
 
 // ChangeForwarding changes those of Forwarding that it has; "" is none. A new NoAnswer without a time has the ring time.
@@ -90,12 +95,22 @@ func (c ChangeSettings) change() (func(*registrar.Settings), error) {
 		put(&s.DoNotDisturb, c.DoNotDisturb)
 		put(&s.BusyOnBusy, c.BusyOnBusy)
 		put(&s.Ring, ring)
+		put(&s.OnLoss, notDefault(c.OnLoss, "wait"))
+		put(&s.OnBye, notDefault(c.OnBye, "end"))
 		put(&f.Always, c.Forward.Always)
 		put(&f.Busy, c.Forward.Busy)
 		put(&f.NoAnswer, c.Forward.NoAnswer)
 		put(&f.NoAnswerAfter, after)
 		put(&f.Away, c.Forward.Away)
 	}, nil
+}
+
+// notDefault is the word for the default as it is stored: none.
+func notDefault(word *string, normal string) *string {
+	if word != nil && *word == normal {
+		return new(string)
+	}
+	return word
 }
 
 // put changes what is to be changed.
@@ -123,6 +138,7 @@ func duration(field string, text *string) (*time.Duration, error) {
 func showSettings(s registrar.Settings) Settings {
 	return Settings{
 		DoNotDisturb: s.DoNotDisturb, BusyOnBusy: s.BusyOnBusy, Ring: showTime(s.Ring),
+		OnLoss: cmp.Or(s.OnLoss, "wait"), OnBye: cmp.Or(s.OnBye, "end"),
 		Forward: Forwarding{
 			Always: s.Forward.Always, Busy: s.Forward.Busy, Away: s.Forward.Away,
 			NoAnswer: s.Forward.NoAnswer, NoAnswerAfter: showTime(s.Forward.NoAnswerAfter),

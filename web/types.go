@@ -85,6 +85,15 @@ type Companion struct {
 	Leave bool `json:"leave,omitempty"`
 }
 
+// Rejoin is what POST /rejoins takes: a call (may be abbreviated) with an empty seat, and the device that shall take that, "" = all of the
+// user's ring. Seat is the user who is missing, where that are several.
+type Rejoin struct {
+	Call   string `json:"call"`
+	Seat   string `json:"seat,omitempty"`
+	Device string `json:"device,omitempty"`
+	How    string `json:"how,omitempty"` // cli or api, for the log
+}
+
 // Node is what GET /node tells.
 type Node struct {
 	Version string            `json:"version"`

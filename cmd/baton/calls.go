@@ -91,7 +91,10 @@ func talked(c call.Info, now time.Time) string {
 // seatLabel names a seat by its user and the devices of its legs.
 func seatLabel(s call.SeatInfo) string {
 	name := orDash(s.User)
-	if s.Empty {
+	switch {
+	case s.Lost:
+		return name + " (lost)"
+	case s.Empty:
 		return name + " (left)"
 	}
 	var devices []string

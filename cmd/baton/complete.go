@@ -154,7 +154,7 @@ func (f *flags) completions(root *cobra.Command) {
 	places := map[string][]completer{
 		"baton devices": {aUser}, "baton devices rename": {aUser, aDevice}, "baton devices forget": {aUser, aDevice}, "baton companion": {aUser, aDevice},
 		"baton devices show": {aUser, aDevice}, "baton devices test": {aUser, aDevice}, "baton devices ringless": {aUser, aDevice},
-		"baton call show": {aCall}, "baton end": {aCall}, "baton user show": {aUser}, "baton user passwd": {aUser}, "baton user remove": {aUser},
+		"baton call show": {aCall}, "baton rejoin": {aCall}, "baton end": {aCall}, "baton user show": {aUser}, "baton user passwd": {aUser}, "baton user remove": {aUser},
 		"baton token revoke": {aToken},
 	}
 	named := map[string]completer{"user": aUser, "call": aCall, "seat": inCall}

@@ -243,6 +243,10 @@ func sentence(e web.Entry) string {
 		return fmt.Sprintf("%s's %s listens no more", e.User, e.Device)
 	case journal.CallLeft:
 		return fmt.Sprintf("%s leaves the call%s, %s waits", e.User, on(" on ", e.Device), orDash(e.Peer))
+	case journal.CallLost:
+		return fmt.Sprintf("%s is lost to the call%s, %s waits%s", e.User, on(" on ", e.Device), orDash(e.Peer), why)
+	case journal.CallRejoined:
+		return fmt.Sprintf("%s is back in the call%s%s%s", e.User, on(" on ", e.Device), with(" after ", ""), why)
 	case journal.CallForwarded:
 		return fmt.Sprintf("%s's call for %s is forwarded to %s%s", e.User, orDash(e.From), orDash(e.Peer), why)
 	case journal.CallPickedUp:

@@ -64,7 +64,7 @@ func moveArgs(cmd *cobra.Command, args []string, want *web.Move) error {
 
 // printMove tells the figures of a move.
 func printMove(out io.Writer, m call.MoveReport) error {
-	if m.From == m.To {
+	if m.From == m.To && m.SwitchMS == 0 {
 		_, err := fmt.Fprintf(out, "call %s: %s is on %s already\n", clean(m.Call), clean(m.User), clean(m.To))
 		return err
 	}

@@ -67,7 +67,10 @@ func (p *page) seat(s call.SeatInfo) {
 	if s.Number != "" {
 		name += " (" + s.Number + ")"
 	}
-	if s.Empty {
+	switch {
+	case s.Lost:
+		name += ": was lost"
+	case s.Empty:
 		name += ": has left"
 	}
 	p.say("", "")

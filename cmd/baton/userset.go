@@ -15,6 +15,7 @@ import (
 type chosen struct {
 	dnd, busyOnBusy, ring        string
 	always, busy, noAnswer, away string
+	onLoss, onBye                string
 }
 
 func userSet(f *flags) *cobra.Command {
@@ -53,6 +54,8 @@ The user can do the same from a phone by star codes.`,
 	fs.StringVar(&want.away, "forward-away", "", "where they go when no device is here; or off")
 	fs.StringVar(&want.ring, "ring", "", "how long the devices ring, as in 20s; or default")
 	fs.StringVar(&want.busyOnBusy, "busy-on-busy", "", "on: a user in a call is busy; off: call waiting")
+	fs.StringVar(&want.onLoss, "on-loss", "", "when the device of a live call is lost: wait for it, or ring the others")
+	fs.StringVar(&want.onBye, "on-bye", "", "when a device hangs up: end the call, or leave it")
 	withJSON(cmd, &asJSON)
 	return cmd
 }
@@ -99,6 +102,18 @@ func (w chosen) change(cmd *cobra.Command) (web.ChangeSettings, error) {
 		}
 		*onOff.to = &on
 	}
+	for _, word := range []struct {
+		flag, value, a, b string
+		to                **string
+	}{{"on-loss", w.onLoss, "wait", "ring", &c.OnLoss}, {"on-bye", w.onBye, "end", "leave", &c.OnBye}} {
+		if !cmd.Flags().Changed(word.flag) {
+			continue
+		}
+		if word.value != word.a && word.value != word.b {
+			return c, fmt.Errorf("--%s %q: say %s or %s", word.flag, word.value, word.a, word.b)
+		}
+		*word.to = &word.value
+	}
 	if c == (web.ChangeSettings{}) {
 		return c, fmt.Errorf("nothing to set; name at least one of the flags")
 	}
@@ -126,6 +141,8 @@ func inWords(s web.Settings) []string {
 	say(f.NoAnswer != "" && f.NoAnswerAfter != "", "go to %s after %s without answer", clean(f.NoAnswer), f.NoAnswerAfter)
 	say(f.Away != "", "go to %s when no device is here", clean(f.Away))
 	say(s.Ring != "", "ring for %s", s.Ring)
+	say(s.OnLoss == "ring", "ring all other devices when one is lost in a call")
+	say(s.OnBye == "leave", "wait when a device hangs up")
 	if words == nil {
 		return []string{"ring all devices here"}
 	}
