@@ -166,7 +166,11 @@ func TestLostByItself(t *testing.T) {
 		name string
 		back func(c *torn)
 	}{
-		{"sound", func(c *torn) { c.out.Media().Mute(false) }},
+		{"sound", func(c *torn) {
+			c.out.Media().Mute(false)
+			c.eventually("she is back", 3*time.Second, func() bool { return !c.b.Calls("alice")[0].Seats[0].Empty })
+			c.alice.Unplug(false)
+		}},
 		{"answer", func(c *torn) {
 			c.alice.Unplug(false)
 			c.out.Media().Mute(true)

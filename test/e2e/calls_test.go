@@ -282,9 +282,10 @@ func TestKeysThroughTheBridge(t *testing.T) {
 
 func TestVanishedPhoneEndsTheCall(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, node.Options{Config: "call:\n  vanished: 2s\n"})
+	w := newWorld(t, node.Options{Config: "call:\n  wait: 2s\n"})
 	alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
 	_, in := w.connect(alice, "bob", bob)
+	pause(1200 * time.Millisecond) // until its sound has gone on for a second
 	alice.Vanish()
 	start := time.Now()
 	w.must(in.AwaitEnd(60 * time.Second))

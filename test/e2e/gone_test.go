@@ -58,7 +58,8 @@ func TestConnectionHalfOpen(t *testing.T) {
 	for _, user := range []string{"alice", "carol"} {
 		w.rings(bob, user, desks)
 	}
-	w.must(in.AwaitEnd(noticed))
+	w.seatLost("alice")
+	w.must(in.Hangup())
 	talks.Vanish() // its BYE would not arrive either
 }
 
