@@ -28,6 +28,13 @@ type Config struct {
 	Store   Store          `yaml:"store"`
 	Cluster Cluster        `yaml:"cluster"`
 	Log     Log            `yaml:"log"`
+
+	Registrar Registrar `yaml:"registrar"`
+}
+
+// Registrar is the section of who is where.
+type Registrar struct {
+	Unreachable time.Duration `yaml:"unreachable"` // 1h: of a device that does not answer, before it is registered no more; 0 = until its registration ends
 }
 
 // Lists holds lists of users, by names that the file chooses. A user stands there by name or number.
@@ -161,6 +168,7 @@ func Default() Config {
 		Store:       Store{Prefix: "baton:", Degraded: "serve"},
 		Cluster:     Cluster{Listen: "off"},
 		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},
+		Registrar:   Registrar{Unreachable: time.Hour},
 	}
 }
 

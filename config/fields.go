@@ -75,6 +75,7 @@ var fields = map[string]field{
 	"call.encryption":         one(func(c *Config) *string { return &c.Call.Encryption }, among("optional", "required"), "optional or required"),
 	"call.on_stop":            one(func(c *Config) *string { return &c.Call.OnStop }, among("keep", "end"), "keep or end"),
 	"call.announce":           one(func(c *Config) *bool { return &c.Call.Announce }, yesNo, "true or false"),
+	"registrar.unreachable":   one(func(c *Config) *time.Duration { return &c.Registrar.Unreachable }, orOff(between(time.Minute, 7*24*time.Hour)), "1m to 168h, or off"),
 	"store.redis":             one(func(c *Config) *RedisURL { return &c.Store.Redis }, redisURL, "redis://host:port, redis-sentinel://host,host,host/master, or embedded"),
 	"store.password_file":     one(func(c *Config) *string { return &c.Store.PasswordFile }, text, "a file"),
 	"store.ca":                one(func(c *Config) *string { return &c.Store.CA }, text, "a PEM file"),

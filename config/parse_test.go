@@ -96,6 +96,8 @@ log:
   format: json
   keep: 30d
   max_entries: 5000
+registrar:
+  unreachable: 2h
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +131,8 @@ log:
 			Name: "node1", Listen: "10.0.0.1:5080", Peers: []string{"10.0.0.2:5080", "node3:5080"}, KeyFile: "/etc/baton/cluster.key",
 		},
 		Log: Log{Level: "debug", Format: "json", Keep: 30 * 24 * time.Hour, MaxEntries: 5000},
+
+		Registrar: Registrar{Unreachable: 2 * time.Hour},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)

@@ -27,16 +27,50 @@ func (r *Registrar) tick() {
 		late := false
 		for i := range a.pulse {
 			s := &a.pulse[i]
-			late = late || s.expires <= at
+			late = late || s.expires <= at || r.forsaken(s, at)
 			if asks && !s.asking && r.asking < maxAsking && s.next <= at {
 				r.keepAlive(a, s)
 			}
 		}
 		if late && !a.busy {
 			before := a.list()
-			r.note(a, before, expired(before, now))
+			r.note(a, before, r.withoutForsaken(a, expired(before, now), at))
 		}
 	}
+}
+
+// forsaken says that a binding has answered nothing for so long that it ends. One that is only not used is asked, and answers.
+func (r *Registrar) forsaken(s *pulse, at int64) bool {
+	return r.o.Unreachable > 0 && s.silent && !s.asking && s.heard+int64(r.o.Unreachable) <= at
+}
+
+// withoutForsaken takes the forsaken bindings of an account away, but for those of apps, which sleep until a push service wakes them.
+func (r *Registrar) withoutForsaken(a *account, devices []Device, at int64) []Device {
+	after := slices.Clone(devices)
+	for i, d := range after {
+		kept := slices.DeleteFunc(d.bindings(), func(b Binding) bool {
+			s := a.pulseOf(place{d.Key, b.RegID})
+			if s == nil || !r.forsaken(s, at) {
+				return false
+			}
+			if sleeps(b) {
+				s.heard = at // it is not looked at again before long
+				return false
+			}
+			return true
+		})
+		if len(kept) < len(d.bindings()) {
+			r.log.Info("registration has ended", "user", d.User, "device", d.Name, "why", "nothing was heard of it for "+r.o.Unreachable.String())
+			after[i] = d.settle(kept, reasonUnreachable, r.now())
+		}
+	}
+	return after
+}
+
+// sleeps says whether a binding is an app's that has a push service.
+func sleeps(b Binding) bool {
+	u, err := sip.ParseURI(b.Contact)
+	return err == nil && pushed(u)
 }
 
 // keepAlive asks one binding by OPTIONS (RFC 3261 §11). Any answer means that the device is there.
@@ -216,6 +250,9 @@ func (r *Registrar) pulse(a *account, key string, b *Binding) pulse {
 		s.heard, s.next = nanos(b.Registered), nanos(r.nextAsk(b.Registered))
 		if now := r.now(); s.next < nanos(now) { // of an earlier run: soon, but not all at once
 			s.next = nanos(now.Add(time.Duration(rand.Float64() * float64(r.o.KeepAlive))))
+		}
+		if b.Silent { // of an earlier run too: it may have been heard since
+			s.heard = nanos(r.now())
 		}
 	}
 	s.expires, s.silent = nanos(b.Expires), b.Silent

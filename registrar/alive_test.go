@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,8 +163,53 @@ func TestSilentDevice(t *testing.T) {
 		o.agent.set(func() { o.agent.deaf[p.contact] = true })
 		time.Sleep(time.Hour)
 		o.want("alice", "1 yealink-t46s away")
-		if d := o.Devices("alice")[0]; len(d.Spare) != 0 || d.Reason != "does not answer OPTIONS" {
+		if d := o.Devices("alice")[0]; len(d.Spare) != 0 || d.Reason != reasonUnreachable {
 			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// TestUnreachable: a device that has answered nothing for long is registered no more; until then its first answer brings it back. One that
+// is idle stays, and so does an app that sleeps.
+func TestUnreachable(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t, "alice")
+		gone := app("alice", "baresip v3", "urn:uuid:1", udp("198.51.100.7:5060"))
+		idle := app("alice", "Linphone/5", "urn:uuid:2", udp("198.51.100.8:5060"))
+		asleep := app("alice", "LinphoneiOS/5.2", "urn:uuid:3", udp("198.51.100.9:5060"))
+		asleep.contact = "sip:alice@198.51.100.9:5060;pn-provider=fcm;pn-prid=tok"
+		bound := func() (n [3]int) {
+			for _, d := range o.Devices("alice") {
+				for i, id := range []string{"urn:uuid:1", "urn:uuid:2", "urn:uuid:3"} {
+					if strings.Contains(d.Instance, id) {
+						n[i] = len(d.bindings())
+					}
+				}
+			}
+			return n
+		}
+		for _, p := range []*phone{gone, idle, asleep} {
+			o.expect(200, p, "3600")
+		}
+		o.agent.set(func() { o.agent.deaf[gone.contact], o.agent.deaf[asleep.contact] = true, true })
+		time.Sleep(39 * time.Minute)
+		if n := bound(); n != [3]int{1, 1, 1} {
+			t.Fatalf("registered after 39 minutes: %v", n)
+		}
+		o.agent.set(func() { o.agent.deaf[gone.contact] = false })
+		time.Sleep(time.Minute)
+		o.agent.set(func() { o.agent.deaf[gone.contact] = true })
+		for _, p := range []*phone{gone, idle, asleep} {
+			o.expect(200, p, "3600")
+		}
+		time.Sleep(42 * time.Minute)
+		if n := bound(); n != [3]int{0, 1, 1} {
+			t.Errorf("registered after 42 more minutes of silence: %v", n)
+		}
+		for _, d := range o.Devices("alice") {
+			if strings.Contains(d.Instance, "urn:uuid:1") && d.Reason != reasonUnreachable {
+				t.Errorf("away because of %q", d.Reason)
+			}
 		}
 	})
 }

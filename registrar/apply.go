@@ -13,6 +13,7 @@ import (
 const (
 	reasonUnregistered = "unregistered"
 	reasonExpired      = "registration expired"
+	reasonUnreachable  = "unreachable for too long"
 
 	// repeatFor is how long an equal CSeq is a retransmission (64*T1). Later it comes from a client that never counts.
 	repeatFor = 32 * time.Second

@@ -135,7 +135,7 @@ func (d Device) settle(all []Binding, reason string, now time.Time) Device {
 	switch {
 	case d.Here():
 		d.Reason = ""
-	case was || reason == reasonUnregistered:
+	case was || reason == reasonUnregistered || reason == reasonUnreachable:
 		d.Reason = reason
 	}
 	return d

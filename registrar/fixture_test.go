@@ -50,7 +50,7 @@ func (o *office) open() {
 	o.t.Helper()
 	r, err := New(Options{
 		Agent: o.agent, Store: o.store, Journal: o.journal, Log: slog.New(slog.DiscardHandler), Realm: "baton", Node: "n1",
-		LastRun: o.lastRun, Grant: func(asked time.Duration) time.Duration { return asked },
+		LastRun: o.lastRun, Unreachable: 40 * time.Minute, Grant: func(asked time.Duration) time.Duration { return asked },
 	})
 	if err != nil {
 		o.t.Fatal(err)

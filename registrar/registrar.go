@@ -44,6 +44,8 @@ type Options struct {
 	// to 100 percent of it, so that devices that have all registered at once do not all come again at once.
 	Grant     func(asked time.Duration) time.Duration
 	KeepAlive time.Duration // how often a device that is not heard otherwise is asked by OPTIONS; 0 = 30 s, < 0 = never
+	// Unreachable is how long a device may answer nothing before its registration ends; 0 = it ends by itself.
+	Unreachable time.Duration
 }
 
 // defaultKeepAlive keeps a NAT's UDP mapping open (RFC 4787 §4.3 wants 2 min of it, many give 30 to 60 s).

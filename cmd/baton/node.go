@@ -125,7 +125,7 @@ func (n *node) openSIP() (err error) {
 	name := nameOf(c.Config)
 	n.registrar, err = registrar.New(registrar.Options{
 		Agent: n.agent, Store: n.store, Journal: n.tail, Log: n.log, Realm: n.store.Realm(), Domain: c.Domain, Node: name,
-		LastRun: n.store.LastRun(),
+		LastRun: n.store.LastRun(), Unreachable: c.Registrar.Unreachable,
 	})
 	if err != nil {
 		return err
