@@ -135,3 +135,75 @@ func TestLooksOftenEnough(t *testing.T) {
 		}
 	}
 }
+
+// diary is a store that takes everything at once, with a log that is kept.
+type diary struct {
+	counting
+	entries []journal.Entry
+}
+
+func (d *diary) Append(e journal.Entry) { d.entries = append(d.entries, e) }
+
+// TestWaitsByTheClock: a call waits for five minutes for each who was lost or has left, counted for each from when he went; one who is back in
+// time is waited for no more. (Its phones are left out, as above.)
+func TestWaitsByTheClock(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		then func(c *Call) // two minutes after alice was lost
+		want time.Duration // after she was lost; 0 = it does not end
+		why  string
+	}{
+		{"nobody comes", func(*Call) {}, 5 * time.Minute, "mobile of alice was lost and nobody came back within 5m0s"},
+		{"both are lost", func(c *Call) { c.lostFor(1) }, 5 * time.Minute, "mobile of alice was lost and nobody came back within 5m0s"},
+		{"she comes", func(c *Call) { c.back(c.seats[0], "mobile", "pull") }, 0, ""},
+		{"she comes, the other one was lost", func(c *Call) {
+			c.lostFor(1)
+			c.back(c.seats[0], "mobile", "pull")
+		}, 7 * time.Minute, "mobile of bob was lost and nobody came back within 5m0s"},
+		{"she was lost, and leaves", func(c *Call) {
+			c.stop(c.seats[0].away.wait)
+			c.vacate(c.seats[0], &absence{leg: c.seats[0].away.leg, from: time.Now()})
+		}, 7 * time.Minute, "alice left and did not come back within 5m0s"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &diary{}
+				b := New(Options{Config: config.Default().Call, Store: s, Journal: s, Log: slog.New(slog.DiscardHandler)})
+				k := b.newCall(b.ctx)
+				k.seats = []*Seat{newSeat(registrar.User{Name: "alice"}), newSeat(registrar.User{Name: "bob"})}
+				began := time.Now()
+				if err := b.start(k, func() {
+					k.changeState(StateUp)
+					k.lostFor(0)
+				}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Minute)
+				k.do(func() { c.then(k) })
+				var ended time.Duration
+				for ended == 0 && time.Since(began) < 20*time.Minute {
+					time.Sleep(time.Second)
+					synctest.Wait()
+					if k.public.Load().state == StateEnded {
+						ended = time.Since(began)
+					}
+				}
+				if ended < c.want || ended > c.want+2*time.Second && c.want > 0 || c.want == 0 && ended != 0 {
+					t.Errorf("ended after %v, want %v", ended, c.want)
+				}
+				k.do(func() { k.end("over") })
+				b.running.Wait()
+				if last := s.entries[len(s.entries)-1]; c.why != "" && (last.Kind != journal.CallEnded || last.Text != c.why) {
+					t.Errorf("the log says %q", last.Text)
+				}
+				b.stop()
+			})
+		})
+	}
+}
+
+// lostFor empties a seat as the loss of a device does.
+func (c *Call) lostFor(seat int) {
+	l := &Leg{seat: c.seats[seat], device: registrar.Device{Name: "mobile"}, state: legClosed}
+	c.vacate(c.seats[seat], &absence{leg: l, from: time.Now(), lost: true})
+}

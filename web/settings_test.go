@@ -48,6 +48,8 @@ func TestChangeUser(t *testing.T) {
 			Forward: f{Always: "102", Busy: "102", Away: "102", NoAnswer: "102", NoAnswerAfter: 20 * time.Second},
 		}},
 		{ChangeSettings{Forward: ChangeForwarding{NoAnswer: &number, Always: &none}}, s{Forward: f{Busy: "102", Away: "102", NoAnswer: "102"}}},
+		{ChangeSettings{OnLoss: new("ring"), OnBye: new("leave"), Forward: ChangeForwarding{NoAnswer: &none, Busy: &none, Away: &none}}, s{OnLoss: "ring", OnBye: "leave"}},
+		{ChangeSettings{OnLoss: new("wait"), OnBye: new("end")}, s{}},
 	} {
 		u, err := r.client.ChangeUser(t.Context(), "101", ChangeUser{step.change})
 		if err != nil || u.Settings != showSettings(step.want) {

@@ -29,14 +29,19 @@ func TestUserSet(t *testing.T) {
 			wants(t, 2, `forward always: "999".*there is no user 999`, on("user", "set", "alice", "--forward-always", "999")...)
 			wants(t, 2, `forward busy: "101".*that is alice`, on("user", "set", "alice", "--forward-busy", "101")...)
 			wants(t, 2, `settings.ring: "soon" is no time`, on("user", "set", "alice", "--ring", "soon")...)
+			wants(t, 0, `\n +ring all other devices when one is lost in a call\n +wait when a device hangs up\n$`,
+				on("user", "set", "alice", "--on-loss", "ring", "--on-bye", "leave")...)
+			wants(t, 2, `--on-loss "cry": say wait or ring`, on("user", "set", "alice", "--on-loss", "cry")...)
+			wants(t, 2, `--on-bye "wave": say end or leave`, on("user", "set", "alice", "--on-bye", "wave")...)
 			wants(t, 2, `--dnd "maybe": say on or off`, on("user", "set", "alice", "--dnd", "maybe")...)
 			wants(t, 2, `--forward-away is empty`, on("user", "set", "alice", "--forward-away", "")...)
 			wants(t, 2, `nothing to set`, on("user", "set", "alice")...)
 			wants(t, 4, `there is no user "zoe"`, on("user", "set", "zoe", "--dnd", "on")...)
 			var u web.User
 			out := wants(t, 0, `"dnd": false`, on("user", "set", "alice", "--json", "--dnd", "off", "--busy-on-busy", "off", "--ring", "default",
-				"--forward-always", "off", "--forward-busy", "off", "--forward-no-answer", "102", "--forward-away", "off")...)
-			want := web.Settings{Forward: web.Forwarding{NoAnswer: "102"}}
+				"--forward-always", "off", "--forward-busy", "off", "--forward-no-answer", "102", "--forward-away", "off",
+				"--on-loss", "wait", "--on-bye", "end")...)
+			want := web.Settings{Forward: web.Forwarding{NoAnswer: "102"}, OnLoss: "wait", OnBye: "end"}
 			if err := json.Unmarshal([]byte(out), &u); err != nil || u.Settings != want {
 				t.Errorf("%+v, %v; want %+v", u.Settings, err, want)
 			}
