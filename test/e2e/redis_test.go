@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto/md5"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -115,4 +117,154 @@ func TestRedis(t *testing.T) {
 	if found := foundIn([]byte(w.Output()), all); len(found) > 0 {
 		t.Errorf("the log has %q", found)
 	}
+}
+
+// readyz is what a load balancer is told.
+func (w *world) readyz() int {
+	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	res, err := c.Get("https://" + w.Web.String() + "/readyz")
+	if err != nil {
+		return 0
+	}
+	defer res.Body.Close()
+	return res.StatusCode
+}
+
+// storeIs waits until the node says how its store is, in all the ways it has.
+func (w *world) storeIs(healthy bool) {
+	w.t.Helper()
+	want := map[bool]int{true: 200, false: 503}[healthy]
+	w.Eventually(10*time.Second, fmt.Sprint("a store that is healthy: ", healthy), func() error {
+		var n struct{ Store struct{ Healthy bool } }
+		if err := w.JSON(&n, "status", "--json"); err != nil {
+			return err
+		}
+		_, err := w.CLI("status")
+		if code := w.readyz(); n.Store.Healthy != healthy || code != want || (err == nil) != healthy {
+			return fmt.Errorf("status %+v, %v, /readyz %d", n, err, code)
+		}
+		return nil
+	})
+}
+
+// TestRedisAway takes the Redis from a node that has a call: frozen, and then ended. The call hears nothing of it, phones register,
+// new calls and moves are made; the node says that its store is away, and writes everything when it is back.
+func TestRedisAway(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	w := newWorld(t, node.Options{Config: redisConfig(t, "redis://"+server.Addr, "n1")})
+	alice, desk, bob, carol := w.phone("alice", "soft"), w.phone("alice", "desk"), w.phone("bob", "far"), w.phone("carol", "far")
+	desk.Behave(phone.AutoAnswer)
+	out, in := w.connect(alice, "bob", bob)
+	w.storeIs(true)
+
+	server.Freeze()
+	w.storeIs(false)
+	begun := time.Now()
+	_, err := w.CLI("move", "--user", "alice", "desk")
+	w.must(err)
+	moved := w.ringing(desk)
+	w.talk(moved, in)
+	w.ended(out)
+	t.Logf("a move with a frozen store took %v", time.Since(begun).Round(time.Millisecond))
+	server.Thaw()
+	w.storeIs(true)
+
+	server.Kill()
+	w.storeIs(false)
+	begun = time.Now()
+	if _, err := carol.Register(time.Hour); err != nil {
+		t.Errorf("a phone cannot register: %v", err)
+	}
+	registered := time.Since(begun)
+	begun = time.Now()
+	out, other := w.connect(alice, "carol", carol)
+	t.Logf("without a store a phone registers in %v, a call is up and heard in %v", registered.Round(time.Millisecond), time.Since(begun).Round(time.Millisecond))
+	w.talk(moved, in)
+	server.Run()
+	w.storeIs(true)
+	w.Eventually(5*time.Second, "both calls to be in Redis", func() error {
+		if n := len(regexp.MustCompile(`baton:call:\{[^}]+\}`).FindAll(dump(t, server), -1)); n != 2 {
+			return fmt.Errorf("%d records", n)
+		}
+		return nil
+	})
+	if gap, at := phone.LongestGap(in.Media().Heard(), in.Media().Heard()[0].At, time.Now()); gap > 200*time.Millisecond {
+		t.Errorf("bob heard nothing for %v at %v", gap, at)
+	}
+	if r := phone.Analyse(in.Media().Heard(), 8000); r.Missing != 0 || len(r.SSRCs) != 1 {
+		t.Errorf("bob's stream: %s", r)
+	}
+	w.must(out.Hangup())
+	w.must(moved.Hangup())
+	w.ended(in, other)
+}
+
+// TestRedisRefuse has new calls refused by policy while the store is away.
+func TestRedisRefuse(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	w := newWorld(t, node.Options{
+		Config: redisConfig(t, "redis://"+server.Addr, "n1"), Env: []string{"BATON_STORE_DEGRADED=refuse"},
+	})
+	alice, bob := w.phone("alice", "soft"), w.phone("bob", "far")
+	out, in := w.connect(alice, "bob", bob)
+	server.Kill()
+	w.storeIs(false)
+	w.status(w.dial(alice, "bob"), 503)
+	w.talk(out, in)
+	server.Run()
+	w.storeIs(true)
+	w.must(out.Hangup())
+	w.ended(in)
+	out, in = w.connect(alice, "bob", bob)
+	w.must(out.Hangup())
+	w.ended(in)
+}
+
+// TestRedisTwoNodes has two nodes on one Redis: users and phones of one are known at the other, neither ends the other's calls or
+// bindings when it starts, and a node with another key does not start.
+func TestRedisTwoNodes(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	shared := redisConfig(t, "redis://"+server.Addr, "n1")
+	a := newWorld(t, node.Options{Config: shared})
+	alice, bob := a.phone("alice", "soft", over("tcp")), a.phone("bob", "far")
+	out, in := a.connect(alice, "bob", bob)
+	b := newWorld(t, node.Options{Config: strings.Replace(shared, "name: n1", "name: n2", 1), Users: map[string]string{"dave": "104"}})
+	b.next = a.next + 2
+	for _, w := range []*world{a, b} {
+		w.Eventually(5*time.Second, "all users at both nodes", func() error {
+			var users []struct{ Name string }
+			if err := w.JSON(&users, "user", "list", "--json"); err != nil || len(users) != 4 {
+				return fmt.Errorf("%v, %v", users, err)
+			}
+			return nil
+		})
+	}
+	if d := b.deviceOf(alice); !d.Here {
+		t.Errorf("alice's phone is %+v at the other node", d)
+	}
+	carol := b.phone("carol", "soft") // with the password that the other node was given
+	a.Eventually(5*time.Second, "carol's phone at the first node", func() error {
+		if all := a.devices("carol"); len(all) != 1 || !all[0].Here {
+			return fmt.Errorf("%v", all)
+		}
+		return nil
+	})
+	dave := b.phone("dave", "far")
+	one, two := b.connect(carol, "dave", dave)
+	b.Kill()
+	b.Run()
+	one.Hangup()
+	two.Hangup()
+	a.talk(out, in)
+	if d := a.deviceOf(alice); !d.Here {
+		t.Errorf("after the other node's start alice's phone is %+v", d)
+	}
+	if text, err := server.Do("SCARD", "baton:own:n1"); err != nil || !strings.HasPrefix(text, ":1") {
+		t.Errorf("the first node owns %q, %v", text, err)
+	}
+	a.must(out.Hangup())
+	a.ended(in)
 }
