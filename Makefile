@@ -37,7 +37,7 @@ test: setup build
 setup:
 	.ci/setup
 
-# The figures of this machine. BENCH names a part (relay, register, callrate, setup, memory, move, leak …), COMPARE a report of
+# The figures of this machine. BENCH names a part (relay, register, callrate, setup, memory, move, leak, redis …), COMPARE a report of
 # an earlier run, of test/bench/out, PROFILE a directory for profiles of the node under the loads.
 bench: setup build
 	$(GO) test ./test/bench -run '(?i)$(subst |,|(?i),$(or $(BENCH),.))' -v -timeout 60m -count 1 -args -bench $(if $(COMPARE),-compare $(abspath $(COMPARE))) $(if $(PROFILE),-profile $(abspath $(PROFILE)))

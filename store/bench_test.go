@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"baton/journal"
 	"baton/registrar"
 	"baton/store/storetest"
+	"baton/test/redis"
 )
 
 const record = 6 << 10 // bytes of a call with two legs
@@ -21,6 +23,23 @@ func BenchmarkPut(b *testing.B) {
 	measure(b, func(i int, done func(error)) {
 		s.Put(call.Stored{ID: string(rune('a' + i%100)), Epoch: 1, Version: uint64(i), Blob: blob}, done)
 	})
+}
+
+// BenchmarkRedisPut is the same with a Redis on this machine: alone, and where a replica confirms each write.
+func BenchmarkRedisPut(b *testing.B) {
+	for _, replicas := range []int{0, 1} {
+		b.Run(fmt.Sprint(replicas, " replicas"), func(b *testing.B) {
+			server := redis.Start(b, redis.Options{})
+			for range replicas {
+				redis.StartReplica(b, server)
+			}
+			s, _ := startRedis(b, redisOptions("redis://"+server.Addr, "n1"))
+			blob := make([]byte, record)
+			measure(b, func(i int, done func(error)) {
+				s.Put(call.Stored{ID: string(rune('a' + i%100)), Epoch: 1, Version: uint64(i), Blob: blob}, done)
+			})
+		})
+	}
 }
 
 // BenchmarkBind is the part of a REGISTER's answer that is the store's.

@@ -187,7 +187,9 @@ func (s *Redis) begin(o RedisOptions) error {
 	err := s.readIdentity(ctx, o)
 	for pause := 50 * time.Millisecond; err != nil && s.passing(err) && ctx.Err() == nil; pause *= 2 {
 		time.Sleep(pause)
-		err = s.readIdentity(ctx, o)
+		if again := s.readIdentity(ctx, o); !errors.Is(again, context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+			err = again // the time that is over says nothing of why
+		}
 	}
 	if err == nil {
 		err = loadScripts(ctx, s.client)
@@ -205,7 +207,8 @@ func (s *Redis) passing(err error) bool {
 			return false
 		}
 	}
-	return !permanent(err) && !errors.Is(err, errSealed)
+	var distrust *tls.CertificateVerificationError
+	return !permanent(err) && !errors.Is(err, errSealed) && !errors.As(err, &distrust)
 }
 
 func (s *Redis) readIdentity(ctx context.Context, o RedisOptions) error {

@@ -202,14 +202,8 @@ func StartSet(t testing.TB, downAfter time.Duration) *Set {
 	master := Start(t, Options{Args: []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}})
 	set.Servers = []*Server{master}
 	for range 2 {
-		set.Servers = append(set.Servers, Start(t, Options{Args: []string{
-			"--replicaof", master.Host, master.Port, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
-		}}))
+		set.Servers = append(set.Servers, StartReplica(t, master))
 	}
-	until(t, "two replicas", func() bool {
-		text, _ := master.Do("INFO", "replication")
-		return strings.Count(text, "state=online") == 2
-	})
 	for range 3 {
 		set.Sentinels = append(set.Sentinels, startSentinel(t, set.Name, master, downAfter))
 	}
@@ -220,6 +214,19 @@ func StartSet(t testing.TB, downAfter time.Duration) *Set {
 		})
 	}
 	return set
+}
+
+// StartReplica starts a server that follows another, and waits until it does.
+func StartReplica(t testing.TB, master *Server) *Server {
+	t.Helper()
+	online := func() int {
+		text, _ := master.Do("INFO", "replication")
+		return strings.Count(text, "state=online")
+	}
+	had := online()
+	s := Start(t, Options{Args: []string{"--replicaof", master.Host, master.Port, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}})
+	until(t, "replicas online", func() bool { return online() > had })
+	return s
 }
 
 // startSentinel writes what a sentinel wants to have in a file that it may change.
