@@ -22,6 +22,7 @@ const (
 // Store is what was found of the store when it was opened to read.
 type Store struct {
 	Running bool // a node has it open
+	Shared  bool // it is in Redis, not in the data directory
 	Err     error
 	Users   int
 	Devices int
@@ -102,6 +103,8 @@ func writable(dir string) Finding {
 func contents(dir string, s Store) Finding {
 	users := filepath.Join(dir, "users.db")
 	switch {
+	case s.Shared:
+		return good("store", dir, "holds certificate and control socket; users, devices and calls are in Redis")
 	case s.Running:
 		return good("store", dir, "in use by the running node, which answers")
 	case errors.Is(s.Err, os.ErrNotExist):

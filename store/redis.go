@@ -89,6 +89,18 @@ var quieten sync.Once
 
 // OpenRedis opens the store; the first node makes realm and secret.
 func OpenRedis(o RedisOptions) (*Redis, error) {
+	s, err := newRedis(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.begin(o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store at %s: %w", o.Redis, err), s.client.Close())
+	}
+	return s, nil
+}
+
+// newRedis makes one that has not spoken with a server yet.
+func newRedis(o RedisOptions) (*Redis, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -101,15 +113,12 @@ func OpenRedis(o RedisOptions) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Redis{log: o.Log, options: connect, client: connect(), prefix: o.Prefix, node: o.Node, run: runName(), keep: retention{entries: defaultEntries}}
+	s := &Redis{log: o.Log, options: connect, prefix: o.Prefix, node: o.Node, run: runName(), keep: retention{entries: defaultEntries}}
 	if s.sealed, err = newSealer(o.Key); err != nil {
 		return nil, err
 	}
-	s.health = &redisHealth{log: o.Log}
+	s.client, s.health = connect(), &redisHealth{log: o.Log}
 	s.write = newRedisQueue(s, at.Master != "")
-	if err := s.begin(o); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store at %s: %w", o.Redis, err), s.client.Close())
-	}
 	return s, nil
 }
 
@@ -211,6 +220,7 @@ func (s *Redis) passing(err error) bool {
 	return !permanent(err) && !errors.Is(err, errSealed) && !errors.As(err, &distrust)
 }
 
+// readIdentity makes the identity if there is none, and reads it.
 func (s *Redis) readIdentity(ctx context.Context, o RedisOptions) error {
 	id := identity{realm, make([]byte, keySize)}
 	_, _ = rand.Read(id.Secret)
@@ -218,23 +228,30 @@ func (s *Redis) readIdentity(ctx context.Context, o RedisOptions) error {
 	if err != nil {
 		return err
 	}
-	at := s.key("meta")
-	if err := s.client.HSetNX(ctx, at, identityField, s.sealed.seal(identityField, plain)).Err(); err != nil && !strings.HasPrefix(err.Error(), "READONLY") {
+	err = s.client.HSetNX(ctx, s.key("meta"), identityField, s.sealed.seal(identityField, plain)).Err()
+	if err != nil && !strings.HasPrefix(err.Error(), "READONLY") {
 		return err
 	}
-	v, err := s.client.HGet(ctx, at, identityField).Bytes()
+	return s.openIdentity(ctx, o)
+}
+
+// openIdentity reads what the first node has made, and when this node last ran; redis.Nil = nothing was made yet.
+func (s *Redis) openIdentity(ctx context.Context, o RedisOptions) error {
+	v, err := s.client.HGet(ctx, s.key("meta"), identityField).Bytes()
 	if err != nil {
 		return err
 	}
-	if plain, err = s.sealed.open(identityField, v); err != nil {
+	plain, err := s.sealed.open(identityField, v)
+	if err != nil {
 		return fmt.Errorf("cluster.key_file: the key in %s does not open what is stored under %q: %w; take the key of the nodes that use this store, or another store.prefix to begin anew",
 			o.KeyFile, s.prefix, err)
 	}
+	var id identity
 	if err := json.Unmarshal(plain, &id); err != nil {
 		return err
 	}
 	s.realm, s.secret = id.Realm, id.Secret
-	ms, err := s.client.HGet(ctx, at, beatField(s.node)).Int64()
+	ms, err := s.client.HGet(ctx, s.key("meta"), beatField(s.node)).Int64()
 	if err == nil {
 		s.lastRun = time.UnixMilli(ms)
 	} else if errors.Is(err, redis.Nil) {

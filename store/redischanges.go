@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -39,8 +41,13 @@ func (s *Redis) Changes(ctx context.Context, tell func(registrar.Change)) error 
 	last := ""
 	for ctx.Err() == nil {
 		if last == "" { // what was before is read now
+			if err := s.same(ctx, client); err != nil {
+				pauseFor(ctx, lookAfter)
+				continue
+			}
 			var err error
 			if last, err = s.lastChange(ctx, client); err != nil {
+				last = ""
 				pauseFor(ctx, lookAgain)
 				continue
 			}
@@ -60,6 +67,28 @@ func pauseFor(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-time.After(d):
 	}
+}
+
+// errLost says that a server came back without what it held: what is here in memory is better than that.
+var errLost = errors.New("Redis has come back without what it held, or with something else")
+
+// same finds out whether the server still holds what it held when the store was opened.
+func (s *Redis) same(ctx context.Context, client *redis.Client) error {
+	v, err := client.HGet(ctx, s.key("meta"), identityField).Bytes()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	plain, err := s.sealed.open(identityField, v)
+	var id identity
+	if err == nil {
+		err = json.Unmarshal(plain, &id)
+	}
+	if err != nil || !bytes.Equal(id.Secret, s.secret) {
+		s.health.missing(errLost)
+		return errLost
+	}
+	s.health.missing(nil)
+	return nil
 }
 
 // lastChange is where the stream ends now.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -97,6 +100,36 @@ func TestRedisTwoRegistrars(t *testing.T) {
 
 	good(t, b.RemoveUser("alice"))
 	soon(t, "the end of the user", func() bool { return user(a).Name == "" && len(a.Devices("alice")) == 0 })
+}
+
+// TestRedisLost has a server come back empty: a node keeps the users that it knows, and says what has happened; with the data back all
+// is well again.
+func TestRedisLost(t *testing.T) {
+	server := redis.Start(t, redis.Options{})
+	a := newSite(t, server, "n1")
+	_, _, err := a.AddUser(registrar.UserSpec{Name: "alice", Password: "secret"})
+	good(t, err)
+	soon(t, "a healthy store", func() bool { return a.store.Healthy() == nil })
+	command(t, server, "SAVE")
+	server.Kill()
+	dump := filepath.Join(server.Dir(), "dump.rdb")
+	good(t, os.Rename(dump, dump+".aside"))
+	server.Run()
+	soon(t, "the loss to be noticed", func() bool {
+		err := a.store.Healthy()
+		return err != nil && strings.Contains(err.Error(), "without what it held")
+	})
+	time.Sleep(100 * time.Millisecond)
+	if _, ok := a.User("alice"); !ok {
+		t.Error("the user is gone")
+	}
+	server.Kill()
+	good(t, os.Rename(dump+".aside", dump))
+	server.Run()
+	soon(t, "a healthy store again", func() bool { return a.store.Healthy() == nil })
+	if _, ok := a.User("alice"); !ok {
+		t.Error("the user is gone")
+	}
 }
 
 // TestRedisChangesMissed has a node that may have missed changes be told so: its connection is lost, the stream is cut.

@@ -17,6 +17,7 @@ type redisHealth struct {
 	err   error     // of the last write
 	from  time.Time // since when it is not well
 	soft  string    // what is not as it should be, though it is well
+	lost  error     // what it held is gone
 }
 
 var errNotYet = errors.New("no write has been made yet")
@@ -49,13 +50,25 @@ func (h *redisHealth) well(soft string) {
 	h.err, h.soft = nil, soft
 }
 
+// missing notes whether what the store held is gone.
+func (h *redisHealth) missing(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil && h.lost == nil {
+		h.log.Error("what the store held is gone: users, devices and calls are kept as this node knows them; put the data back, or restart all nodes to begin anew", "err", err)
+	}
+	h.lost = err
+}
+
 // check says what is wrong with the store; nil = nothing.
 func (h *redisHealth) check() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.err != nil:
-		return fmt.Errorf("store is out of reach since %s ago: %w", time.Since(h.from).Round(time.Second), h.err)
+		return fmt.Errorf("store is out of reach since %s: %w", h.from.Format(time.DateTime), h.err)
+	case h.lost != nil:
+		return h.lost
 	case h.since.IsZero():
 		return errNotYet
 	}

@@ -2,8 +2,12 @@ package store
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"baton/call"
 	"baton/config"
@@ -44,13 +48,45 @@ func OpenConfigured(c config.Config, dir, node string, log *slog.Logger) (Store,
 		}
 		return b, nil
 	}
-	key, err := ReadKey(c.Cluster.KeyFile)
+	o, err := redisOptions(c, node, log)
 	if err != nil {
 		return nil, err
 	}
-	s, err := OpenRedis(RedisOptions{Store: c.Store, Key: key, KeyFile: c.Cluster.KeyFile, Node: node, Log: log})
+	s, err := OpenRedis(o)
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func redisOptions(c config.Config, node string, log *slog.Logger) (RedisOptions, error) {
+	key, err := ReadKey(c.Cluster.KeyFile)
+	return RedisOptions{Store: c.Store, Key: key, KeyFile: c.Cluster.KeyFile, Node: node, Log: log}, err
+}
+
+// InspectRedis looks at the configured Redis without changing anything. Nothing of baton there is os.ErrNotExist.
+func InspectRedis(c config.Config, log *slog.Logger) (h Health, err error) {
+	o, err := redisOptions(c, "", log)
+	if err != nil {
+		return h, err
+	}
+	s, err := newRedis(o)
+	if err != nil {
+		return h, err
+	}
+	defer func() { err = errors.Join(err, s.client.Close()) }()
+	ctx, cancel := waiting()
+	defer cancel()
+	if err := s.openIdentity(ctx, o); errors.Is(err, redis.Nil) {
+		return h, os.ErrNotExist
+	} else if err != nil {
+		return h, err
+	}
+	users, err := s.Users()
+	if err != nil {
+		return h, err
+	}
+	h.Users = len(users)
+	h.Devices, err = s.Devices()
+	return h, err
 }

@@ -24,6 +24,7 @@ type patient struct {
 	node    *web.Node // nil = none runs
 	devices []doctor.Device
 	store   doctor.Store
+	redis   error // what is wrong with the shared store, when no node runs
 	sockets []doctor.Socket
 	machine []doctor.Address
 }
@@ -55,7 +56,11 @@ func (p *patient) look(ctx context.Context) []doctor.Finding {
 	if p.node != nil {
 		pid, step, running = p.node.PID, p.node.ClockStep, p.node.Listen
 	}
+	p.store.Shared = c.Store.Redis != ""
 	all := doctor.Data(c.Data, p.store)
+	if p.store.Shared {
+		all = append(all, p.aboutRedis())
+	}
 	all = append(all, doctor.Ports(c.Listen, p.sockets, pid, running, "baton serve --data "+doctor.Quote(c.Data))...)
 	all = append(all, doctor.Addresses(c, p.machine)...)
 	all = append(all, doctor.Packets(ctx, c, p.machine, p.sockets, running, doctor.ReadFirewall(ctx))...)
@@ -166,6 +171,33 @@ func (p *patient) boundTo() {
 	}
 }
 
+// inspect reads the store that is configured.
+func (p *patient) inspect() (store.Health, error) {
+	if p.config.Store.Redis != "" {
+		return store.InspectRedis(p.config, discard())
+	}
+	return store.Inspect(p.config.Data)
+}
+
+// aboutRedis tells how the shared store is: as the running node has it, or as it was found from here.
+func (p *patient) aboutRedis() doctor.Finding {
+	f := doctor.Finding{Check: "store", Where: p.config.Store.Redis.String(), Text: "Redis answers, its key fits"}
+	err := p.redis
+	switch {
+	case p.node != nil && p.node.Store != nil && !p.node.Store.Healthy:
+		err = errors.New(p.node.Store.Error)
+	case p.node != nil:
+		f.Text = "the node writes to it"
+	case errors.Is(err, os.ErrNotExist):
+		err, f.Text = nil, "Redis answers; the first start makes what is needed in it"
+	}
+	if err != nil {
+		f.Level, f.Text = doctor.Error, err.Error()
+		f.Cure = []string{"redis-cli -u URL ping   # from this machine", "docs/cluster.md says what a node needs of Redis"}
+	}
+	return f
+}
+
 // open reads the store of a node that does not run.
 func (p *patient) open() doctor.Finding {
 	if !doctor.Open(p.config.Data) {
@@ -174,7 +206,10 @@ func (p *patient) open() doctor.Finding {
 			Cure: []string{"sudo baton doctor"},
 		}
 	}
-	h, err := store.Inspect(p.config.Data)
+	h, err := p.inspect()
+	if p.config.Store.Redis != "" {
+		p.redis, err = err, os.ErrNotExist // what is wrong with it is told of it
+	}
 	p.store = doctor.Store{Err: err, Users: h.Users, Devices: len(h.Devices)}
 	if errors.Is(err, store.ErrRunning) {
 		p.store = doctor.Store{Running: true}

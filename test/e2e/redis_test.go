@@ -119,6 +119,9 @@ func TestRedis(t *testing.T) {
 	}
 }
 
+// kept is a server that keeps on its disk what it is told.
+var kept = redis.Options{Args: []string{"--appendonly", "yes"}}
+
 // readyz is what a load balancer is told.
 func (w *world) readyz() int {
 	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
@@ -151,7 +154,7 @@ func (w *world) storeIs(healthy bool) {
 // new calls and moves are made; the node says that its store is away, and writes everything when it is back.
 func TestRedisAway(t *testing.T) {
 	t.Parallel()
-	server := redis.Start(t, redis.Options{})
+	server := redis.Start(t, kept)
 	w := newWorld(t, node.Options{Config: redisConfig(t, "redis://"+server.Addr, "n1")})
 	alice, desk, bob, carol := w.phone("alice", "soft"), w.phone("alice", "desk"), w.phone("bob", "far"), w.phone("carol", "far")
 	desk.Behave(phone.AutoAnswer)
@@ -200,17 +203,27 @@ func TestRedisAway(t *testing.T) {
 	w.ended(in, other)
 }
 
+// diagnosis wants a line in what baton doctor says.
+func (w *world) diagnosis(want string) {
+	w.t.Helper()
+	if text, _ := w.CLI("doctor"); !strings.Contains(text, want) || !strings.Contains(text, "redis://127.0.0.1") {
+		w.t.Errorf("doctor does not say %q:\n%s", want, text)
+	}
+}
+
 // TestRedisRefuse has new calls refused by policy while the store is away.
 func TestRedisRefuse(t *testing.T) {
 	t.Parallel()
-	server := redis.Start(t, redis.Options{})
+	server := redis.Start(t, kept)
 	w := newWorld(t, node.Options{
 		Config: redisConfig(t, "redis://"+server.Addr, "n1"), Env: []string{"BATON_STORE_DEGRADED=refuse"},
 	})
 	alice, bob := w.phone("alice", "soft"), w.phone("bob", "far")
 	out, in := w.connect(alice, "bob", bob)
+	w.diagnosis("the node writes to it")
 	server.Kill()
 	w.storeIs(false)
+	w.diagnosis("store is out of reach since")
 	w.status(w.dial(alice, "bob"), 503)
 	w.talk(out, in)
 	server.Run()
@@ -220,6 +233,16 @@ func TestRedisRefuse(t *testing.T) {
 	out, in = w.connect(alice, "bob", bob)
 	w.must(out.Hangup())
 	w.ended(in)
+	w.Stop()
+	w.diagnosis("Redis answers, its key fits")
+	if text, err := w.CLI("user", "list"); err != nil || !strings.Contains(text, "alice") {
+		t.Errorf("without a node the users are %s, %v", text, err)
+	}
+	server.Kill()
+	w.diagnosis("connection refused")
+	if _, err := w.CLI("user", "list"); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("without a node and Redis: %v", err)
+	}
 }
 
 // TestRedisTwoNodes has two nodes on one Redis: users and phones of one are known at the other, neither ends the other's calls or
