@@ -28,6 +28,7 @@ type office struct {
 	t       testing.TB
 	agent   *network
 	store   *memory
+	shared  Store // the same as others write it too; nil = nobody does
 	journal *diary
 	lastRun time.Time
 	stop    func()
@@ -48,8 +49,12 @@ func newOffice(t testing.TB, users ...string) *office {
 
 func (o *office) open() {
 	o.t.Helper()
+	var store Store = o.store
+	if o.shared != nil {
+		store = o.shared
+	}
 	r, err := New(Options{
-		Agent: o.agent, Store: o.store, Journal: o.journal, Log: slog.New(slog.DiscardHandler), Realm: "baton", Node: "n1",
+		Agent: o.agent, Store: store, Journal: o.journal, Log: slog.New(slog.DiscardHandler), Realm: "baton", Node: "n1",
 		LastRun: o.lastRun, Unreachable: 40 * time.Minute, Grant: func(asked time.Duration) time.Duration { return asked },
 	})
 	if err != nil {

@@ -396,3 +396,39 @@ func breakDisk(t *testing.T, server *redis.Server) {
 	}
 	command(t, server, "BGSAVE")
 }
+
+// TestRedisReplicaFrozen has a replica stop: what is written meanwhile is told to be unsafe within a tenth of a second, and is there; when it
+// goes on, all is well.
+func TestRedisReplicaFrozen(t *testing.T) {
+	server := redis.Start(t, redis.Options{})
+	replica := redis.StartReplica(t, server)
+	s, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n1"))
+	put := func(version uint64) (error, time.Duration) {
+		begun := time.Now()
+		c := call.Stored{ID: "c", Epoch: 1, Version: version, Blob: []byte("x")}
+		return storetest.Wait(t, func(done func(error)) { s.Put(c, done) }), time.Since(begun)
+	}
+	soon(t, "a replica that confirms", func() bool { err, _ := put(1); return err == nil })
+	replica.Freeze()
+	err, took := put(2)
+	if !errors.Is(err, call.ErrUnsafe) || took < 40*time.Millisecond || took > time.Second {
+		t.Errorf("with a frozen replica: %v after %v", err, took)
+	}
+	if err := storetest.Wait(t, func(done func(error)) { s.Bind("alice", nil, []string{"d"}, done) }); !errors.Is(err, registrar.ErrUnsafe) {
+		t.Errorf("bind with a frozen replica: %v", err)
+	}
+	if _, err := s.Claim("c", 1, "n2"); !errors.Is(err, call.ErrUnsafe) {
+		t.Errorf("claim with a frozen replica: %v", err)
+	}
+	if s.Healthy() != nil {
+		t.Errorf("a master that takes writes is not healthy: %v", s.Healthy())
+	}
+	replica.Thaw()
+	soon(t, "the claim again", func() bool {
+		c, err := s.Claim("c", 1, "n2")
+		if err != nil && !errors.Is(err, call.ErrUnsafe) || err == nil && (c.Version != 2 || c.Epoch != 2) {
+			t.Fatalf("the claim again: %+v, %v", c, err)
+		}
+		return err == nil
+	})
+}

@@ -67,7 +67,7 @@ func Start(t testing.TB, o Options) *Server {
 	}
 	s := &Server{t: t, Host: o.Host, Port: freePort(t), dir: t.TempDir(), command: o.Command}
 	s.Addr = net.JoinHostPort(s.Host, s.Port)
-	s.args = append([]string{"--port", s.Port, "--bind", s.Host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no"}, o.Args...)
+	s.args = append([]string{"--port", s.Port, "--bind", s.Host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}, o.Args...)
 	s.Run()
 	t.Cleanup(s.Kill)
 	return s
@@ -199,7 +199,7 @@ type Set struct {
 func StartSet(t testing.TB, downAfter time.Duration) *Set {
 	t.Helper()
 	set := &Set{Name: "mymaster"}
-	master := Start(t, Options{Args: []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}})
+	master := Start(t, Options{})
 	set.Servers = []*Server{master}
 	for range 2 {
 		set.Servers = append(set.Servers, StartReplica(t, master))
@@ -224,7 +224,7 @@ func StartReplica(t testing.TB, master *Server) *Server {
 		return strings.Count(text, "state=online")
 	}
 	had := online()
-	s := Start(t, Options{Args: []string{"--replicaof", master.Host, master.Port, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}})
+	s := Start(t, Options{Args: []string{"--replicaof", master.Host, master.Port}})
 	until(t, "replicas online", func() bool { return online() > had })
 	return s
 }

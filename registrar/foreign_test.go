@@ -1,0 +1,140 @@
+package registrar
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// sharedStore is a store that another node writes too.
+type sharedStore struct {
+	*memory
+	changes chan Change
+	during  func() // after something was read, before it is given
+}
+
+func (s *sharedStore) Changes(ctx context.Context, tell func(Change)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-s.changes:
+			tell(c)
+		}
+	}
+}
+
+func (s *sharedStore) ReadUser(name string) (*User, []Device, error) {
+	users, err := s.Users()
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := s.Devices()
+	var devices []Device
+	for _, d := range all {
+		if d.User == name {
+			devices = append(devices, d)
+		}
+	}
+	if f := s.during; f != nil {
+		s.during = nil
+		f()
+	}
+	for _, u := range users {
+		if u.Name == name {
+			return &u, devices, err
+		}
+	}
+	return nil, devices, err
+}
+
+// foreignOffice is an office whose store another node, n2, writes too.
+func foreignOffice(t *testing.T) (*office, *sharedStore) {
+	t.Helper()
+	o := newOffice(t, "alice")
+	o.stop()
+	s := &sharedStore{memory: o.store, changes: make(chan Change)}
+	o.shared = s
+	o.open()
+	return o, s
+}
+
+// TestForeignBindings: another node's binding is that node's to ask and to end. Its connection is none of ours, and its end comes from
+// there; where it does not, it is ended here half a minute later.
+func TestForeignBindings(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o, s := foreignOffice(t)
+		flow := tcp("198.51.100.8:40000", 1)
+		o.agent.set(func() { o.agent.dead[flow] = true })
+		now := time.Now().Round(0)
+		d := Device{User: "alice", Name: "mobile", Index: 1, Key: "k", Since: now, Binding: &Binding{
+			Contact: "sip:alice@198.51.100.8", Flow: flow, Registered: now, Expires: now.Add(10 * time.Minute), Node: "n2",
+		}}
+		appeared := 0
+		defer o.Watch("alice", func(Device) { appeared++ })()
+		s.Bind("alice", []Device{d}, nil, func(error) {})
+		s.changes <- Change{Devices: []string{"alice"}}
+		time.Sleep(time.Second)
+		o.want("alice", "1 mobile here")
+		if appeared != 1 {
+			t.Errorf("who waits for the device is told %d times", appeared)
+		}
+		if e := o.journal.take(); len(e) != 0 {
+			t.Errorf("the log has what the other node writes into it: %+v", e)
+		}
+		o.FlowClosed(flow) // of ours with that number
+		o.Unreachable("alice", "k", "does not answer")
+		time.Sleep(9 * time.Minute)
+		o.want("alice", "1 mobile here")
+		o.restart()
+		o.want("alice", "1 mobile here")
+		if len(o.agent.asked) != 0 {
+			t.Errorf("another node's phone was asked: %v", o.agent.asked)
+		}
+		time.Sleep(75 * time.Second) // it has expired
+		o.want("alice", "1 mobile here")
+		time.Sleep(30 * time.Second)
+		o.want("alice", "1 mobile away")
+	})
+}
+
+// TestForeignChanges: what this node is writing is newer than what it reads meanwhile; what the other node ends is gone here.
+func TestForeignChanges(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o, s := foreignOffice(t)
+		o.store.set(func() { o.store.slow = true })
+		phone := desk("alice", "Yealink SIP-T46S 1", "198.51.100.7:5060")
+		answer := o.send(phone, "")
+		time.Sleep(time.Second)
+		go func() { s.changes <- Change{Devices: []string{"alice"}} }() // the store has none yet
+		time.Sleep(time.Second)
+		o.store.release()
+		time.Sleep(time.Second)
+		if answer.code != 200 {
+			t.Fatalf("%+v", answer)
+		}
+		o.want("alice", "1 yealink-t46s here")
+
+		mobile := app("alice", "baresip v3", "urn:uuid:1", tcp("198.51.100.8:40000", 1))
+		read := make(chan struct{})
+		s.during = func() { o.expect(200, mobile, ""); close(read) }
+		s.changes <- Change{Devices: []string{"alice"}}
+		<-read
+		time.Sleep(time.Second)
+		o.want("alice", "1 yealink-t46s here, 2 baresip here")
+
+		o.expect(200, mobile, "0")
+		s.Bind("alice", nil, []string{o.Devices("alice")[0].Key}, func(error) {})
+		s.changes <- Change{All: true}
+		time.Sleep(time.Second)
+		o.want("alice", "2 baresip away")
+		if err := s.RemoveUser("alice"); err != nil {
+			t.Fatal(err)
+		}
+		s.changes <- Change{All: true}
+		time.Sleep(time.Second)
+		if _, ok := o.User("alice"); ok {
+			t.Error("a user who was removed at the other node is here")
+		}
+	})
+}

@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"baton/config"
+	"baton/registrar"
+	"baton/test/redis"
+)
+
+// TestLateWrite has writes reach a server after later ones of the same node, as over a connection that was given up: they are passed
+// over. Those of another node are not: it counts for itself.
+func TestLateWrite(t *testing.T) {
+	server := redis.Start(t, redis.Options{})
+	c := config.Default().Store
+	c.Redis = config.RedisURL("redis://" + server.Addr)
+	s, err := OpenRedis(RedisOptions{Store: c, Key: make([]byte, keySize), Node: "n1", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx := context.Background()
+	run := func(script, key string, args ...any) {
+		t.Helper()
+		pipe := s.client.Pipeline()
+		cmd := eval(ctx, pipe, script, []string{key}, args...)
+		if _, err := pipe.Exec(ctx); err != nil || cmd.Val() != int64(1) {
+			t.Fatalf("%s: %v, %v", script, cmd.Val(), err)
+		}
+	}
+	put := func(version, by string, number int) {
+		run("put", s.callKey("c"), epochText(1), version, "n1", "blob", by, number)
+	}
+	stored := func() string {
+		t.Helper()
+		all, err := s.Calls()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		for _, c := range all {
+			text += fmt.Sprint(c.ID, " ", c.Version)
+		}
+		return text
+	}
+	s.client.SAdd(ctx, s.key("calls"), "c")
+	for i, step := range []struct {
+		do   func()
+		want string
+	}{
+		{func() { put("2", "a", 20) }, "c 2"},
+		{func() { put("1", "a", 19) }, "c 2"},
+		{func() { run("end", s.callKey("c"), epochText(1), "a", 18, forget) }, "c 2"},
+		{func() { put("3", "b", 1) }, "c 3"},
+		{func() { run("end", s.callKey("c"), epochText(1), "b", 10, forget) }, ""},
+		{func() { put("4", "b", 9) }, ""},
+		{func() { put("5", "b", 11) }, "c 5"},
+	} {
+		if step.do(); stored() != step.want {
+			t.Errorf("step %d: stored is %q, want %q", i, stored(), step.want)
+		}
+	}
+
+	bind := func(number int, args ...any) {
+		run("bind", s.devicesKey("alice"), append([]any{"a", number, forget}, args...)...)
+	}
+	s.client.SAdd(ctx, s.key("bound"), "alice")
+	device := string(registrar.Device{User: "alice", Key: "k"}.Pack(nil))
+	devices := func() int {
+		all, err := s.Devices()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	bind(5, 0, "d:k", device)
+	if bind(4, 1, "d:k"); devices() != 1 {
+		t.Error("an older change has dropped a device")
+	}
+	bind(6, 1, "d:k")
+	if bind(5, 0, "d:k", device); devices() != 0 {
+		t.Error("an older change has brought a device back")
+	}
+}
