@@ -90,7 +90,7 @@ type LegRecord struct {
 	Remote   media.Description `json:"remote"`
 	Agreed   media.Agreement   `json:"agreed"`
 	Offers   media.Security    `json:"offers,omitempty"` // how it is offered audio
-	Place    *media.Place      `json:"place,omitempty"`  // of its stream; none = one of WebRTC
+	Place    *media.Place      `json:"place,omitempty"`  // of its stream; none = one of WebRTC without keys
 	SRTP     *media.Standing   `json:"srtp,omitempty"`
 	Knows    []media.Codec     `json:"knows,omitempty"` // all that the phone has said that it can play
 	Held     bool              `json:"held,omitempty"`

@@ -306,7 +306,7 @@ func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
 	l := c.blankLeg(s, r)
 	heard, pressed := c.heed(l)
 	o := media.StreamOptions{Peer: l.dialog.Flow.Remote.Addr(), WebRTC: l.browser(), OnHeard: heard, OnKey: pressed}
-	if r.Place != nil {
+	if r.resumes() {
 		o.Resume = &media.Resumption{Place: *r.Place, SRTP: r.SRTP, Key: r.Agreed.Out}
 	}
 	stream, err := c.b.Engine.Open(o)
@@ -316,7 +316,7 @@ func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
 		return nil
 	}
 	l.stream, l.state = stream, legUp
-	if !l.browser() {
+	if r.resumes() { // else it waits for what is agreed anew
 		l.stream.Apply(l.agreed)
 	}
 	c.legs = append(c.legs, l)
@@ -329,12 +329,17 @@ func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
 	return l
 }
 
+// resumes says that the record has all that the stream needs to go on.
+func (r LegRecord) resumes() bool {
+	return r.Place != nil && (r.Place.Browser == nil || r.SRTP != nil)
+}
+
 // settleIn tells a leg's phone what has become different, and looks whether it is elsewhere by now.
 func (c *Call) settleIn(l *Leg) {
 	if l.refer != nil { // what it asked for has gone down with the node
 		c.notifyRefer(l, l.refer, 503, true)
 	}
-	if l.browser() || l.displaced() {
+	if l.displaced() {
 		l.local = l.versioned(l.local.Moved(l.stream.Local()))
 		if c.b.Agent.Alive(l.dialog.Flow) {
 			c.reinvite(l, l.local)
@@ -345,10 +350,15 @@ func (c *Call) settleIn(l *Leg) {
 	}
 }
 
-// displaced says that the stream is not where the phone was told: its port is somebody else's by now, or the machine has another address.
+// displaced says that the stream is not what the phone was told: its port is somebody else's by now, the machine has another address, or a
+// browser's leg had no keys yet.
 func (l *Leg) displaced() bool {
 	line, _, ok := l.local.Audio()
-	return ok && line.Addr != l.stream.Endpoint()
+	if !ok || line.Addr != l.stream.Endpoint() || !l.browser() {
+		return ok && line.Addr != l.stream.Endpoint()
+	}
+	now := l.stream.Local()
+	return line.ICE == nil || line.ICE.Ufrag != now.ICE.Ufrag || !slices.Equal(line.Fingerprints, now.Fingerprints)
 }
 
 func (c *Call) letAllGo(s *Seat, legs []LegRecord) {

@@ -58,10 +58,10 @@ func (r *rig) reborn(tune func(*config.Config)) *rig {
 // again starts a node that has no calls any more anew.
 func (r *rig) again(tune func(*config.Config)) *rig {
 	r.t.Helper()
-	tls := r.tls
+	tls, webrtc := r.tls, r.webrtc
 	r.stop()
 	next := openRig(r.t, r.dir, r.server.String(), at1(r.server.Addr().String(), func(c *config.Config) {
-		if tls.IsValid() {
+		if c.Media.WebRTC = webrtc; tls.IsValid() {
 			c.Listen.TLS = tls.String()
 		}
 		if tune != nil {
@@ -204,8 +204,8 @@ func above(t *testing.T, p *phone.Phone, since time.Time) {
 	}
 }
 
-// TestRestoreKinds restarts a node with a call to a phone whose connection dies with it. RTP and SRTP go on at once, before the phone is back; its
-// dialog, when it has registered over another connection.
+// TestRestoreKinds restarts a node with a call to a phone whose connection dies with it. The sound goes on at once, before the phone is back, that of
+// browsers too; its dialog, when it has registered over another connection.
 func TestRestoreKinds(t *testing.T) {
 	t.Parallel()
 	for _, k := range []struct {
@@ -214,6 +214,7 @@ func TestRestoreKinds(t *testing.T) {
 		{"rtp over tcp", "tcp", phone.Plain},
 		{"sdes over tls", "tls", phone.OSRTP},
 		{"savp over tls", "tls", phone.SAVP},
+		{"dtls over wss", "wss", phone.DTLS},
 	} {
 		for _, calls := range []string{"it calls", "it is called"} {
 			t.Run(k.name+", "+calls, func(t *testing.T) {
@@ -255,6 +256,9 @@ func TestRestoreKinds(t *testing.T) {
 				}
 				r.hears(a, b)
 				goesOn(t, "alice", a.Media().Heard())
+				if k.srtp == phone.DTLS { // one that is told of no other SSRC
+					goesOn(t, "bob", b.Media().Heard())
+				}
 				since := time.Now()
 				must(t, bob.Relocate(phone.Relocation{}))
 				_, err := bob.Register(10 * time.Minute)

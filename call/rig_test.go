@@ -41,6 +41,7 @@ type rig struct {
 	log    *slog.Logger
 	web    netip.AddrPort // where phones come by WebSocket, once website was asked for
 	webAt  netip.AddrPort // where that is to be; zero = anywhere
+	webrtc int            // port of browsers' audio
 	b      *call.B2BUA
 	reg    *registrar.Registrar
 	engine *media.Engine
@@ -90,7 +91,7 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 	db, err := store.Open(dir, log)
 	must(t, err)
 	users := &lateCredentials{}
-	r := &rig{t: t, dir: dir, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}}
+	r := &rig{t: t, dir: dir, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}, webrtc: cfg.Media.WebRTC}
 	r.whenStopped(func() { db.Close() })
 	agent, err := newAgent(udp, cfg.Listen.TLS, sip.Options{
 		Realm: db.Realm(), Secret: db.Secret(),
@@ -106,7 +107,7 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 	r.reg, err = registrar.New(registrar.Options{Agent: agent, Store: db, Journal: db, Log: log, Realm: db.Realm(), Node: "test"})
 	must(t, err)
 	users.Registrar = r.reg
-	r.engine, err = media.NewEngine(media.Options{Config: cfg.Media, Advertise: cfg.Advertise, Log: log})
+	r.engine, err = media.NewEngine(media.Options{Config: cfg.Media, Advertise: cfg.Advertise, Secret: db.Secret(), Log: log})
 	must(t, err)
 	r.b = call.New(call.Options{
 		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,

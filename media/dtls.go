@@ -2,8 +2,10 @@ package media
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -44,27 +46,52 @@ const (
 	maxTries      = 3
 )
 
-// identity is the certificate of an engine, made at its start: a peer knows it by the fingerprint alone.
+// identity is the certificate of an engine: a peer knows it by the fingerprint alone. It is made of the node's secret, so that it is the same after
+// a restart: with another one a browser would begin a new association, and Firefox cannot.
 type identity struct {
 	certificate tls.Certificate
 	fingerprint Fingerprint
 }
 
-func newIdentity() (identity, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func newIdentity(secret []byte) (identity, error) {
+	key, err := identityKey(secret)
 	if err != nil {
 		return identity{}, fmt.Errorf("DTLS certificate: %w", err)
 	}
-	serial, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 64))
 	c := x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "baton"},
-		NotBefore: time.Now().AddDate(0, 0, -1), NotAfter: time.Now().AddDate(10, 0, 0),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "baton"},
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2120, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &c, &c, key.Public(), key)
+	der, err := x509.CreateCertificate(nil, &c, &c, key.Public(), evenSigner{key})
 	if err != nil {
 		return identity{}, fmt.Errorf("DTLS certificate: %w", err)
 	}
 	return identity{tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, fingerprintOf("sha-256", der)}, nil
+}
+
+// identityKey is the key that belongs to a secret; without one it is drawn.
+func identityKey(secret []byte) (*ecdsa.PrivateKey, error) {
+	if len(secret) == 0 {
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	for i := range 16 { // a number that is no key of the curve comes once in 2^32
+		scalar, err := hkdf.Key(sha256.New, secret, nil, fmt.Sprintf("baton DTLS identity %d", i), 32)
+		if err != nil {
+			return nil, err
+		}
+		if key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar); err == nil {
+			return key, nil
+		}
+	}
+	return nil, errors.New("no key comes of the node's secret")
+}
+
+// evenSigner signs the same with the same bytes (RFC 6979), whatever it is given to draw from.
+type evenSigner struct{ *ecdsa.PrivateKey }
+
+// Sign is crypto.Signer's.
+func (s evenSigner) Sign(_ io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+	return s.PrivateKey.Sign(nil, digest, o)
 }
 
 // hashes are those that a fingerprint may have (RFC 8122 §5), the strongest first.
@@ -127,14 +154,32 @@ type association struct {
 
 // secrets are what a handshake came to.
 type secrets struct {
-	peer    []byte // certificate
+	peer    []byte        // certificate
+	as      []Fingerprint // of a peer that another process has seen: how that was described
 	in, out Crypto
 	at      time.Duration
+}
+
+// of says whether they were agreed on with whom a description means.
+func (s *secrets) of(want []Fingerprint) bool {
+	if s.peer != nil {
+		return vouched(s.peer, want)
+	}
+	return slices.EqualFunc(s.as, want, func(a, b Fingerprint) bool {
+		return strings.EqualFold(a.Hash, b.Hash) && strings.EqualFold(a.Value, b.Value)
+	})
 }
 
 func (d *association) init(a *agent) {
 	d.agent = a
 	d.ctx, d.cancel = context.WithCancel(context.Background())
+}
+
+// resume has the keys of an association that another process has made.
+func (d *association) resume(b *Browser) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.made = &secrets{in: b.In, out: b.Out, at: d.engine().clock()}
 }
 
 func (d *association) engine() *Engine { return d.agent.stream.engine }
@@ -313,10 +358,13 @@ func (d *association) agree(want []Fingerprint, active bool) {
 	d.mu.Lock()
 	d.failed = false // the peer may have been without a network for as long: its restart of ICE says nothing new to DTLS
 	d.want = slices.Clone(want)
+	if d.made != nil && d.made.peer == nil && d.made.as == nil {
+		d.made.as = d.want
+	}
 	if active && !d.active && d.made == nil {
 		d.abandon() // what was begun as the server
 	}
-	if d.used && !vouched(d.made.peer, want) {
+	if d.used && !d.made.of(want) {
 		d.made, d.used = nil, false
 		d.abandon()
 	}
@@ -341,7 +389,7 @@ func (d *association) use() bool {
 		return false
 	}
 	log := d.engine().log.With("local", d.agent.stream.endpoint, "to", d.agent.dest())
-	if !vouched(d.made.peer, d.want) {
+	if !d.made.of(d.want) {
 		log.Warn("DTLS certificate is not the one that was described")
 		d.made = nil
 		d.failed = true

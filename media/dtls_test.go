@@ -230,7 +230,7 @@ func TestHandshakeBeforeApply(t *testing.T) {
 // TestFingerprints: keys are used only with the peer whose certificate was described by a hash that still means something.
 func TestFingerprints(t *testing.T) {
 	t.Parallel()
-	id, err := newIdentity()
+	id, err := newIdentity(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestNewAssociation(t *testing.T) {
 	a, b := n.newClient("203.0.113.5:5000", true).connect(), n.newClient("198.51.100.7:5000", true).connect()
 	a.with(b)
 	a.say('1')
-	id, err := newIdentity()
+	id, err := newIdentity(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +398,7 @@ func TestClientGivesUp(t *testing.T) {
 	for len(c.records) > 0 {
 		<-c.records
 	}
-	id, err := newIdentity()
+	id, err := newIdentity(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

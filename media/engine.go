@@ -19,6 +19,7 @@ type Options struct {
 	Config    config.Media
 	Advertise config.Advertise
 	WebTCP    uint16 // port that gives ICE-TCP connections to ServeConn; 0 = none is announced
+	Secret    []byte // the node's, of which its DTLS certificate is made; none = another one at each start
 	Log       *slog.Logger
 }
 
@@ -64,7 +65,7 @@ func NewEngine(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("media.ports: %v holds no even port with its successor", e.ports)
 	}
 	if o.Config.WebRTC != 0 {
-		if e.shared, err = newShared(e, uint16(o.Config.WebRTC), o.WebTCP); err != nil {
+		if e.shared, err = newShared(e, uint16(o.Config.WebRTC), o.WebTCP, o.Secret); err != nil {
 			return nil, err
 		}
 	}
@@ -234,6 +235,9 @@ func (e *Engine) place(s *Stream, at netip.Addr, o StreamOptions) error {
 	}
 	s.endpoint = netip.AddrPortFrom(at, e.shared.port)
 	s.ice = newAgent(s, e.shared)
+	if o.Resume != nil && o.Resume.Place.Browser != nil {
+		s.ice.resume(o.Resume.Place)
+	}
 	s.rtp, s.rtcp = s.ice, s.ice
 	return nil
 }

@@ -154,7 +154,7 @@ type client struct {
 // newClient opens a stream for one, which is not agreed on yet.
 func (n *ether) newClient(at string, active bool) *client {
 	n.t.Helper()
-	id, err := newIdentity()
+	id, err := newIdentity(nil)
 	if err != nil {
 		n.t.Fatal(err)
 	}

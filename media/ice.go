@@ -84,6 +84,29 @@ func newAgent(s *Stream, p *shared) *agent {
 	return a
 }
 
+// resume goes on with what another process had agreed with the peer: credentials, keys and, over UDP, the way. The peer notices nothing: its next
+// check is answered.
+func (a *agent) resume(p Place) {
+	b := p.Browser
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.shared.dismiss(a.cur.ufrag)
+	a.cur = &credentials{ufrag: b.Ufrag, pwd: stun.MessageIntegrity(b.Pwd), their: b.Their}
+	a.shared.enlist(b.Ufrag, a)
+	a.dtls.resume(b)
+	conn := a.shared.doorTo(p.Source)
+	if conn == nil {
+		return
+	}
+	now := a.stream.engine.clock()
+	pair := &icePair{route: route{conn: conn, remote: p.Source}, agent: a, of: a.cur, their: b.Their, rank: 1 << 32, nominated: now, first: now}
+	pair.checked.Store(int64(now))
+	if a.shared.claim(pair, now) {
+		a.pairs = append(a.pairs, pair)
+		a.move(pair)
+	}
+}
+
 func newCredentials() *credentials {
 	return &credentials{ufrag: iceText(6), pwd: stun.MessageIntegrity(iceText(18))}
 }

@@ -14,7 +14,9 @@ import (
 //	timestamp         true to the clock, as if there had been a pause without packets
 //	SSRC, CNAME       the same
 //
-// Where there is SRTP its keys stay and the SSRC is a new one, so that no index is sealed twice whatever was written.
+// With SDES the keys stay and the SSRC is a new one, so that no index is sealed twice whatever was written. A browser would be silenced by an SSRC
+// that nobody has told it of: it keeps that too, with its ICE credentials, its way and its keys, and the indexes go on with far more head-room (by
+// 20 s of packets, and as many reports as were sent in hours).
 
 // Place is where a stream of its own port pair stands. It is a plain value.
 type Place struct {
@@ -30,6 +32,16 @@ type Place struct {
 	Octets  uint64         `json:"octets,omitempty"`
 	Source  netip.AddrPort `json:"source,omitzero"`  // that was latched
 	Control netip.AddrPort `json:"control,omitzero"` // where RTCP came from, on its own port
+	Browser *Browser       `json:"browser,omitempty"`
+}
+
+// Browser is what a WebRTC peer and the stream have agreed on beside their descriptions.
+type Browser struct {
+	Ufrag string `json:"ufrag"` // our ICE credentials
+	Pwd   Secret `json:"pwd"`
+	Their string `json:"their"` // the peer's ufrag
+	In    Crypto `json:"in"`    // the keys of the DTLS handshake
+	Out   Crypto `json:"out"`
 }
 
 // Resumption is what a stream goes on with that another process has begun.
@@ -42,15 +54,19 @@ type Resumption struct {
 const (
 	headRoom  = 100     // packets that a source may be ahead of the clock
 	mostAhead = 1 << 13 // numbers: no record of a call that talks is older
+
+	sealedRoom = 1000 // of a browser's leg
+	reportRoom = 10_000
 )
 
-// Place says where the stream stands; nil for one of WebRTC, which begins anew in another process.
+// Place says where the stream stands; nil for one of WebRTC that has no keys yet: it begins anew in another process.
 func (s *Stream) Place() *Place {
-	if s.ice != nil {
-		return nil
-	}
 	p := s.line.place()
-	p.Port, p.CNAME = s.endpoint.Port(), s.ctrl.cname
+	p.CNAME = s.ctrl.cname
+	if s.ice != nil {
+		return s.ice.place(p)
+	}
+	p.Port = s.endpoint.Port()
 	if at := s.ear.latch.source.Load(); at != nil {
 		p.Source = at.from
 	}
@@ -58,6 +74,30 @@ func (s *Stream) Place() *Place {
 	defer s.ctrl.mu.Unlock()
 	p.Control = s.ctrl.source
 	return p
+}
+
+func (a *agent) place(p *Place) *Place {
+	b := a.dtls.place()
+	if b == nil {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b.Ufrag, b.Pwd, b.Their = a.cur.ufrag, Secret(a.cur.pwd), a.cur.their
+	if out := a.out.Load(); out != nil && out.tcp == nil {
+		p.Source = out.remote
+	}
+	p.Browser = b
+	return p
+}
+
+func (d *association) place() *Browser {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.made == nil || !d.used {
+		return nil
+	}
+	return &Browser{In: d.made.in, Out: d.made.out}
 }
 
 func (l *line) place() *Place {
@@ -78,32 +118,52 @@ func (s *Stream) resume(r *Resumption) {
 		s.ownKeys()
 		s.guards.keep(r.Key)
 	}
-	if r.SRTP != nil {
+	switch {
+	case r.SRTP == nil:
+		s.ctrl.resumed = true
+		s.line.resume(r.Place, headRoom)
+	case r.Place.Browser != nil:
 		s.guards.before = *r.SRTP
-		return
+		s.goOnSealed(r.Place, *r.SRTP)
+	default:
+		s.guards.before = *r.SRTP
 	}
-	s.ctrl.resumed = true
-	s.line.resume(r.Place)
 }
 
-// resume goes on with a line ahead of all that can have been sent.
-func (l *line) resume(p Place) {
+// goOnSealed has line and sealer go on at the same index.
+func (s *Stream) goOnSealed(p Place, at Standing) {
+	s.ctrl.resumed = true
+	p.Seq = uint16(at.Sealed) // as it was when the keys were looked at
+	ahead := s.line.resume(p, sealedRoom)
+	done := false
+	s.guards.goesOn = func(k *sealer) {
+		if !done && k.crypto.same(p.Browser.Out) {
+			done = true
+			k.startAt(p.SSRC, at.Sealed+ahead, at.RTCP+reportRoom)
+		}
+	}
+}
+
+// resume goes on with a line ahead of all that can have been sent, and says by how many numbers.
+func (l *line) resume(p Place, room int64) (ahead uint64) {
 	l.ssrc = p.SSRC
 	l.sent.add(p.Sent)
 	l.octets.add(p.Octets)
 	if p.At.IsZero() || p.Rate == 0 {
-		return
+		l.seq = p.Seq + uint16(room)
+		return uint64(room)
 	}
 	since := max(time.Since(p.At), 0)
 	frame := p.Frame
 	if frame == 0 {
 		frame = p.Rate / 50
 	}
-	ahead := min(ticks(since, p.Rate)/int64(frame), mostAhead) + headRoom
+	ahead = uint64(min(ticks(since, p.Rate)/int64(frame), mostAhead) + room)
 	l.started, l.seq, l.ts = true, p.Seq+uint16(ahead), p.TS
 	l.rate, l.frame = p.Rate, frame
 	l.due = l.stream.engine.clock() - since
 	l.at = l.due
+	return ahead
 }
 
 // latchAgain believes the source that the other process had latched, with the first terms, and gives that of RTCP; under engine.mu, before the

@@ -25,8 +25,9 @@ type guards struct {
 	sealer  *sealer
 	inbound []*inbound // all that there were, the newest last
 	sealers []*sealer
-	own     []Crypto // what Local announces
-	before  Standing // of the process that had the leg before
+	own     []Crypto      // what Local announces
+	before  Standing      // of the process that had the leg before
+	goesOn  func(*sealer) // has the first sealer of a browser's leg go on behind what that has sealed
 }
 
 // Standing is where a leg's SRTP stands, so that another process can go on with its keys: it is right for as long as no source
@@ -35,6 +36,8 @@ type Standing struct {
 	In   []Rollover `json:"in,omitempty"`   // of the peer's sources
 	Out  Rollover   `json:"out"`            // of ours
 	RTCP uint32     `json:"rtcp,omitempty"` // our SRTCP index
+
+	Sealed uint64 `json:"sealed,omitempty"` // index of our newest packet (RFC 3711 §3.3.1)
 }
 
 // Standing says where the stream's SRTP stands; nil = it has none.
@@ -46,7 +49,8 @@ func (s *Stream) Standing() *Standing {
 		return nil
 	}
 	st := &Standing{In: o.cur.rolled(), Out: Rollover{SSRC: s.line.ssrc}}
-	st.Out.ROC, st.RTCP = k.stands(s.line.ssrc)
+	st.Sealed, st.RTCP = k.stands(s.line.ssrc)
+	st.Out.ROC = uint32(st.Sealed >> 16)
 	return st
 }
 
@@ -152,6 +156,9 @@ func (g *guards) sealerFor(out Crypto) (*sealer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if g.goesOn != nil {
+		g.goesOn(k)
+	}
 	g.sealers = lastOf(append(g.sealers, k))
 	return k, nil
 }
@@ -165,10 +172,18 @@ func (s *sealer) resume() {
 	s.index.jumps = true
 }
 
-// stands returns the rollover counter of the packet sealed last, and the index of the last SRTCP packet.
-func (s *sealer) stands(ssrc uint32) (roc, rtcp uint32) {
+// stands returns the indexes of the packet sealed last, and of the last SRTCP packet.
+func (s *sealer) stands(ssrc uint32) (rtp uint64, rtcp uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rtcp, _ = s.ctx.Index(ssrc)
-	return uint32(s.index.highest >> 16), rtcp
+	return s.index.highest, rtcp
+}
+
+// startAt has the sealer go on behind these indexes.
+func (s *sealer) startAt(ssrc uint32, rtp uint64, rtcp uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index = index{any: true, highest: rtp, recent: ^uint64(0)}
+	s.ctx.SetIndex(ssrc, rtcp)
 }

@@ -53,14 +53,15 @@ type strays struct {
 // door is one socket of the port.
 type door struct {
 	shared *shared
+	at     netip.AddrPort
 	conn   atomic.Pointer[conn]
 }
 
 // ErrNoWebRTC says that the engine serves no browsers.
 var ErrNoWebRTC = errors.New("no port for browsers: media.webrtc is 0")
 
-func newShared(e *Engine, port, tcpPort uint16) (*shared, error) {
-	id, err := newIdentity()
+func newShared(e *Engine, port, tcpPort uint16, secret []byte) (*shared, error) {
+	id, err := newIdentity(secret)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func (p *shared) open() error {
 
 // bind opens one socket; p.mu is held.
 func (p *shared) bind(at netip.AddrPort) error {
-	d := &door{shared: p}
+	d := &door{shared: p, at: at}
 	c, err := p.engine.sockets.listen(at, d.receive)
 	if err != nil {
 		return err
@@ -109,6 +110,18 @@ func (p *shared) bind(at netip.AddrPort) error {
 	}
 	d.conn.Store(&c)
 	p.doors = append(p.doors, d)
+	return nil
+}
+
+// doorTo is the socket that leads to an address, nil if there is none.
+func (p *shared) doorTo(to netip.AddrPort) conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.doors {
+		if to.IsValid() && d.at.Addr().Is4() == to.Addr().Is4() {
+			return *d.conn.Load()
+		}
+	}
 	return nil
 }
 

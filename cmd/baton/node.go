@@ -86,7 +86,7 @@ func (n *node) open() (err error) {
 		return err
 	}
 	n.engine, err = media.NewEngine(media.Options{
-		Config: n.config.Media, Advertise: n.config.Advertise, WebTCP: webTCP(n.config.Listen.Web), Log: n.log,
+		Config: n.config.Media, Advertise: n.config.Advertise, WebTCP: webTCP(n.config.Listen.Web), Secret: n.store.Secret(), Log: n.log,
 	})
 	if err != nil {
 		return err

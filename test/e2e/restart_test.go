@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"baton/test/e2e/node"
 	"baton/test/phone"
 )
 
@@ -204,4 +205,119 @@ func TestStopWithCallsUp(t *testing.T) {
 		t.Errorf("the node took %s", took)
 	}
 	w.Run()
+}
+
+// TestRestartKeepsAllCalls stops or kills a node with twenty calls: all hear each other again within a second or so.
+func TestRestartKeepsAllCalls(t *testing.T) {
+	for how, end := range stops {
+		t.Run(how, func(t *testing.T) {
+			w := newWorld(t)
+			var out, in [20]*phone.Call
+			alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
+			for i := range out {
+				out[i], in[i] = w.connect(alice, "bob", bob)
+			}
+			pause(1500 * time.Millisecond) // the records have where they send from
+			end(w)
+			w.Run()
+			for i := range out {
+				w.talk(out[i], in[i])
+			}
+			pause(300 * time.Millisecond)
+			var gaps []time.Duration
+			for i := range out {
+				gaps = append(gaps, oneStream(t, out[i]), oneStream(t, in[i]))
+			}
+			p99 := phone.Quantile(gaps, 0.99)
+			t.Logf("gap p50 %s, p99 %s", phone.Quantile(gaps, 0.5), p99)
+			if p99 > 5*time.Second {
+				t.Errorf("gap p99 %s", p99)
+			}
+			for i := range out {
+				w.must(out[i].Hangup())
+				w.ended(in[i])
+			}
+		})
+	}
+}
+
+// TestRestartWithSoftphones kills a node with a call between two baresips and starts it: what they have recorded has the other's tone for all
+// of the time but the gap. Over TLS the keys stay, and libsrtp takes the packets of the new run.
+func TestRestartWithSoftphones(t *testing.T) {
+	t.Parallel()
+	for _, k := range []struct {
+		name       string
+		alice, bob softphone
+	}{
+		{"RTP calls RTP", plain("udp", 440), plain("udp", 660)},
+		{"srtp calls RTP", secured("srtp", 440), plain("udp", 660)},
+		{"RTP calls srtp-mand", plain("udp", 440), secured("srtp-mand", 660)},
+	} {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			a, b := w.runBaresip("alice", k.alice), w.runBaresip("bob", k.bob)
+			a.dial("102")
+			b.await("CALL_ESTABLISHED", 10*time.Second)
+			a.await("CALL_ESTABLISHED", 10*time.Second)
+			pause(3 * time.Second)
+			w.Kill()
+			w.Run()
+			pause(4 * time.Second)
+			var calls []struct{ ID, State string }
+			w.must(w.JSON(&calls, "calls", "--json"))
+			if len(calls) != 1 || calls[0].State != "up" {
+				t.Fatalf("calls after the restart: %v", calls)
+			}
+			if k.alice.transport == "udp" && k.bob.transport == "udp" {
+				a.do("hangup", "")
+				b.await("CALL_CLOSED", 10*time.Second)
+			} else { // a baresip whose connection has broken says its BYE nowhere
+				_, err := w.CLI("end", calls[0].ID)
+				w.must(err)
+			}
+			a.quit()
+			b.quit()
+			a.found(660, 5*time.Second)
+			b.found(440, 5*time.Second)
+		})
+	}
+}
+
+// TestRestartWithBrowsers kills a node with a call between a page and a baresip and starts it: the page connects anew, and both hear each other
+// again in the same call.
+func TestRestartWithBrowsers(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"chromium", "firefox"} {
+		t.Run(kind, func(t *testing.T) {
+			b := theBrowser(t, kind)
+			w := newWorld(t, node.Options{Config: allowing(b)})
+			bob := w.startBaresip("bob", "udp", 700)
+			settings := map[string]any{"instance": "00000000-0000-4000-8000-000000000001"}
+			alice := w.browserPhone(b, pageJsSIP, "alice", settings)
+			var id int
+			alice.must(&id, "call", w.uri("bob"))
+			alice.must(nil, "until", id, "up", 5000)
+			w.faultlessCall(alice, id, bob)
+			pause(1500 * time.Millisecond)
+			killed := time.Now()
+			w.Kill()
+			w.Run()
+			up := time.Now()
+			here, there := alice.hearsSince(killed, bob.hz, id), bob.hearsSince(killed, alice.hz)
+			t.Logf("%s: the node answered after %s; the page heard baresip after %s, baresip the page after %s", kind, up.Sub(killed), here, there)
+			var calls []struct{ ID, State string }
+			w.must(w.JSON(&calls, "calls", "--json"))
+			if len(calls) != 1 || calls[0].State != "up" {
+				t.Fatalf("calls after the restart: %v", calls)
+			}
+			pause(4 * time.Second) // the page is registered again, and agrees once more
+			w.faultlessCall(alice, id, bob)
+			alice.must(nil, "hangup", id)
+			bob.await("CALL_CLOSED", 5*time.Second)
+			if n := len(bob.recordings()); n != 1 {
+				t.Errorf("baresip had %d calls", n)
+			}
+		})
+	}
 }
