@@ -331,7 +331,7 @@ func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
 
 // resumes says that the record has all that the stream needs to go on.
 func (r LegRecord) resumes() bool {
-	return r.Place != nil && (r.Place.Browser == nil || r.SRTP != nil)
+	return r.Place != nil && r.Place.Fresh() && (r.Place.Browser == nil || r.SRTP != nil)
 }
 
 // settleIn tells a leg's phone what has become different, and looks whether it is elsewhere by now.

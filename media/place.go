@@ -20,6 +20,7 @@ import (
 
 // Place is where a stream of its own port pair stands. It is a plain value.
 type Place struct {
+	Written time.Time      `json:"written"`
 	Port    uint16         `json:"port"` // of RTP; RTCP has the next
 	SSRC    uint32         `json:"ssrc"`
 	CNAME   string         `json:"cname"`
@@ -33,6 +34,11 @@ type Place struct {
 	Source  netip.AddrPort `json:"source,omitzero"`  // that was latched
 	Control netip.AddrPort `json:"control,omitzero"` // where RTCP came from, on its own port
 	Browser *Browser       `json:"browser,omitempty"`
+}
+
+// Fresh says that a stream can go on from here without the risk that what it sends was sealed before. One without SRTP, or with SDES, always can.
+func (p *Place) Fresh() bool {
+	return p.Browser == nil || time.Since(p.Written) < freshFor && time.Since(p.Written) > -sealedSlack
 }
 
 // Browser is what a WebRTC peer and the stream have agreed on beside their descriptions.
@@ -55,8 +61,10 @@ const (
 	headRoom  = 100     // packets that a source may be ahead of the clock
 	mostAhead = 1 << 13 // numbers: no record of a call that talks is older
 
-	sealedRoom = 1000 // of a browser's leg
-	reportRoom = 10_000
+	sealedRoom  = 1000             // of a browser's leg
+	sealedSlack = 10 * time.Second // by which the clock may have been set back
+	freshFor    = time.Minute      // mostAhead is 160 s
+	reportRoom  = 10_000
 )
 
 // Place says where the stream stands; nil for one of WebRTC that has no keys yet: it begins anew in another process.
@@ -103,7 +111,7 @@ func (d *association) place() *Browser {
 func (l *line) place() *Place {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := &Place{SSRC: l.ssrc, Seq: l.seq, TS: l.ts, Sent: l.sent.Load(), Octets: l.octets.Load()}
+	p := &Place{Written: time.Now(), SSRC: l.ssrc, Seq: l.seq, TS: l.ts, Sent: l.sent.Load(), Octets: l.octets.Load()}
 	if l.started {
 		p.At, p.Rate, p.Frame = l.stream.engine.epoch.Add(l.due), l.rate, l.frame
 	}
@@ -158,7 +166,7 @@ func (l *line) resume(p Place, room int64) (ahead uint64) {
 	if frame == 0 {
 		frame = p.Rate / 50
 	}
-	ahead = uint64(min(ticks(since, p.Rate)/int64(frame), mostAhead) + room)
+	ahead = uint64(min(ticks(max(time.Since(p.Written), 0), p.Rate)/int64(frame), mostAhead) + room)
 	l.started, l.seq, l.ts = true, p.Seq+uint16(ahead), p.TS
 	l.rate, l.frame = p.Rate, frame
 	l.due = l.stream.engine.clock() - since
