@@ -157,19 +157,19 @@ func (l *line) resume(p Place, room int64) (ahead uint64) {
 	l.ssrc = p.SSRC
 	l.sent.add(p.Sent)
 	l.octets.add(p.Octets)
-	if p.At.IsZero() || p.Rate == 0 {
-		l.seq = p.Seq + uint16(room)
-		return uint64(room)
+	rate, frame := p.Rate, p.Frame
+	if p.At.IsZero() || rate == 0 || frame == 0 { // it may have begun since, with any codec: ahead of the fastest
+		rate, frame = 48000, 960
 	}
-	since := max(time.Since(p.At), 0)
-	frame := p.Frame
-	if frame == 0 {
-		frame = p.Rate / 50
+	age := ticks(max(time.Since(p.Written), 0), rate)
+	ahead = uint64(min(age/int64(frame), mostAhead) + room)
+	l.seq, l.ts = p.Seq+uint16(ahead), p.TS
+	if p.At.IsZero() {
+		l.ts += uint32(age)
+		return ahead
 	}
-	ahead = uint64(min(ticks(max(time.Since(p.Written), 0), p.Rate)/int64(frame), mostAhead) + room)
-	l.started, l.seq, l.ts = true, p.Seq+uint16(ahead), p.TS
-	l.rate, l.frame = p.Rate, frame
-	l.due = l.stream.engine.clock() - since
+	l.started, l.rate, l.frame = true, rate, frame
+	l.due = l.stream.engine.clock() - max(time.Since(p.At), 0)
 	l.at = l.due
 	return ahead
 }

@@ -83,6 +83,16 @@ func TestFresh(t *testing.T) {
 	}
 }
 
+// TestLineBegunSince: a line that had sent nothing when it was written may have begun since; it goes on ahead of that too.
+func TestLineBegunSince(t *testing.T) {
+	t.Parallel()
+	s := startEngine(t, 26700).Engine.Ended()
+	ahead := s.line.resume(Place{Written: time.Now().Add(-2 * time.Second), Seq: 5, TS: 1000}, headRoom)
+	if ahead < 200 || s.line.seq != 5+uint16(ahead) || s.line.ts < 1000+2*48000 || s.line.started {
+		t.Errorf("ahead by %d: %d, %d", ahead, s.line.seq, s.line.ts)
+	}
+}
+
 // TestPortsAgain: a stream that goes on has its ports, unless somebody else has them by now.
 func TestPortsAgain(t *testing.T) {
 	t.Parallel()

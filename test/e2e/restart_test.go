@@ -321,3 +321,32 @@ func TestRestartWithBrowsers(t *testing.T) {
 		})
 	}
 }
+
+// TestRestartWithThePage is the same with baton's own page, which connects anew and restarts ICE.
+func TestRestartWithThePage(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"chromium", "firefox"} {
+		t.Run(kind, func(t *testing.T) {
+			b := theBrowser(t, kind)
+			w := newWorld(t)
+			bob := w.startBaresip("bob", "udp", 700)
+			p := b.page(t, fmt.Sprintf("https://%s/", w.Web))
+			p.signIn("alice")
+			p.call("102")
+			p.says("On this browser")
+			p.hearing(bob.hz)
+			pause(1500 * time.Millisecond)
+			w.Kill()
+			w.Run()
+			pause(5 * time.Second) // the page is back
+			p.says("On this browser")
+			p.hearing(bob.hz)
+			p.click(button("Hang up"))
+			p.says("No calls right now")
+			bob.await("CALL_CLOSED", 5*time.Second)
+			if n := len(bob.recordings()); n != 1 {
+				t.Errorf("baresip had %d calls", n)
+			}
+		})
+	}
+}
