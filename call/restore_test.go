@@ -536,3 +536,27 @@ func TestNotRestored(t *testing.T) {
 	out.Vanish()
 	in.Vanish()
 }
+
+// TestRestoreJustAnswered kills a node in the moment of the answer, when the record has no more than that: the call goes on.
+func TestRestoreJustAnswered(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	bob.Behave(phone.AutoAnswer)
+	out := mustDial(t, alice, "102")
+	in, err := bob.Ringing(3 * time.Second)
+	must(t, err)
+	must(t, out.Await(3*time.Second))
+	r = r.reborn(nil)
+	r.hears(out, in)
+	for who, c := range map[string]*phone.Call{"alice": out, "bob": in} {
+		heard := c.Media().Heard()
+		for i, p := range heard[1:] {
+			if before := heard[i]; p.SSRC != before.SSRC || int16(p.Seq-before.Seq) <= 0 || int32(p.TS-before.TS) <= 0 {
+				t.Errorf("%s: %d %d %d after %d %d %d", who, p.SSRC, p.Seq, p.TS, before.SSRC, before.Seq, before.TS)
+			}
+		}
+	}
+	must(t, in.Hangup())
+	must(t, out.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+}
