@@ -55,13 +55,14 @@ function byPlaywright(page) {
   };
 }
 
-// soundCard runs a sound server that plays to nobody: without any, Firefox never starts an AudioContext.
+// soundCard runs a sound server that plays to nobody: without any, Firefox never starts an AudioContext. Its sink computes 50 ms ahead; by
+// default that would be 2 s, for which a new page's first sound would wait.
 async function soundCard() {
   const dir = profile();
   const socket = join(dir, 'socket');
   spawn('pulseaudio', [
     '-n', '--daemonize=no', '--exit-idle-time=-1', '--use-pid-file=no', '--disable-shm=yes', '--log-level=error',
-    '-L', `module-native-protocol-unix socket=${socket} auth-anonymous=1`, '-L', 'module-null-sink sink_name=nobody',
+    '-L', `module-native-protocol-unix socket=${socket} auth-anonymous=1`, '-L', 'module-null-sink sink_name=nobody norewinds=1',
   ], { env: { ...process.env, HOME: dir, XDG_RUNTIME_DIR: dir }, stdio: ['ignore', 'ignore', 'inherit'] }).unref();
   for (let i = 0; i < 200 && !existsSync(socket); i++) await new Promise((yes) => setTimeout(yes, 20));
   return 'unix:' + socket;

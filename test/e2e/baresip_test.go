@@ -314,6 +314,50 @@ func (b *baresip) heard() []float64 {
 	return samples
 }
 
+// growth is when a recording grew, and how many samples it had then.
+type growth struct {
+	at      time.Time
+	samples int
+}
+
+// watch looks how the newest recording grows, until the function it returns is called: that tells when it grew again after the longest
+// time in which it did not. Baresip's own jitter buffer delays what it hears by 100 ms all the time; for that nothing is added.
+func (b *baresip) watch() func() growth {
+	b.t.Helper()
+	files := b.recordings()
+	if len(files) == 0 {
+		b.t.Fatalf("baresip %d has recorded nothing:\n%s", b.port, b.output())
+	}
+	stop, told := make(chan struct{}), make(chan growth)
+	go func() {
+		told <- resumed(files[len(files)-1], stop)
+	}()
+	return func() growth {
+		close(stop)
+		return <-told
+	}
+}
+
+// resumed watches a file until it is stopped.
+func resumed(file string, stop <-chan struct{}) (after growth) {
+	var size int64
+	last, longest := time.Now(), time.Duration(0)
+	for {
+		now := time.Now()
+		if f, err := os.Stat(file); err == nil && f.Size() > size {
+			if size > 0 && now.Sub(last) > longest {
+				longest, after = now.Sub(last), growth{now, int(size-44) / 2}
+			}
+			size, last = f.Size(), now
+		}
+		select {
+		case <-stop:
+			return after
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // found checks that a tone is heard for most of a time.
 func (b *baresip) found(hz float64, least time.Duration) {
 	b.t.Helper()

@@ -25,12 +25,33 @@ function listen(pc, track) {
   context ??= new AudioContext();
   context.resume();
   pc.ear = new AnalyserNode(context, { fftSize: 32768 });
-  context.createMediaStreamSource(new MediaStream([track])).connect(pc.ear);
+  const source = context.createMediaStreamSource(new MediaStream([track]));
+  source.connect(pc.ear);
+  note(source);
+}
+
+const tones = []; // what was heard: the loudest frequency whenever it was another, and when, in ms since the page's navigation began
+
+function note(source) {
+  const quick = new AnalyserNode(context, { fftSize: 1024, smoothingTimeConstant: 0 });
+  source.connect(quick);
+  const spectrum = new Float32Array(quick.frequencyBinCount);
+  setInterval(() => {
+    quick.getFloatFrequencyData(spectrum);
+    const top = spectrum.reduce((best, loud, i) => (loud > spectrum[best] ? i : best), 0);
+    const hz = top * context.sampleRate / quick.fftSize;
+    if (spectrum[top] > -45 && tones.at(-1)?.hz !== hz && tones.length < 200) tones.push({ hz, at: performance.now() });
+  }, 10);
 }
 
 const live = () => connections.filter((pc) => pc.connectionState === 'connected').at(-1);
 
 window.phone = {
+  // first is when the page heard a tone first, and when its navigation began: both in ms of the clock.
+  first(hz) {
+    const tone = tones.find((t) => Math.abs(t.hz - hz) < 50);
+    return { began: performance.timeOrigin, heard: tone ? performance.timeOrigin + tone.at : 0 };
+  },
   live: () => connections.filter((pc) => pc.connectionState === 'connected').length,
   figures() {
     if (!live()) throw new Error('no connection');
