@@ -60,6 +60,23 @@ func (p *tab) reload() {
 	p.obey(nil, "reload", nil)
 }
 
+// coloured wants the page light and dark where its user has chosen so, whatever the system's choice.
+func (p *tab) coloured() {
+	p.t.Helper()
+	for theme, ground := range map[string]string{"light": "rgb(245, 244, 241)", "dark": "rgb(18, 20, 23)"} {
+		var got string
+		p.obey(&got, "eval", map[string]any{"text": fmt.Sprintf(`(() => {
+			document.documentElement.dataset.theme = %q;
+			const ground = getComputedStyle(document.body).backgroundColor;
+			delete document.documentElement.dataset.theme;
+			return ground;
+		})()`, theme)})
+		if got != ground {
+			p.t.Errorf("%s: the page is %s when it should be %s, want %s", p.kind, got, theme, ground)
+		}
+	}
+}
+
 // reloadInCall loads the page anew in the middle of its call with a baresip, and is how long after the navigation began the page heard its
 // first sound and baresip was sent some again.
 func (p *tab) reloadInCall(bob *baresip) (here, there time.Duration) {
@@ -200,6 +217,7 @@ func TestPage(t *testing.T) {
 			p.says("Sign in")
 			p.accessible("sign in")
 			p.shot("sign-in")
+			p.coloured()
 			p.fill(textbox("Name or number"), "alice")
 			p.fill(textbox("SIP password"), "wrong")
 			p.click(button("Sign in"))
