@@ -216,6 +216,7 @@ type Me struct {
 	Domain  string   `json:"domain"`
 	Realm   string   `json:"realm"`
 	Node    MyNode   `json:"node"`
+	Nodes   []string `json:"nodes"` // URLs at which SIP is spoken over WebSocket, that of the node that was asked first
 	SIP     MySIP    `json:"sip"`
 	Codes   MyCodes  `json:"codes"`
 }
@@ -243,9 +244,17 @@ func (a *UserAPI) me(r *http.Request, me person) (any, error) {
 		numbers = []string{}
 	}
 	return Me{
-		User: me.Name, Display: me.Display, Numbers: numbers, Domain: a.domain(r), Realm: a.Realm, Node: MyNode{a.Version},
+		User: me.Name, Display: me.Display, Numbers: numbers, Domain: a.domain(r), Realm: a.Realm, Node: MyNode{a.Version}, Nodes: nodesOf(r),
 		SIP: MySIP{URI: a.addressOf(r, me.Name), WS: "/sip"}, Codes: MyCodes{Pull: a.Codes.Pull, Push: a.Codes.Push},
 	}, nil
+}
+
+// nodesOf are the nodes that a page may turn to: so far this one, by the name under which the page has found it.
+func nodesOf(r *http.Request) []string {
+	if !hostPort.MatchString(r.Host) {
+		return []string{}
+	}
+	return []string{"wss://" + r.Host + "/sip"}
 }
 
 // domain is the host part of addresses-of-record: where none is set the address of the node that the browser has come to, which is the

@@ -276,9 +276,10 @@ func TestUserRoutes(t *testing.T) {
 		want                      string
 		header                    []string
 	}{
-		{method: "GET", path: "/api/v1/me", token: token, code: 200, want: `"user":"alice","display":"ALICE","numbers":["101"],"domain":"127.0.0.1","realm":"baton","node":{"version":"test"},"sip":{"uri":"sip:alice@127.0.0.1","ws":"/sip"},"codes":{"pull":"*40","push":"*41"}`},
-		{method: "GET", path: "/api/v1/me", token: token, code: 200, header: []string{"Host: pbx.example.org:8443"}, want: `"domain":"127.0.0.1"`},
-		{method: "GET", path: "/api/v1/me", token: token, code: 200, header: []string{"Host: [::1]:8443"}, want: `"uri":"sip:alice@127.0.0.1"`},
+		{method: "GET", path: "/api/v1/me", token: token, code: 200, header: []string{"Host: x"}, want: `"user":"alice","display":"ALICE","numbers":["101"],"domain":"127.0.0.1","realm":"baton","node":{"version":"test"},"nodes":["wss://x/sip"],"sip":{"uri":"sip:alice@127.0.0.1","ws":"/sip"},"codes":{"pull":"*40","push":"*41"}`},
+		{method: "GET", path: "/api/v1/me", token: token, code: 200, header: []string{"Host: pbx.example.org:8443"}, want: `"domain":"127.0.0.1","realm":"baton","node":{"version":"test"},"nodes":["wss://pbx.example.org:8443/sip"]`},
+		{method: "GET", path: "/api/v1/me", token: token, code: 200, header: []string{"Host: [::1]:8443"}, want: `"nodes":["wss://[::1]:8443/sip"],"sip":{"uri":"sip:alice@127.0.0.1"`},
+		{method: "GET", path: "/api/v1/me", token: token, code: 200, header: []string{"Host: a;b=c"}, want: `"nodes":[]`},
 		{method: "GET", path: "/api/v1/me/ice", token: token, code: 400, header: []string{"Host: a;b=c"}, want: `no host's name`},
 		{method: "GET", path: "/api/v1/me/ice", token: token, code: 200, header: []string{"Host: pbx.example.org:8443"}, want: `{"ice_servers":[{"urls":["turns:pbx.example.org:8443?transport=tcp"],"username":"1790000000:alice","credential":"ice-credential"}],"until":"2026-09-21T00:00:00Z"}`},
 		{method: "GET", path: "/api/v1/me/ice", token: token, code: 200, header: []string{"Host: pbx.example.org"}, want: `turns:pbx.example.org:443?transport=tcp`},

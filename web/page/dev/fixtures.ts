@@ -69,7 +69,7 @@ export function fixtures(): Plugin {
     switch (`${q.method} ${path}`) {
       case "GET /me":
         return json(200, {
-          user, display: p.display, numbers: [p.number], domain: "baton.test", realm: "baton", node: { version: "dev" },
+          user, display: p.display, numbers: [p.number], domain: "baton.test", realm: "baton", node: { version: "dev" }, nodes: [],
           sip: { uri: `sip:${user}@baton.test`, ws: "/sip" }, codes: { pull: "*40", push: "*41" },
         });
       case "GET /me/ice":

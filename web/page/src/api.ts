@@ -23,6 +23,7 @@ export interface Me {
   domain: string;
   realm: string;
   node: { version: string };
+  nodes?: string[]; // missing in what was kept of a node before it named them
   sip: { uri: string; ws: string };
   codes: { pull: string; push: string };
 }

@@ -24,9 +24,11 @@ export interface Hooks {
 }
 
 export interface Options {
-  ws: string;
+  nodes: string[]; // URLs at which SIP is spoken, the page's own first
   /** open gives a connection that is there or on its way already, if there is one. */
   open(url: string): WebSocket | undefined;
+  /** reachable says whether the page's own node answers, within a second. */
+  reachable(): Promise<boolean>;
   sip: SipLogin;
   display: string;
   instance: string;
@@ -53,7 +55,7 @@ export class Phone {
   private readonly host: string;
 
   constructor(private readonly o: Options) {
-    this.wire = new Wire(o.ws, (url) => o.open(url) ?? new WebSocket(url, "sip"));
+    this.wire = new Wire(o.nodes, (url) => o.open(url) ?? new WebSocket(url, "sip"), () => o.reachable());
     this.wire.ontrouble = (since) => o.hooks.down(since);
     this.wire.intercept = (m) => this.intercept(m);
     this.host = o.sip.uri.replace(/^[^@]*@/, "");
@@ -61,7 +63,7 @@ export class Phone {
       sockets: this.wire as unknown as JsSIP.Socket,
       uri: o.sip.uri, authorization_user: o.sip.login, password: o.sip.password, display_name: o.display || undefined,
       instance_id: o.instance, user_agent: o.agent, register_expires: 300, no_answer_timeout: 120, session_timers: true,
-      connection_recovery_min_interval: 1, connection_recovery_max_interval: 1,
+      connection_recovery_min_interval: 1, connection_recovery_max_interval: 1, // JsSIP's own; the wire is quicker
     });
     this.listen();
     window.addEventListener("online", this.online);

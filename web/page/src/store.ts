@@ -11,6 +11,7 @@ import { Alarm, askNotifications, Bell, hindrances, notifications, type Hindranc
 import { Box, instance, lastDialled, leftBox, loadSettings, meBox, product, saveSettings, seenBox, sessionBox, type Ice, type Settings } from "./settings";
 import { read, Window as QualityWindow, type Quality, type Sample } from "./stats";
 import { Tab, type Role } from "./tab";
+import { sockets } from "./wire";
 import * as words from "./words";
 import type { Trouble } from "./words";
 
@@ -223,7 +224,7 @@ export class App {
     const me = await this.known();
     if (!me || this.phone || this.state.session !== session && this.state.session?.token !== session.token) return;
     const phone = (this.phone = new Phone({
-      ws: socketOf(me), open: (url) => this.opened(url),
+      nodes: socketsOf(me), open: (url) => this.opened(url), reachable: () => reached(900),
       sip: { ...session.sip }, display: me.display ?? "", instance: this.instance, agent: `${this.agent} baton`, pull: () => (this.state.me ?? me).codes.pull,
       audio: this.audio, servers: () => this.servers(), relayOnly: () => this.state.settings.relayOnly,
       autoAnswer: () => this.state.settings.autoAnswer || Date.now() < this.expecting,
@@ -248,7 +249,7 @@ export class App {
   private hurry(me: Me): void {
     void this.audio.warm(earlyFor);
     try {
-      const s = (this.early = new WebSocket(socketOf(me), "sip"));
+      const s = (this.early = new WebSocket(socketsOf(me)[0]!, "sip"));
       setTimeout(() => this.early === s && this.opened("")?.close(), earlyFor);
     } catch {
       // it is tried again by the phone
@@ -333,8 +334,8 @@ export class App {
   private async down(ms: number): Promise<void> {
     if (ms === 0) this.set({ linkTrouble: undefined });
     if (ms === 0 || (ms < 2000 && navigator.onLine)) return;
-    const reached = navigator.onLine && (await fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(1500) }).then((r) => r.status < 500, () => false));
-    if (this.state.link !== "ready") this.set({ linkTrouble: words.socket(reached, navigator.onLine) });
+    const there = navigator.onLine && (await reached(1500));
+    if (this.state.link !== "ready") this.set({ linkTrouble: words.socket(there, navigator.onLine) });
   }
 
   private async servers(): Promise<RTCIceServer[]> {
@@ -665,8 +666,11 @@ export class App {
   type = (number: string): void => this.set({ number });
 }
 
-/** socketOf is where SIP is spoken. */
-const socketOf = (me: Me): string => `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}${me.sip.ws}`;
+/** reached says whether the node that the page has come from answers within ms. */
+const reached = (ms: number): Promise<boolean> =>
+  fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(ms) }).then((r) => r.status < 500, () => false);
+
+const socketsOf = (me: Me): string[] => sockets(location, me.sip.ws, me.nodes);
 
 async function hasInput(): Promise<boolean> {
   const all = (await navigator.mediaDevices?.enumerateDevices?.().catch(() => [])) ?? [];

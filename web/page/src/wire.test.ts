@@ -1,10 +1,10 @@
 // Held against real WebSockets of a real server, which is cut off as a network is: without a word.
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, it, test, vi } from "vitest";
 import { createServer, type Server, type Socket as TCP } from "node:net";
 import { createServer as createHTTP } from "node:http";
 import type { AddressInfo } from "node:net";
 import WebSocket, { WebSocketServer } from "ws";
-import { inCall, Wire } from "./wire";
+import { inCall, sockets, Wire } from "./wire";
 
 const cleanups: (() => void)[] = [];
 afterEach(() => cleanups.splice(0).forEach((f) => f()));
@@ -45,9 +45,9 @@ async function link(pongs = true) {
   };
 }
 
-function wire(url: string) {
+function wire(...urls: string[]) {
   (globalThis as { WebSocket: unknown }).WebSocket = WebSocket;
-  const w = new Wire(url, (u) => new WebSocket(u, "sip") as unknown as globalThis.WebSocket);
+  const w = new Wire(urls, (u) => new WebSocket(u, "sip") as unknown as globalThis.WebSocket);
   const log: string[] = [];
   w.onconnect = () => log.push("up");
   w.ondata = (d) => log.push(d);
@@ -120,9 +120,128 @@ describe("Wire", () => {
   });
 });
 
+describe("several nodes", () => {
+  const nodeOf = (w: Wire, s: { url: string }) => w.isConnected() && w.url === new URL(s.url).href.replace(/\/$/, "");
+
+  /** took is for how long f is not true. */
+  async function took(f: () => boolean): Promise<number> {
+    const began = Date.now();
+    await until(f);
+    return Date.now() - began;
+  }
+
+  it("turns to another when its own answers no more, and stays", async () => {
+    const [own, other] = [await link(), await link()];
+    const { w } = wire(own.url, other.url);
+    w.connect();
+    await until(() => nodeOf(w, own));
+    own.cut(true); // it takes connections, and says nothing
+    w.drop("no answer");
+    expect(await took(() => nodeOf(w, other))).toBeLessThan(2000);
+    expect(w.sip_uri).toBe(`sip:${new URL(other.url).host};transport=ws`);
+    own.cut(false);
+    w.drop("once more");
+    await until(() => w.isConnected());
+    expect(nodeOf(w, other)).toBe(true);
+  });
+
+  it("turns to another at once when its own refuses, and back in turn when that does", async () => {
+    const [own, other] = [await link(), await link()];
+    const nobody = "ws://127.0.0.1:9/sip";
+    const { w, log } = wire(nobody, other.url);
+    w.connect();
+    expect(await took(() => nodeOf(w, other))).toBeLessThan(1000);
+    w.disconnect();
+    const third = wire(nobody, nobody.replace(":9", ":10"), own.url);
+    third.w.connect();
+    expect(await took(() => nodeOf(third.w, own))).toBeLessThan(1000);
+    expect(log).toEqual(["up"]);
+  });
+
+  it("is back at its own when that is restarted and the other is not there", async () => {
+    const own = await link();
+    const { w, log } = wire(own.url, "ws://127.0.0.1:9/sip");
+    w.connect();
+    await until(() => nodeOf(w, own));
+    own.kick();
+    expect(await took(() => log.filter((l) => l === "up").length === 2)).toBeLessThan(1000);
+    expect(nodeOf(w, own)).toBe(true);
+  });
+});
+
+describe("tries", () => {
+  afterEach(() => void vi.useRealTimers());
+
+  /** tried tells when a wire tried during a time in which each try comes to its end after ms, or to none; there is when the node answers. */
+  async function tried(during: number, ms: number | undefined, there: (at: number) => boolean = () => false): Promise<number[]> {
+    vi.useFakeTimers();
+    const began = Date.now();
+    const times: number[] = [];
+    const w = new Wire(["wss://baton.example/sip"], () => {
+      times.push(Date.now() - began);
+      const s = { readyState: 0, close: () => {}, onclose: undefined as (() => void) | undefined };
+      if (ms !== undefined) setTimeout(() => s.onclose?.(), ms);
+      return s as unknown as globalThis.WebSocket;
+    }, () => new Promise((yes) => setTimeout(() => yes(there(Date.now() - began)), there(Date.now() - began) ? 50 : 900)));
+    w.connect();
+    await vi.advanceTimersByTimeAsync(during);
+    w.disconnect();
+    const known = times.length;
+    await vi.advanceTimersByTimeAsync(during);
+    expect(times.length).toBe(known);
+    return times;
+  }
+
+  const widest = (times: number[]) => Math.max(...times.slice(1).map((t, i) => t - times[i]!));
+  const ends: [string, number | undefined][] = [["refused at once", 1], ["answered by nobody", undefined]];
+
+  it.each(ends)("%s are less than a second apart for ten seconds, and few in six minutes", async (_, ms) => {
+    const times = await tried(360_000, ms);
+    expect(widest(times.filter((t) => t < 11_000))).toBeLessThan(1000);
+    expect(times.length).toBeLessThan(28); // more, and Chromium makes each wait
+  });
+
+  it.each(ends)("%s are made again within a second of when the node answers", async (_, ms) => {
+    for (const back of [2050, 9990, 12_345, 61_000, 200_400]) {
+      const times = await tried(back + 10_000, ms, (at) => at >= back);
+      expect(times.find((t) => t >= back)! - back, `back after ${back} ms`).toBeLessThan(1000);
+      vi.useRealTimers();
+    }
+  });
+
+  it("go to the nodes in turn, within a second to each of three, its own first", async () => {
+    vi.useFakeTimers();
+    const began = Date.now();
+    const tried: [string, number][] = [];
+    const w = new Wire(["wss://a/sip", "wss://b/sip", "wss://c/sip"], (url) => {
+      tried.push([url.slice(6, 7), Date.now() - began]);
+      return { readyState: 0, close: () => {} } as unknown as globalThis.WebSocket;
+    });
+    w.connect();
+    await vi.advanceTimersByTimeAsync(2000);
+    w.disconnect();
+    expect(tried.slice(0, 4)).toEqual([["a", 0], ["b", 400], ["c", 800], ["a", 1200]]);
+  });
+
+  it("are seldom at a node that answers all but them", async () => {
+    const times = (await tried(60_000, 1, () => true)).filter((t) => t > 12_000);
+    expect(times.length).toBeGreaterThan(10);
+    expect(widest(times)).toBeLessThan(4000);
+    expect(times.length).toBeLessThan(20);
+  });
+});
+
+test("the nodes of a page are its own, then the others that are spoken to as it is", () => {
+  const page = { protocol: "https:", host: "a.example:8443" };
+  expect(sockets(page, "/sip")).toEqual(["wss://a.example:8443/sip"]);
+  expect(sockets(page, "/sip", ["wss://b.example:443/sip", "wss://a.example:8443/sip", "ws://c.example/sip", "no URL"]))
+    .toEqual(["wss://a.example:8443/sip", "wss://b.example/sip"]);
+  expect(sockets({ protocol: "http:", host: "localhost:5173" }, "/sip")).toEqual(["ws://localhost:5173/sip"]);
+});
+
 it("takes a connection that was opened before it was wanted, and tells of it later", async () => {
   const early = { readyState: WebSocket.OPEN, send: () => {}, close: () => {} } as never;
-  const wire = new Wire("wss://baton.example/sip", () => early);
+  const wire = new Wire(["wss://baton.example/sip"], () => early);
   let told = false;
   wire.onconnect = () => (told = true);
   wire.connect();

@@ -14,15 +14,30 @@ const ping = "\r\n\r\n"; // RFC 5626 §4.4.1, answered by one CRLF
 const pong = "\r\n";
 
 const again = [0, 200, 400, 800]; // ms before the next try; the last one repeats
-const hopeless = 60_000; // after so long without success it is tried less often
-const seldom = 2500;
-const another = 1200; // a try that has not come through by then gets a second one beside it
-const stale = 4000; // and is given up then
+const another = 800; // a try that has not come through by then gets one more beside it
+const elsewhere = 400; // and so soon where that is at another node
+const stale = 3000; // a try is given up then
 
-/** Wire tries as long as it is wanted; where several tries are under way the first to open is taken. */
+// After some thirty failures within minutes Chromium has every WebSocket wait for up to five seconds. So after a while there are next
+// to no tries until the page's node answers something else.
+const eager = 10_000; // ms after which it is tried so
+const seldom = 2500; // between tries at a node that answers, but not to them
+const blind = 30_000; // between tries at one that does not answer
+const blindElsewhere = 5000; // where there are others, which are not asked
+
+/** sockets are the URLs at which SIP is spoken: that of the node which the page has come from, then those of the others that it names. */
+export function sockets(page: { protocol: string; host: string }, path: string, nodes: string[] = []): string[] {
+  const own = new URL(`${page.protocol === "https:" ? "wss:" : "ws:"}//${page.host}${path}`);
+  const others = nodes.filter((n) => URL.canParse(n) && new URL(n).protocol === own.protocol).map((n) => new URL(n).href);
+  return [...new Set([own.href, ...others])];
+}
+
+/**
+ * Wire tries as long as it is wanted, the nodes in turn, beginning with the one where it was last; where several tries are under way
+ * the first to open is taken.
+ */
 export class Wire {
   via_transport: string;
-  readonly sip_uri: string;
 
   // JsSIP's, set by its Transport.
   onconnect: () => void = () => {};
@@ -36,20 +51,36 @@ export class Wire {
   ontrouble: (since: number) => void = () => {};
 
   private socket: WebSocket | undefined; // the open one
-  private tries = new Map<WebSocket, number>(); // started at
+  private tries = new Map<WebSocket, { at: number; node: number }>(); // at = when it was started
+  private node = 0; // at which of the URLs it is, or was last
+  private turn = 0; // which of them is tried next
   private wanted = false;
   private failed = 0;
   private downSince = 0;
+  private eagerSince = 0;
+  private begun = 0; // when the last try was
+  private looking = false;
+  private there = false; // the page's node has answered when it was asked last
   private next: ReturnType<typeof setTimeout> | undefined;
   private watch: ReturnType<typeof setTimeout> | undefined;
   private pinged = 0; // when the ping was sent that is not answered
   private obeys = false; // this server answers pings
   private pace = idle;
 
-  constructor(readonly url: string, private readonly open: (url: string) => WebSocket = (u) => new WebSocket(u, "sip")) {
-    const u = new URL(url);
-    this.via_transport = u.protocol === "wss:" ? "WSS" : "WS";
-    this.sip_uri = `sip:${u.host};transport=ws`;
+  /** reachable asks the page's node for something else than a WebSocket, and takes less than a second. */
+  constructor(
+    private readonly urls: string[], private readonly open: (url: string) => WebSocket = (u) => new WebSocket(u, "sip"),
+    private readonly reachable: () => Promise<boolean> = async () => false,
+  ) {
+    this.via_transport = this.url.startsWith("wss:") ? "WSS" : "WS";
+  }
+
+  get url(): string {
+    return this.urls[this.node]!;
+  }
+
+  get sip_uri(): string {
+    return `sip:${new URL(this.url).host};transport=ws`;
   }
 
   isConnected(): boolean {
@@ -64,8 +95,7 @@ export class Wire {
     if (this.isConnected()) return;
     if (!this.wanted || this.downSince === 0) this.downSince = Date.now();
     this.wanted = true;
-    this.failed = 0;
-    this.try();
+    this.hurry();
   }
 
   disconnect(): void {
@@ -91,9 +121,8 @@ export class Wire {
       this.ping();
       return;
     }
-    this.failed = 0;
     this.giveUp();
-    this.try();
+    this.hurry();
   }
 
   /** drop gives the open connection up, as if it had broken: its network is known to be gone. */
@@ -107,24 +136,54 @@ export class Wire {
     if (this.isConnected()) this.ping();
   }
 
+  private hurry(): void {
+    this.failed = 0;
+    this.turn = this.node;
+    this.eagerSince = Date.now();
+    this.there = false;
+    this.try();
+  }
+
   private try(): void {
     clearTimeout(this.next);
     if (!this.wanted || this.isConnected()) return;
     const now = Date.now();
-    for (const [s, started] of this.tries) if (now - started > stale) this.forget(s);
-    if (this.tries.size < 2) this.start(now);
-    this.next = setTimeout(() => this.try(), another);
+    for (const [s, t] of this.tries) {
+      if (now - t.at <= stale) continue;
+      this.forget(s);
+      this.ontrouble(now - this.downSince);
+    }
+    const several = this.urls.length > 1;
+    if (now - this.eagerSince < eager || now - this.begun >= (several ? blindElsewhere : blind)) this.start(now);
+    else void this.look();
+    this.next = setTimeout(() => this.try(), several ? elsewhere : another);
+  }
+
+  /** look tries when the page's node has begun to answer, and now and then as long as it does. */
+  private async look(): Promise<void> {
+    if (this.looking) return;
+    this.looking = true;
+    const was = this.there;
+    this.there = await this.reachable();
+    this.looking = false;
+    if (this.there && this.wanted && !this.isConnected() && (!was || Date.now() - this.begun >= seldom)) {
+      this.turn = 0;
+      this.start(Date.now());
+    }
   }
 
   private start(now: number): void {
     let s: WebSocket;
+    const node = this.turn;
+    this.turn = (node + 1) % this.urls.length;
+    this.begun = now;
     try {
-      s = this.open(this.url);
+      s = this.open(this.urls[node]!);
     } catch {
       this.failedTry();
       return;
     }
-    this.tries.set(s, now);
+    this.tries.set(s, { at: now, node });
     s.binaryType = "arraybuffer";
     s.onopen = () => this.opened(s);
     s.onerror = () => {}; // a close follows
@@ -138,13 +197,14 @@ export class Wire {
   private failedTry(): void {
     this.ontrouble(Date.now() - this.downSince);
     if (this.tries.size > 0) return;
-    const wait = Date.now() - this.downSince > hopeless ? seldom : again[Math.min(this.failed, again.length - 1)]!;
+    const wait = again[Math.min(this.failed, again.length - 1)]!;
     this.failed++;
     clearTimeout(this.next);
     this.next = setTimeout(() => this.try(), wait);
   }
 
   private opened(s: WebSocket): void {
+    this.node = this.tries.get(s)!.node;
     this.tries.delete(s);
     this.giveUp();
     clearTimeout(this.next);
