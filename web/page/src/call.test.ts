@@ -70,7 +70,7 @@ function rig() {
     play: () => () => {},
   } as unknown as Audio;
   const parts: Parts = {
-    ua, audio, configuration: async () => ({}), ready: () => true, whenReady: async () => {}, changed: () => {}, trouble: () => {},
+    ua, audio, target: () => "sip:*40@baton", configuration: async () => ({}), ready: () => true, whenReady: async () => {}, changed: () => {}, trouble: () => {},
     over: (c) => over.push(c),
   };
   return { parts, sessions, called, over };
@@ -91,7 +91,6 @@ async function talking() {
 async function takenBack(saved: Saved) {
   const r = rig();
   const call = new Call(r.parts, "resume", peer);
-  call.target = "sip:*40@baton";
   void call.takeBack(saved);
   await settle();
   return { ...r, call };

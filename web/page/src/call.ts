@@ -12,6 +12,8 @@ import type { Trouble } from "./words";
 export interface Parts {
   ua: UA;
   audio: Audio;
+  /** target is what is dialled to take a call back. */
+  target(): string;
   configuration(): Promise<RTCConfiguration>;
   ready(): boolean;
   whenReady(): Promise<void>;
@@ -83,7 +85,7 @@ export class Call {
     if (this.taking) return;
     this.taking = true;
     this.tried++;
-    await this.dial(this.target, [replaces(saved.dialog)]);
+    await this.dial(this.parts.target(), [replaces(saved.dialog)]);
     this.taking = false;
   }
 
@@ -273,16 +275,13 @@ export class Call {
     if (this.from && !this.leg && !this.gone) await this.takeBack(this.from);
   }
 
-  /** target is what is dialled to take the call back; the phone sets it. */
-  target = "";
-
   /** lost takes the call back from a node that has forgotten the dialog, but perhaps not the call. */
   private lost(): void {
     const saved = this.saved;
     const old = this.leg;
     if (!saved || !old || this.next) return;
     this.isLost = true;
-    void this.connect(this.target, [replaces(saved.dialog)]).then((leg) => {
+    void this.connect(this.parts.target(), [replaces(saved.dialog)]).then((leg) => {
       if (leg) this.next = leg;
     });
   }

@@ -107,8 +107,9 @@ export class Phone {
 
   /** takeBack continues a call that a page before this one had. */
   takeBack(saved: Saved): string {
-    const c = this.add(new Call(this.parts(), "resume", saved.peer, saved.call));
-    void c.takeBack(saved);
+    const c = new Call(this.parts(), "resume", saved.peer, saved.call);
+    void c.takeBack(saved); // before anybody is told of it: it is not yet saved otherwise
+    this.add(c);
     return c.line.id;
   }
 
@@ -157,7 +158,7 @@ export class Phone {
 
   private parts() {
     return {
-      ua: this.ua, audio: this.o.audio,
+      ua: this.ua, audio: this.o.audio, target: () => this.uri(this.o.pull()),
       configuration: async (): Promise<RTCConfiguration> => ({
         iceServers: await this.o.servers(), bundlePolicy: "max-bundle", iceTransportPolicy: this.o.relayOnly() ? "relay" : "all",
       }),
@@ -174,7 +175,6 @@ export class Phone {
   }
 
   private add(c: Call): Call {
-    c.target = this.uri(this.o.pull());
     this.calls.set(c.line.id, c);
     this.tell();
     return c;
