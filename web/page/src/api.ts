@@ -196,6 +196,8 @@ export const signIn = (user: string, password: string, device: string) =>
 
 /** Client speaks for one session. */
 export class Client {
+  private following: AbortController | undefined; // the stream that stands
+
   constructor(private readonly token: string) {}
 
   me = () => this.get<Me>("/me");
@@ -235,9 +237,14 @@ export class Client {
     }
   }
 
+  /** renew has the events come over a new connection: the one that stands may be of a network that was gone, and seem to live for a minute. */
+  renew(): void {
+    this.following?.abort();
+  }
+
   /** stream yields the text of the event stream; one that says nothing for 40 s (a comment comes every 15) is given up. */
   private async *stream(signal: AbortSignal, opened: () => void): AsyncGenerator<string> {
-    const silent = new AbortController();
+    const silent = (this.following = new AbortController());
     let timer = setTimeout(() => silent.abort(), silence);
     const online = () => silent.abort(); // a stream of the old network may seem to live for minutes
     window.addEventListener("online", online);

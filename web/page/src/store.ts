@@ -78,6 +78,7 @@ export class App {
   private ice: Ice | undefined;
   private early: WebSocket | undefined; // opened before this tab is known to be the device
   private pending: Saved[] = []; // to be taken back as soon as the phone is ready
+  private wasReady = false; // the phone was registered, and so has had a connection before this one
   private expecting = 0; // until when a call that comes in is one that was asked for
   private asking: Promise<Me | undefined> | undefined;
   private notice = 0;
@@ -223,6 +224,7 @@ export class App {
   private async becomeDevice(session: Session): Promise<void> {
     const me = await this.known();
     if (!me || this.phone || this.state.session !== session && this.state.session?.token !== session.token) return;
+    this.wasReady = false;
     const phone = (this.phone = new Phone({
       nodes: socketsOf(me), open: (url) => this.opened(url), reachable: () => reached(900),
       sip: { ...session.sip }, display: me.display ?? "", instance: this.instance, agent: `${this.agent} baton`, pull: () => (this.state.me ?? me).codes.pull,
@@ -321,6 +323,8 @@ export class App {
     this.set({ link });
     if (link === "ready") {
       this.set({ linkTrouble: undefined });
+      if (this.wasReady) this.client?.renew();
+      this.wasReady = true;
     }
     if (link === "refused") {
       void this.client?.me().then(
