@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -107,6 +108,15 @@ func must(t *testing.T, err error) {
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond)) }
+
+// list is durations in their order.
+func list(all []time.Duration) string {
+	words := make([]string, len(all))
+	for i, d := range all {
+		words[i] = ms(d)
+	}
+	return strings.Join(words, ", ")
+}
 
 // three are p50, p95 and the greatest of some durations.
 func three(all []time.Duration) string {
