@@ -329,6 +329,43 @@ func TestRestoreAbsence(t *testing.T) {
 	}
 }
 
+// TestRestoreLost restarts a node while a call waits for a device that was cut off: it comes back with its dialog, or another takes the seat.
+func TestRestoreLost(t *testing.T) {
+	t.Parallel()
+	for _, itself := range []bool{true, false} {
+		t.Run(fmt.Sprintf("by itself %v", itself), func(t *testing.T) {
+			t.Parallel()
+			quiet := func(c *config.Config) { c.Call.Announce = false }
+			r, alice, bob := lonely(t, quiet)
+			desk := r.phone("alice", 2)
+			out, in := r.connect(alice, bob)
+			r.written("both sources", latchedBoth)
+			time.Sleep(1200 * time.Millisecond) // until its sound has gone on for a second
+			alice.Unplug(true)
+			r.written("a lost seat", func(rec call.Record) bool { return rec.Seats[0].Lost })
+			r = r.reborn(quiet)
+			if !in.HearsTone(2 * time.Second) {
+				t.Error("bob hears nothing after the restart")
+			}
+			if s := r.b.Calls("alice")[0].Seats[0]; !s.Empty || !s.Lost {
+				t.Errorf("after the restart the seat is %+v", s)
+			}
+			back := out
+			if itself {
+				alice.Unplug(false)
+			} else {
+				back = mustDial(t, desk, "*40")
+				must(t, back.Await(3*time.Second))
+			}
+			r.hears(back, in)
+			goesOn(t, "bob", in.Media().Heard())
+			must(t, back.Hangup())
+			must(t, in.AwaitEnd(3*time.Second))
+			r.nothingLeft()
+		})
+	}
+}
+
 // TestRestoreMidMove restarts a node while a call is being moved: who held the seat goes on, the device that rang rings no more, one that has
 // answered meanwhile is hung up.
 func TestRestoreMidMove(t *testing.T) {

@@ -105,6 +105,7 @@ type Phone struct {
 	readers  sync.WaitGroup
 	regID    string
 	madeUp   string // the host of a browser, which knows no address (RFC 7118 §5)
+	cutOff   atomic.Bool
 
 	mu       sync.Mutex
 	place    place
@@ -252,10 +253,12 @@ func (p *Phone) Calls() []*Call {
 	return live
 }
 
-// Close hangs up what is left, says nothing else and closes all sockets.
+// Close hangs up what is left, unless the phone is cut off, says nothing else and closes all sockets.
 func (p *Phone) Close() {
-	for _, c := range p.Calls() {
-		c.Hangup()
+	if !p.cutOff.Load() {
+		for _, c := range p.Calls() {
+			c.Hangup()
+		}
 	}
 	p.Vanish()
 }

@@ -53,6 +53,7 @@ func (p *Phone) Relocate(r Relocation) error {
 
 // Unplug has the phone hear and say nothing, as one whose network is gone for a while and that has not noticed, or be back.
 func (p *Phone) Unplug(on bool) {
+	p.cutOff.Store(on)
 	p.mu.Lock()
 	if udp := p.place.udp; udp != nil {
 		udp.deaf.Store(on)
