@@ -27,7 +27,7 @@ export interface Options {
   nodes: string[]; // URLs at which SIP is spoken, the page's own first
   /** open gives a connection that is there or on its way already, if there is one. */
   open(url: string): WebSocket | undefined;
-  /** reachable says whether the page's own node answers, within a second. */
+  /** reachable says whether the page's own node answers, as Wire asks it. */
   reachable(): Promise<boolean>;
   sip: SipLogin;
   display: string;

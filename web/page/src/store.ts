@@ -11,7 +11,7 @@ import { Alarm, askNotifications, Bell, hindrances, notifications, type Hindranc
 import { Box, instance, lastDialled, leftBox, loadSettings, meBox, product, saveSettings, seenBox, sessionBox, type Ice, type Settings } from "./settings";
 import { read, Window as QualityWindow, type Quality, type Sample } from "./stats";
 import { Tab, type Role } from "./tab";
-import { sockets } from "./wire";
+import { sockets, stale } from "./wire";
 import * as words from "./words";
 import type { Trouble } from "./words";
 
@@ -226,7 +226,7 @@ export class App {
     if (!me || this.phone || this.state.session !== session && this.state.session?.token !== session.token) return;
     this.wasReady = false;
     const phone = (this.phone = new Phone({
-      nodes: socketsOf(me), open: (url) => this.opened(url), reachable: () => reached(900),
+      nodes: socketsOf(me), open: (url) => this.opened(url), reachable: () => reached(stale),
       sip: { ...session.sip }, display: me.display ?? "", instance: this.instance, agent: `${this.agent} baton`, pull: () => (this.state.me ?? me).codes.pull,
       audio: this.audio, servers: () => this.servers(), relayOnly: () => this.state.settings.relayOnly,
       autoAnswer: () => this.state.settings.autoAnswer || Date.now() < this.expecting,

@@ -182,7 +182,7 @@ describe("tries", () => {
       const s = { readyState: 0, close: () => {}, onclose: undefined as (() => void) | undefined };
       if (ms !== undefined) setTimeout(() => s.onclose?.(), ms);
       return s as unknown as globalThis.WebSocket;
-    }, () => new Promise((yes) => setTimeout(() => yes(there(Date.now() - began)), there(Date.now() - began) ? 50 : 900)));
+    }, () => new Promise((yes) => setTimeout(() => yes(there(Date.now() - began)), there(Date.now() - began) ? 50 : 3000)));
     w.connect();
     await vi.advanceTimersByTimeAsync(during);
     w.disconnect();

@@ -16,7 +16,7 @@ const pong = "\r\n";
 const again = [0, 200, 400, 800]; // ms before the next try; the last one repeats
 const another = 800; // a try that has not come through by then gets one more beside it
 const elsewhere = 400; // and so soon where that is at another node
-const stale = 3000; // a try is given up then
+export const stale = 3000; // a try is given up then
 
 // After some thirty failures within minutes Chromium has every WebSocket wait for up to five seconds. So after a while there are next
 // to no tries until the page's node answers something else.
@@ -59,7 +59,6 @@ export class Wire {
   private downSince = 0;
   private eagerSince = 0;
   private begun = 0; // when the last try was
-  private looking = false;
   private there = false; // the page's node has answered when it was asked last
   private next: ReturnType<typeof setTimeout> | undefined;
   private watch: ReturnType<typeof setTimeout> | undefined;
@@ -67,7 +66,7 @@ export class Wire {
   private obeys = false; // this server answers pings
   private pace = idle;
 
-  /** reachable asks the page's node for something else than a WebSocket, and takes less than a second. */
+  /** reachable asks the page's node for something else than a WebSocket, and takes no longer than a try may; it is asked again meanwhile. */
   constructor(
     private readonly urls: string[], private readonly open: (url: string) => WebSocket = (u) => new WebSocket(u, "sip"),
     private readonly reachable: () => Promise<boolean> = async () => false,
@@ -161,12 +160,10 @@ export class Wire {
 
   /** look tries when the page's node has begun to answer, and now and then as long as it does. */
   private async look(): Promise<void> {
-    if (this.looking) return;
-    this.looking = true;
+    const there = await this.reachable();
     const was = this.there;
-    this.there = await this.reachable();
-    this.looking = false;
-    if (this.there && this.wanted && !this.isConnected() && (!was || Date.now() - this.begun >= seldom)) {
+    this.there = there;
+    if (there && this.wanted && !this.isConnected() && (!was || Date.now() - this.begun >= seldom)) {
       this.turn = 0;
       this.start(Date.now());
     }
