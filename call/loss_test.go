@@ -33,6 +33,7 @@ func newTorn(t *testing.T, kind int, tune func(*config.Config)) *torn {
 	c.user("alice", "101")
 	c.user("bob", "102")
 	c.alice, c.desk, c.bob = c.phone("alice", 1, c.ofKind(kind)), c.phone("alice", 2), c.phone("bob", 1, updates)
+	t.Cleanup(c.alice.Vanish) // one that is deaf would hang up in vain
 	c.out, c.in = c.connect(c.alice, c.bob)
 	time.Sleep(1200 * time.Millisecond) // until its sound has gone on for a second
 	return c
@@ -539,4 +540,22 @@ func TestOthersAreCalledAsEver(t *testing.T) {
 	must(t, other.Hangup())
 	must(t, c.in.Hangup())
 	c.nothingLeft()
+}
+
+// TestCompanionOfALostDevice: a device that listens goes on listening when the one that has the call is lost, and has the call when it wants it.
+func TestCompanionOfALostDevice(t *testing.T) {
+	t.Parallel()
+	c := newTorn(t, 0, nil)
+	ear := c.beside("code", c.desk)
+	c.alice.Unplug(true)
+	c.lost()
+	if ear.State() != phone.Up || !ear.Hears(c.in, 3*time.Second) {
+		t.Fatal("it does not hear bob any more")
+	}
+	second := mustDial(t, c.desk, "*40")
+	must(t, second.AwaitEnd(5*time.Second))
+	if ear.Holding() {
+		must(t, ear.Resume())
+	}
+	c.again(ear)
 }
