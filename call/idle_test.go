@@ -160,6 +160,10 @@ func TestWaitsByTheClock(t *testing.T) {
 			c.lostFor(1)
 			c.back(c.seats[0], "mobile", "pull")
 		}, 7 * time.Minute, "mobile of bob was lost and nobody came back within 5m0s"},
+		{"she comes, and is lost again", func(c *Call) {
+			c.back(c.seats[0], "mobile", "pull")
+			c.lostFor(0)
+		}, 7 * time.Minute, "mobile of alice was lost and nobody came back within 5m0s"},
 		{"she was lost, and leaves", func(c *Call) {
 			c.stop(c.seats[0].away.wait)
 			c.vacate(c.seats[0], &absence{leg: c.seats[0].away.leg, from: time.Now()})

@@ -69,6 +69,7 @@ func (c *torn) again(back *phone.Call) {
 		c.t.Fatal("they do not hear each other")
 	}
 	c.shown(`"alice"`)
+	c.eventually("nothing of the lost device is left", 12*time.Second, func() bool { return len(c.b.LegsOf("alice")) == 2 })
 	rep := phone.Analyse(c.in.Media().Heard(), 8000)
 	if len(rep.SSRCs) != 1 || rep.Missing != 0 || rep.Reordered != 0 || rep.Duplicates != 0 {
 		c.t.Errorf("bob heard %v", rep)
@@ -312,7 +313,7 @@ func TestRingOnLoss(t *testing.T) {
 	rings, err := c.desk.Ringing(5 * time.Second)
 	must(t, err)
 	c.alice.Unplug(false)
-	must(t, rings.AwaitEnd(5*time.Second))
+	must(t, rings.AwaitEnd(3*time.Second)) // and not at the end of call.ring, 5 s
 	c.again(c.out)
 }
 
