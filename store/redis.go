@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -65,6 +66,8 @@ type Redis struct {
 	lastRun time.Time
 	write   *redisQueue
 	health  *redisHealth
+
+	counted atomic.Int64 // records of calls of this node, when they were last counted
 
 	mu   sync.Mutex
 	keep retention

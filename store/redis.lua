@@ -21,12 +21,12 @@ redis.call('HSET', KEYS[1], 'e', ARGV[1], 'i', ARGV[2], 's', ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 return 1
 
---- claim KEYS: call. ARGV: epoch, next epoch, owner. Answers version and blob, or the epoch that is stored ('' = no record).
+--- claim KEYS: call. ARGV: epoch, next epoch, owner. Answers version, blob and who had it, or the epoch that is stored ('' = no record).
 local is = redis.call('HMGET', KEYS[1], 'e', 'o', 'v', 'b')
 if not is[4] then return {''} end
 if is[1] ~= ARGV[1] and not (is[1] == ARGV[2] and is[2] == ARGV[3]) then return {is[1]} end
 redis.call('HSET', KEYS[1], 'e', ARGV[2], 'o', ARGV[3])
-return {is[3], is[4]}
+return {is[3], is[4], is[2]}
 
 --- bind KEYS: devices of a user. ARGV: run, number, seconds, how many are dropped, their fields, then field and value of each written
 local was = redis.call('HMGET', KEYS[1], 'i', 's')

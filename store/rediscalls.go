@@ -70,6 +70,9 @@ func (s *Redis) Claim(id string, epoch uint64, owner string) (call.Stored, error
 	case len(v) < 2:
 		return none, fmt.Errorf("claim call %s of epoch %d, it is at %s: %w", id, epoch, strings.TrimLeft(at, "0"), call.ErrStale)
 	}
+	if had, _ := v[2].(string); had != owner && had != "" {
+		_ = s.client.SRem(ctx, s.key("own:"+had), id).Err() // a hint too many does no harm
+	}
 	return readStored(id, []any{epochText(epoch + 1), v[0], owner, v[1]})
 }
 
@@ -104,13 +107,34 @@ func (s *Redis) confirmed(ctx context.Context, pipe redis.Pipeliner, cmd *redis.
 	return cmd.Slice()
 }
 
-// CountCalls is how many records of calls this node may have: as the server last told.
+// CountCalls is how many records of calls this node owns; while the server is away, as it last told.
 func (s *Redis) CountCalls() (int, error) {
 	if s.Healthy() != nil {
-		return 0, nil
+		return int(s.counted.Load()), nil
 	}
-	own, err := s.CallsOf(s.node)
-	return len(own), err
+	s.write.catchUp()
+	ctx, cancel := waiting()
+	defer cancel()
+	ids, err := s.client.SMembers(ctx, s.key("own:"+s.node)).Result()
+	if err != nil {
+		return 0, fmt.Errorf("count the calls: %w", err)
+	}
+	pipe := s.client.Pipeline()
+	owners, sizes := make([]*redis.StringCmd, len(ids)), make([]*redis.IntCmd, len(ids))
+	for i, id := range ids {
+		owners[i], sizes[i] = pipe.HGet(ctx, s.callKey(id), "o"), pipe.HStrLen(ctx, s.callKey(id), "b")
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return 0, fmt.Errorf("count the calls: %w", err)
+	}
+	n := 0
+	for i := range ids {
+		if owners[i].Val() == s.node && sizes[i].Val() > 0 {
+			n++
+		}
+	}
+	s.counted.Store(int64(n))
+	return n, nil
 }
 
 // Calls are the records of all calls that have not ended, whoever owns them.

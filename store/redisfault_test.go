@@ -377,6 +377,16 @@ func TestRedisEndedCallStaysEnded(t *testing.T) {
 	if own, err := a.CallsOf("n2"); err != nil || len(own) != 1 {
 		t.Errorf("who claimed it owns %v, %v", own, err)
 	}
+	for s, want := range map[*store.Redis]int{a: 0, b: 1} {
+		if n, err := s.CountCalls(); err != nil || n != want {
+			t.Errorf("%d records are counted, %v, want %d", n, err, want)
+		}
+	}
+	for node, want := range map[string]string{"n1": ":0", "n2": ":1"} {
+		if text, err := server.Do("SCARD", "baton:own:"+node); err != nil || !strings.HasPrefix(text, want) {
+			t.Errorf("the set of %s has %q members, %v, want %s", node, text, err, want)
+		}
+	}
 	if err := storetest.Wait(t, func(done func(error)) { b.End("c", 2, done) }); err != nil {
 		t.Fatal(err)
 	}
@@ -403,14 +413,15 @@ func TestRedisReplicaFrozen(t *testing.T) {
 	server := redis.Start(t, redis.Options{})
 	replica := redis.StartReplica(t, server)
 	s, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n1"))
-	put := func(version uint64) (error, time.Duration) {
-		begun := time.Now()
-		c := call.Stored{ID: "c", Epoch: 1, Version: version, Blob: []byte("x")}
-		return storetest.Wait(t, func(done func(error)) { s.Put(c, done) }), time.Since(begun)
+	put := func(version uint64) error {
+		c := call.Stored{ID: "c", Epoch: 1, Version: version, Owner: "n1", Blob: []byte("x")}
+		return storetest.Wait(t, func(done func(error)) { s.Put(c, done) })
 	}
-	soon(t, "a replica that confirms", func() bool { err, _ := put(1); return err == nil })
+	soon(t, "a replica that confirms", func() bool { return put(1) == nil })
 	replica.Freeze()
-	err, took := put(2)
+	begun := time.Now()
+	err := put(2)
+	took := time.Since(begun)
 	if !errors.Is(err, call.ErrUnsafe) || took < 40*time.Millisecond || took > time.Second {
 		t.Errorf("with a frozen replica: %v after %v", err, took)
 	}

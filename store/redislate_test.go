@@ -85,3 +85,37 @@ func TestLateWrite(t *testing.T) {
 		t.Error("an older change has brought a device back")
 	}
 }
+
+// TestKept keeps the newest of each key, in the order in which the keys came, and of the log as much as there is room for.
+func TestKept(t *testing.T) {
+	var k kept
+	told := 0
+	add := func(key string, epoch uint64) *change {
+		c := &change{key: key, epoch: epoch, safe: true, done: func(error) { told++ }}
+		k.add(c)
+		return c
+	}
+	add("a", 2)
+	add("b", 1)
+	add("a", 3)
+	add("a", 1) // would be refused
+	for range keptEntries + 5 {
+		k.add(&change{entry: true})
+	}
+	if k.len() != keptEntries+2 || k.list[0].key != "a" || k.list[0].epoch != 3 || k.list[1].key != "b" {
+		t.Fatalf("%d are kept, first %+v, %+v", k.len(), k.list[0], k.list[1])
+	}
+	k.list[0].tell(nil)
+	if told != 0 || k.list[0].safe {
+		t.Error("who was told that it is unsafe is told again")
+	}
+	k.drop(1)
+	add("a", 4) // a new one: the old is written
+	if last := k.list[k.len()-1]; last.key != "a" || last.epoch != 4 {
+		t.Errorf("last is %+v", last)
+	}
+	k.drop(k.len())
+	if k.add(&change{entry: true}); k.len() != 1 || k.entries != 1 {
+		t.Errorf("%d, %d entries are kept", k.len(), k.entries)
+	}
+}
