@@ -29,6 +29,7 @@ type Options struct {
 	Rights    Rights
 	Domain    string // host part shown to phones; "" = the address of the route to each
 	Node      string
+	Owner     string // name in the store, which other nodes share; "" = it is this node's alone
 	Agent     *sip.Agent
 	Engine    *media.Engine
 	Registrar *registrar.Registrar
@@ -135,8 +136,8 @@ func (c *Call) byeWithoutACK() {
 	}
 }
 
-// owns says whether what is stored under the name of an owner is this node's; where there is one node only it has no name.
-func (b *B2BUA) owns(owner string) bool { return owner == "" || owner == b.Node }
+// owns says whether what is stored under the name of an owner is this node's to go on with.
+func (b *B2BUA) owns(owner string) bool { return owner == "" || b.Owner == "" || owner == b.Owner }
 
 // deleteRecord takes an ended call out of the store; when that fails it is tried again, ever more seldom. tried is called
 // after the first try.

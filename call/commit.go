@@ -76,7 +76,7 @@ func (c *Call) write() {
 	if c.store.lazy = len(c.store.acts) == 0; c.store.lazy {
 		put = c.b.Store.PutLater
 	}
-	put(Stored{ID: c.id, Epoch: c.epoch, Version: version, Owner: c.b.Node, Blob: blob}, func(err error) {
+	put(Stored{ID: c.id, Epoch: c.epoch, Version: version, Owner: c.b.Owner, Blob: blob}, func(err error) {
 		c.do(func() {
 			c.landed(func() { c.written(version, err) })
 		})

@@ -110,7 +110,7 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 	r.engine, err = media.NewEngine(media.Options{Config: cfg.Media, Advertise: cfg.Advertise, Secret: db.Secret(), Log: log})
 	must(t, err)
 	r.b = call.New(call.Options{
-		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
+		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: "test", Owner: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
 		Store: r.faults, Secret: db.Secret(), Journal: db, Log: log,
 	})
 	r.server, r.tcp, r.tls = agent.Addrs()["udp"], agent.Addrs()["tcp"], agent.Addrs()["tls"]

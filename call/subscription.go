@@ -242,7 +242,7 @@ func (n *notifier) write(s *watch, done func()) {
 		done()
 		return
 	}
-	n.b.Store.PutSubscription(StoredSubscription{ID: s.ID, Owner: n.b.Node, Blob: blob}, func(err error) {
+	n.b.Store.PutSubscription(StoredSubscription{ID: s.ID, Owner: n.b.Owner, Blob: blob}, func(err error) {
 		if err != nil && !errors.Is(err, ErrUnsafe) {
 			n.log.Warn("a subscription is not safe in the store", "user", s.User, "err", err)
 		}

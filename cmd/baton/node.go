@@ -134,7 +134,12 @@ func (n *node) openSIP() (err error) {
 	for _, s := range strangers(c.Config, func(name string) bool { _, ok := n.registrar.User(name); return ok }) {
 		n.log.Warn("nobody has this name yet", "field", s[0], "user", s[1])
 	}
+	owner := ""
+	if c.Store.Redis != "" {
+		owner = name
+	}
 	n.calls = call.New(call.Options{
+		Owner:  owner,
 		Config: c.Call, Codes: c.Codes, Rights: call.Rights{Groups: c.Groups, Watch: c.Watch}, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
 		Registrar: n.registrar, Store: n.store, Secret: n.store.Secret(), Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
 	})

@@ -285,6 +285,16 @@ func TestRedisTwoNodes(t *testing.T) {
 	if d := a.deviceOf(alice); !d.Here {
 		t.Errorf("after the other node's start alice's phone is %+v", d)
 	}
+	var entries []struct{ Kind, User, Text string }
+	b.must(b.JSON(&entries, "log", "--json"))
+	for _, e := range entries {
+		if e.Kind == "call-ended" && e.User == "alice" {
+			t.Errorf("the other node has ended a call that is not its own: %+v", e)
+		}
+	}
+	if len(entries) < 4 {
+		t.Errorf("the log of both has %d entries", len(entries))
+	}
 	if text, err := server.Do("SCARD", "baton:own:n1"); err != nil || !strings.HasPrefix(text, ":1") {
 		t.Errorf("the first node owns %q, %v", text, err)
 	}
