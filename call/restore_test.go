@@ -143,6 +143,7 @@ func TestRestoreTalking(t *testing.T) {
 			r, alice, bob := lonely(t, nil)
 			out, in := r.connect(alice, bob)
 			before := r.written("both sources", latchedBoth)
+			time.Sleep(600 * time.Millisecond) // the record is that old
 			r = r.reborn(nil)
 			since := time.Now()
 			r.hears(out, in)

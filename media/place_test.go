@@ -8,7 +8,6 @@ import (
 
 // TestIdentityOfSecret: a browser must find the same certificate after a restart, and another node must not have it.
 func TestIdentityOfSecret(t *testing.T) {
-	t.Parallel()
 	of := func(secret string) Fingerprint {
 		id, err := newIdentity([]byte(secret))
 		if err != nil {
@@ -23,7 +22,6 @@ func TestIdentityOfSecret(t *testing.T) {
 
 // TestSealerStartsBehind: no index that the process before may have sealed is sealed again, and the rollover counter is that of the index.
 func TestSealerStartsBehind(t *testing.T) {
-	t.Parallel()
 	for _, at := range []uint64{5, 0xffff, 0x10000, 0x2fffe} {
 		k, err := newSealer(Crypto{Suite: "AEAD_AES_128_GCM", Key: make([]byte, 28)})
 		if err != nil {
@@ -49,8 +47,8 @@ func TestSealerStartsBehind(t *testing.T) {
 
 // TestLineGoesOn: the numbers are ahead of all that can have been sent since the place was written, far from 2^15, and the timestamp is the clock's.
 func TestLineGoesOn(t *testing.T) {
-	t.Parallel()
-	r := startEngine(t, 26400)
+	r := startEngine(t, 17900)
+	defer r.stop(t)
 	for _, c := range []struct {
 		since time.Duration
 		ahead uint64
@@ -70,7 +68,6 @@ func TestLineGoesOn(t *testing.T) {
 
 // TestFresh: keys that may have sealed more than is known of are not used again.
 func TestFresh(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		age     time.Duration
 		browser *Browser
@@ -85,8 +82,9 @@ func TestFresh(t *testing.T) {
 
 // TestLineBegunSince: a line that had sent nothing when it was written may have begun since; it goes on ahead of that too.
 func TestLineBegunSince(t *testing.T) {
-	t.Parallel()
-	s := startEngine(t, 26700).Engine.Ended()
+	r := startEngine(t, 18200)
+	defer r.stop(t)
+	s := r.Engine.Ended()
 	ahead := s.line.resume(Place{Written: time.Now().Add(-2 * time.Second), Seq: 5, TS: 1000}, headRoom)
 	if ahead < 200 || s.line.seq != 5+uint16(ahead) || s.line.ts < 1000+2*48000 || s.line.started {
 		t.Errorf("ahead by %d: %d, %d", ahead, s.line.seq, s.line.ts)
@@ -95,8 +93,8 @@ func TestLineBegunSince(t *testing.T) {
 
 // TestPortsAgain: a stream that goes on has its ports, unless somebody else has them by now.
 func TestPortsAgain(t *testing.T) {
-	t.Parallel()
-	r := startEngine(t, 26500)
+	r := startEngine(t, 18000)
+	defer r.stop(t)
 	s, err := r.Engine.Open(StreamOptions{Peer: netip.MustParseAddr("127.0.0.1")})
 	if err != nil {
 		t.Fatal(err)
@@ -127,8 +125,8 @@ func TestPortsAgain(t *testing.T) {
 
 // TestSourceAgain: what the process before had latched is sent to at once, and its packets are believed.
 func TestSourceAgain(t *testing.T) {
-	t.Parallel()
-	r := startEngine(t, 26600)
+	r := startEngine(t, 18100)
+	defer r.stop(t)
 	s := r.Engine.Ended()
 	s.closed = false
 	peer := netip.MustParseAddrPort("192.0.2.7:4000")
@@ -142,4 +140,46 @@ func TestSourceAgain(t *testing.T) {
 		t.Errorf("rank %d, RTCP from %v", s.ear.latch.rank, s.ctrl.source)
 	}
 	s.closed = true
+}
+
+// TestBrowserAgain: a browser's leg has its way, credentials, keys and indexes at once, and line and sealer count as one.
+func TestBrowserAgain(t *testing.T) {
+	r := startWebRTC(t, false)
+	defer r.stop(t)
+	key := func(b byte) Crypto {
+		k := make([]byte, 28)
+		k[0] = b
+		return Crypto{Suite: "AEAD_AES_128_GCM", Key: k}
+	}
+	p := Place{
+		Written: time.Now(), SSRC: 5, CNAME: "c", Seq: 1, TS: 7, At: time.Now(), Rate: 8000, Frame: 160, Source: netip.MustParseAddrPort("127.0.0.1:9999"),
+		Browser: &Browser{Ufrag: "abcdefgh", Pwd: Secret("of-ours"), Their: "theirs", In: key(1), Out: key(2)},
+	}
+	s, err := r.Open(StreamOptions{Peer: netip.MustParseAddr("127.0.0.1"), WebRTC: true, Resume: &Resumption{Place: p, SRTP: &Standing{Sealed: 0x1fff0, RTCP: 3}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	peer := []Fingerprint{{Hash: "sha-256", Value: "AB:CD"}}
+	s.Apply(Agreement{Send: []Codec{pcmu}, Recv: []Codec{pcmu}, Direction: SendRecv, Security: DTLS, ICE: ICE{Ufrag: "theirs"}, Fingerprints: peer})
+	if got := s.ice.dest(); got != p.Source {
+		t.Errorf("it is sent to %v", got)
+	}
+	if l := s.Local(); l.SSRC != 5 || l.CNAME != "c" || l.ICE.Ufrag != "abcdefgh" || string(l.ICE.Pwd) != "of-ours" {
+		t.Errorf("%+v", l)
+	}
+	k := s.guards.sealer
+	if k == nil || s.path.Load().opener == nil {
+		t.Fatal("it has no keys")
+	}
+	if at, rtcp := k.stands(5); at < 0x1fff0+sealedRoom || at > 0x1fff0+2*sealedRoom || uint16(at) != s.line.seq || rtcp != 3+reportRoom {
+		t.Errorf("it goes on at %#x, the line at %#x, reports at %d", at, s.line.seq, rtcp)
+	}
+	if again := s.Place(); again.Browser == nil || !again.Browser.Out.same(key(2)) || again.Source != p.Source || again.Browser.Ufrag != "abcdefgh" {
+		t.Errorf("written again: %+v", again)
+	}
+	s.Apply(Agreement{Send: []Codec{pcmu}, Recv: []Codec{pcmu}, Direction: SendRecv, Security: DTLS, ICE: ICE{Ufrag: "theirs"}, Fingerprints: []Fingerprint{{Hash: "sha-256", Value: "EF:01"}}})
+	if s.Place() != nil {
+		t.Error("another certificate has the keys of the one before")
+	}
 }
