@@ -41,7 +41,8 @@ func (c *Call) keepOrEnd() {
 	c.commit(c.letGoForNext)
 }
 
-// letGoForNext ends the call in this process alone: no BYE, no RTCP BYE, no entry in the log, and its record stays.
+// letGoForNext ends the call in this process alone: no BYE, no RTCP BYE, no entry in the log, and its record stays. Its sound goes on until the
+// engine ends, as the last part of the node but the store.
 func (c *Call) letGoForNext() {
 	if c.state == StateEnded {
 		return

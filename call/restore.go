@@ -39,6 +39,13 @@ func (b *B2BUA) Restore() error {
 	old := b.readAll(stored)
 	oneOwner(old)
 	inParallel(old, b.revive)
+	inParallel(old, func(l *leftover) { // when the sound of all is back
+		l.call.do(func() {
+			l.call.store.version++
+			l.call.write()
+			l.call.finishIfEmpty()
+		})
+	})
 	if len(stored) > 0 {
 		calls, _ := b.Debug()
 		b.Log.Info("calls of an earlier run are taken up", "records", len(stored), "live", calls, "took", time.Since(began).Round(time.Millisecond).String())
@@ -51,6 +58,7 @@ type leftover struct {
 	Stored
 	Record
 	whole bool // it could be read, keys too
+	call  *Call
 	given bool // a leg that held a seat of it is in a newer record: it was on its way to another call
 }
 
@@ -144,10 +152,8 @@ func (b *B2BUA) revive(l *leftover) {
 		} else {
 			c.wind(l.Record)
 		}
-		c.store.version++
-		c.write()
-		c.finishIfEmpty()
 	})
+	l.call = c
 }
 
 // wind ends a call that cannot go on: nobody had answered it, or it was ending.

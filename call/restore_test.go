@@ -122,10 +122,10 @@ func goesOn(t *testing.T, who string, heard []phone.Packet) {
 			t.Errorf("%s: number %d after %d", who, p.Seq, before.Seq)
 		case step > 50:
 			jumps++
-		}
-		clock, stamped := p.At.Sub(before.At), time.Duration(int32(p.TS-before.TS))*time.Second/8000
-		if d := (clock - stamped).Abs(); d > 150*time.Millisecond {
-			t.Errorf("%s: the timestamp goes on by %v in %v", who, stamped, clock)
+			clock, stamped := p.At.Sub(before.At), time.Duration(int32(p.TS-before.TS))*time.Second/8000
+			if d := (clock - stamped).Abs(); d > 500*time.Millisecond { // each may have come late
+				t.Errorf("%s: the timestamp goes on by %v in %v", who, stamped, clock)
+			}
 		}
 	}
 	if jumps != 1 {
@@ -143,7 +143,7 @@ func TestRestoreTalking(t *testing.T) {
 			r, alice, bob := lonely(t, nil)
 			out, in := r.connect(alice, bob)
 			before := r.written("both sources", latchedBoth)
-			time.Sleep(600 * time.Millisecond) // the record is that old
+			time.Sleep(time.Second) // the record is that old
 			r = r.reborn(nil)
 			since := time.Now()
 			r.hears(out, in)

@@ -241,5 +241,9 @@ func (e *Engine) Ended() *Stream {
 	return s
 }
 
-// HandOver ends the stream in this process for another to go on with: its peer is told nothing.
-func (s *Stream) HandOver() { s.end(false) }
+// HandOver leaves the stream for another process to go on with: it runs on until the engine ends, and its peer is told nothing then.
+func (s *Stream) HandOver() {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	s.handed = true
+}

@@ -114,7 +114,7 @@ func TestPortsAgain(t *testing.T) {
 	if got := again(); got == place.Port {
 		t.Error("two streams have one port")
 	}
-	s.HandOver()
+	s.Close()
 	r.Engine.mu.Lock()
 	delete(r.Engine.ports.until, place.Port) // as in another process
 	r.Engine.mu.Unlock()

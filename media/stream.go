@@ -56,6 +56,7 @@ type Stream struct {
 	taps    map[*mixer]*pool // of the mixes that it is part of
 	aside   bool             // nobody follows it yet
 	leaves  bool             // another stream has taken its place
+	handed  bool             // another process goes on with it
 	resumed *Place           // where another process had it, until the first Apply
 }
 
@@ -286,16 +287,14 @@ func (e *Engine) wall(at time.Duration) time.Time {
 }
 
 // Close says BYE by RTCP and ends the stream; its ports rest.
-func (s *Stream) Close() { s.end(true) }
-
-func (s *Stream) end(bye bool) {
+func (s *Stream) Close() {
 	e := s.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s.closed {
 		return
 	}
-	if bye {
+	if !s.handed {
 		s.goodbye(e.clock())
 	}
 	s.unmix()

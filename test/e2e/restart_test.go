@@ -79,8 +79,11 @@ func oneStream(t *testing.T, c *phone.Call) time.Duration {
 		t.Errorf("%s has heard %v", c.Phone().Config().UserAgent, r)
 	}
 	for i, p := range heard[1:] {
+		if p.Seq-heard[i].Seq < 50 {
+			continue
+		}
 		clock, stamped := p.At.Sub(heard[i].At), time.Duration(int32(p.TS-heard[i].TS))*time.Second/8000
-		if d := (clock - stamped).Abs(); d > 200*time.Millisecond {
+		if d := (clock - stamped).Abs(); d > 500*time.Millisecond { // each may have come late
 			t.Errorf("%s: the timestamp goes on by %v in %v", c.Phone().Config().UserAgent, stamped, clock)
 		}
 	}
