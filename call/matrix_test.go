@@ -222,7 +222,15 @@ func playRinging(t *testing.T, g trigger, a taking, want becomes) {
 	must(t, err)
 	first, err := o.desk.Ringing(3 * time.Second)
 	must(t, err)
-	r.eventually("both ring", 3*time.Second, func() bool { return o.out.State() == phone.Alerting && first.State() == phone.Alerting })
+	r.eventually("both ring, and the node knows", 3*time.Second, func() bool {
+		ringing := 0
+		for _, leg := range r.b.LegsOf("alice") {
+			if strings.HasPrefix(leg, "alice ") && strings.HasSuffix(leg, " ringing") {
+				ringing++
+			}
+		}
+		return o.out.State() == phone.Alerting && first.State() == phone.Alerting && ringing == 2
+	})
 	taken := o.askedWhileRinging(g, a)
 	if want == over480 {
 		must(t, o.in.AwaitEnd(4*time.Second))
