@@ -58,8 +58,9 @@ func newIdentity(secret []byte) (identity, error) {
 	if err != nil {
 		return identity{}, fmt.Errorf("DTLS certificate: %w", err)
 	}
-	c := x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "baton"},
+	serial := sha256.Sum256(append([]byte("baton DTLS serial"), elliptic.MarshalCompressed(key.Curve, key.X, key.Y)...))
+	c := x509.Certificate{ // Firefox refuses two of one issuer that have the same number
+		SerialNumber: new(big.Int).SetBytes(serial[:8]), Subject: pkix.Name{CommonName: "baton"},
 		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2120, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
 	der, err := x509.CreateCertificate(nil, &c, &c, key.Public(), evenSigner{key})

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"crypto/x509"
 	"net/netip"
 	"testing"
 	"time"
@@ -15,8 +16,21 @@ func TestIdentityOfSecret(t *testing.T) {
 		}
 		return id.fingerprint
 	}
-	if of("one") != of("one") || of("one") == of("two") || of("") == of("") {
-		t.Errorf("%v %v %v", of("one"), of("one"), of("two"))
+	one, again, two, drawn, other := of("one"), of("one"), of("two"), of(""), of("")
+	if one != again || one == two || drawn == other {
+		t.Errorf("%v %v %v %v %v", one, again, two, drawn, other)
+	}
+	numbers := map[string]bool{}
+	for _, secret := range []string{"one", "two", "", ""} {
+		id, err := newIdentity([]byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(id.certificate.Certificate[0])
+		if err != nil || numbers[c.SerialNumber.String()] || c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil {
+			t.Errorf("the certificate of %q: number %v, %v", secret, c.SerialNumber, err)
+		}
+		numbers[c.SerialNumber.String()] = true
 	}
 }
 
