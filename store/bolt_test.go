@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("BATON_STORE_WRITER"); dir != "" {
 		writeUntilKilled(dir)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("baton/test/e2e/node.spawning")) // which starts servers for all tests
 }
 
 func TestContract(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"baton/test/e2e/node"
 )
 
 // patience is how long a server may take to begin or end.
@@ -65,12 +67,22 @@ func Start(t testing.TB, o Options) *Server {
 	if o.Host == "" {
 		o.Host = "127.0.0.1"
 	}
-	s := &Server{t: t, Host: o.Host, Port: freePort(t), dir: t.TempDir(), command: o.Command}
-	s.Addr = net.JoinHostPort(s.Host, s.Port)
-	s.args = append([]string{"--port", s.Port, "--bind", s.Host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}, o.Args...)
-	s.Run()
-	t.Cleanup(s.Kill)
-	return s
+	for try := 1; ; try++ {
+		s := &Server{t: t, Host: o.Host, Port: freePort(t), dir: t.TempDir(), command: o.Command}
+		s.Addr = net.JoinHostPort(s.Host, s.Port)
+		s.args = append([]string{
+			"--port", s.Port, "--bind", s.Host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no",
+			"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
+		}, o.Args...)
+		err := s.run()
+		if err == nil {
+			t.Cleanup(s.Kill)
+			return s
+		}
+		if try == 3 || !strings.Contains(err.Error(), "Address already in use") { // somebody else has got the port meanwhile
+			t.Fatal(err)
+		}
+	}
 }
 
 // freePort is one that nobody has now.
@@ -87,33 +99,44 @@ func freePort(t testing.TB) string {
 // Run starts a server that has ended, with the settings that it had.
 func (s *Server) Run() {
 	s.t.Helper()
+	if err := s.run(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *Server) run() error {
 	args := append(append(append([]string{}, s.command...), "redis-server"), s.args...)
 	s.mu.Lock()
 	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
-	err := s.cmd.Start()
+	err := node.Spawn(s.cmd)
 	cmd, over := s.cmd, make(chan struct{})
 	s.over = over
 	s.mu.Unlock()
 	if err != nil {
-		s.t.Fatalf("start redis-server: %v", err)
+		return fmt.Errorf("start redis-server: %w", err)
 	}
 	go func() {
 		_ = cmd.Wait()
 		close(over)
 	}()
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	answers := false
+	for end := time.Now().Add(patience); ; {
 		if text, err := s.Do("PING"); err == nil && (strings.HasPrefix(text, "+PONG") || strings.Contains(text, "NOAUTH")) {
-			return
+			answers = true
 		}
 		select {
-		case <-over:
-			s.t.Fatalf("redis-server has ended: %s", s.out.String())
-		default:
+		case <-over: // also where another's server answers at the port
+			return fmt.Errorf("redis-server has ended: %s", s.out.String())
+		case <-time.After(20 * time.Millisecond):
+		}
+		if answers {
+			return nil
 		}
 		if time.Now().After(end) {
-			s.t.Fatalf("redis-server at %s does not answer: %s", s.Addr, s.out.String())
+			s.Kill()
+			return fmt.Errorf("redis-server at %s does not answer", s.Addr)
 		}
 	}
 }

@@ -170,14 +170,17 @@ func (n *Node) CPU() time.Duration {
 // spawner starts processes from one thread that never ends, because Pdeathsig tells of the death of the thread.
 var spawner = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for do := range work {
-			do()
-		}
-	}()
+	go spawning(work)
 	return work
 })
+
+// spawning is named so that tests which look for goroutines that are left can leave it out.
+func spawning(work <-chan func()) {
+	runtime.LockOSThread()
+	for do := range work {
+		do()
+	}
+}
 
 func spawn(cmd *exec.Cmd) error {
 	failed := make(chan error)
