@@ -133,7 +133,8 @@ func (c *Call) record() Record {
 func (c *Call) seatRecord(s *Seat) SeatRecord {
 	r := SeatRecord{User: s.user.Name, Number: s.number, Name: s.name, Into: !slices.Contains(c.seats, s)}
 	if s.away != nil {
-		last := s.away.leg.record()
+		l := s.away.leg
+		last := LegRecord{ID: l.id, Device: l.device.Key, Called: l.device.Name, Agreed: l.agreed, Knows: l.knows}
 		r.Left, r.Lost, r.Last = s.away.from, s.away.lost, last.remembered()
 	}
 	for _, l := range c.legsOf(s) {
