@@ -29,14 +29,15 @@ func foreignHello(t *testing.T, suites bool) []byte {
 	n := newEther(t)
 	c := n.newClient("203.0.113.66:5000", true)
 	var hello []byte
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
 	n.meddle(func(_, _ netip.AddrPort, b []byte, up bool) bool {
 		if hello == nil && up {
 			hello = bytes.Clone(b)
+			cancel()
 		}
 		return true
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*ms)
-	defer cancel()
 	conn, err := c.dtls()
 	if err != nil {
 		t.Fatal(err)
