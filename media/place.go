@@ -113,7 +113,7 @@ func (l *line) place() *Place {
 	defer l.mu.Unlock()
 	p := &Place{Written: time.Now(), SSRC: l.ssrc, Seq: l.seq, TS: l.ts, Sent: l.sent.Load(), Octets: l.octets.Load()}
 	if l.started {
-		p.At, p.Rate, p.Frame = l.stream.engine.epoch.Add(l.due), l.rate, l.frame
+		p.At, p.Rate, p.Frame = p.Written.Add(l.due-l.stream.engine.clock()), l.rate, l.frame // by the clock of now: it may have been set since the start
 	}
 	return p
 }

@@ -80,6 +80,19 @@ func TestLineGoesOn(t *testing.T) {
 	}
 }
 
+// TestPlaceAfterTheClockWasSet: what a place says of its last frame is true to the clock of now, also where that was set since the start, as on
+// a machine without a clock of its own.
+func TestPlaceAfterTheClockWasSet(t *testing.T) {
+	e := newRoom(t).e
+	e.epoch = e.epoch.Add(-20 * 365 * 24 * time.Hour)
+	s := e.Ended()
+	s.line.started, s.line.rate, s.line.frame, s.line.due = true, 8000, 160, e.clock()-time.Second
+	p := s.line.place()
+	if age := p.Written.Sub(p.At); (age - time.Second).Abs() > 500*time.Millisecond {
+		t.Errorf("the frame of a second ago was %v before the place was written", age)
+	}
+}
+
 // TestFresh: keys that may have sealed more than is known of are not used again.
 func TestFresh(t *testing.T) {
 	for _, c := range []struct {
