@@ -46,10 +46,13 @@ func (c *Call) suspected(l *Leg) {
 	}
 }
 
-// consentGone takes the end of a browser's consent to be sent to (RFC 7675).
+// consentGone takes the end of a browser's consent to be sent to (RFC 7675). One that is lost already is back with its sound alone from then on.
 func (c *Call) consentGone(l *Leg) {
-	if c.state == StateUp && l.state == legUp {
+	switch a := l.seat.away; {
+	case c.state == StateUp && l.state == legUp:
 		c.lost(l, errConsent)
+	case l.state == legLost && a != nil && a.leg == l:
+		a.mute = true
 	}
 }
 
