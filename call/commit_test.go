@@ -21,6 +21,25 @@ type faultyStore struct {
 	err   error
 	puts  int
 	falls string // the call whose writes and end panic
+	began time.Time
+}
+
+// storeDelays are how long the writes of a node take from its start on, by the directory of its store.
+var storeDelays sync.Map
+
+func newFaultyStore(b *store.Bolt, dir string) *faultyStore {
+	f := &faultyStore{Bolt: b}
+	if d, ok := storeDelays.Load(dir); ok {
+		f.delay = d.(time.Duration)
+	}
+	return f
+}
+
+// first is when the first write was begun.
+func (f *faultyStore) first() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.began
 }
 
 // fall has every write of a call panic.
@@ -40,6 +59,9 @@ func (f *faultyStore) Put(s call.Stored, done func(error)) {
 	f.mu.Lock()
 	delay, err, falls := f.delay, f.err, s.ID == f.falls
 	f.puts++
+	if f.began.IsZero() {
+		f.began = time.Now()
+	}
 	f.mu.Unlock()
 	if falls {
 		panic("test: the store falls over")

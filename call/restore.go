@@ -198,6 +198,9 @@ func (c *Call) resume(r Record) {
 		for _, l := range s.watched() {
 			c.settleIn(l)
 		}
+		if a := s.away; a != nil && a.leg.state == legLost {
+			c.settleIn(a.leg)
+		}
 	}
 	if !slices.ContainsFunc(c.seats, func(s *Seat) bool { return s.holder != nil }) && !slices.ContainsFunc(r.Seats, func(s SeatRecord) bool { return !s.Left.IsZero() }) {
 		c.end("nobody was left in it when the node was restarted")
@@ -216,7 +219,8 @@ func (c *Call) restoreSeat(r SeatRecord) *Seat {
 	return s
 }
 
-// restoreLegs gives a seat its holder and its companions; the legs of a move that was under way go.
+// restoreLegs gives a seat its holder and its companions, or goes on waiting for a lost device whose seat nobody has taken; the legs of a move
+// that was under way go.
 func (c *Call) restoreLegs(s *Seat, r SeatRecord) {
 	holder := holderOf(r)
 	for i, lr := range r.Legs {
@@ -227,7 +231,7 @@ func (c *Call) restoreLegs(s *Seat, r SeatRecord) {
 			if l := c.restoreLeg(s, lr); l != nil {
 				s.companions = append(s.companions, l)
 			}
-		case lr.State == legLost:
+		case lr.State == legLost && holder < 0:
 			c.restoreLost(s, r, lr)
 		default:
 			c.letGo(s, lr)
@@ -322,6 +326,7 @@ func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
 		return nil
 	}
 	l.stream, l.state = stream, legUp
+	c.mind(l)
 	if r.resumes() { // else it waits for what is agreed anew
 		l.stream.Apply(l.agreed)
 	}
@@ -340,15 +345,16 @@ func (r LegRecord) resumes() bool {
 	return r.Place != nil && r.Place.Fresh() && (r.Place.Browser == nil || r.SRTP != nil)
 }
 
-// settleIn tells a leg's phone what has become different, and looks whether it is elsewhere by now.
+// settleIn tells a leg's phone what has become different, and looks whether it is elsewhere by now. The epoch is in the store before its CSeqs
+// go out: a node that is killed meanwhile would use them once more.
 func (c *Call) settleIn(l *Leg) {
-	if l.refer != nil { // what it asked for has gone down with the node
-		c.notifyRefer(l, l.refer, 503, true)
+	if r := l.refer; r != nil { // what it asked for has gone down with the node
+		c.commit(func() { c.notifyRefer(l, r, 503, true) })
 	}
 	if l.displaced() {
 		l.local = l.versioned(l.local.Moved(l.stream.Local()))
 		if c.b.Agent.Alive(l.dialog.Flow) {
-			c.reinvite(l, l.local)
+			c.commit(func() { c.reinvite(l, l.local) })
 		}
 	}
 	if d, ok := c.b.deviceHere(l.seat.user.Name, l.device.Key); ok && !c.b.Agent.Alive(l.dialog.Flow) {
@@ -392,7 +398,7 @@ func (c *Call) letGo(s *Seat, r LegRecord) {
 	case legAnswered:
 		_ = c.b.Agent.Ack(r.Dialog, sip.Outgoing{CSeq: cseqOf(r)}, sip.Body{})
 		c.closeDialog(s, r.Device, r.Dialog)
-	case legUp:
+	case legUp, legLost:
 		c.closeDialog(s, r.Device, r.Dialog)
 	}
 }

@@ -2,6 +2,8 @@ package call_test
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -284,6 +286,97 @@ func TestRestoreKinds(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRestoreWatched: a call that was taken up is watched as before: a device that is cut off then is lost in seconds.
+func TestRestoreWatched(t *testing.T) {
+	t.Parallel()
+	quiet := func(c *config.Config) { c.Call.Announce, c.Call.Vanished = false, time.Minute }
+	r, alice, bob := lonely(t, quiet)
+	out, in := r.connect(alice, bob)
+	r.written("both sources", latchedBoth)
+	r = r.reborn(quiet)
+	r.hears(out, in)
+	time.Sleep(1200 * time.Millisecond) // until its sound has gone on for a second
+	alice.Unplug(true)
+	r.eventually("alice is lost", 10*time.Second, func() bool { return r.b.Calls("alice")[0].Seats[0].Lost })
+	alice.Unplug(false)
+	r.hears(out, in)
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+}
+
+// TestRestoreLostTaken kills a node when another device has just answered to take the seat of a lost one: it has the seat, nobody is waited for
+// any more, and the lost one is hung up.
+func TestRestoreLostTaken(t *testing.T) {
+	t.Parallel()
+	soon := func(c *config.Config) { c.Call.Wait, c.Call.Announce = 6*time.Second, false }
+	r, alice, bob := lonely(t, soon)
+	desk := r.phone("alice", 2)
+	desk.Behave(phone.Behaviour{})
+	out, in := r.connect(alice, bob)
+	r.written("both sources", latchedBoth)
+	time.Sleep(1200 * time.Millisecond)
+	alice.Unplug(true)
+	r.written("a lost seat", func(rec call.Record) bool { return rec.Seats[0].Lost })
+	lost := time.Now()
+	r.moveTo("2")
+	ring, err := desk.Ringing(3 * time.Second)
+	must(t, err)
+	ring.Media().Mute(true) // or it would have the seat at once
+	must(t, ring.Answer())
+	r.written("both devices", func(rec call.Record) bool {
+		legs := rec.Seats[0].Legs
+		return len(legs) == 2 && slices.ContainsFunc(legs, func(l call.LegRecord) bool { return l.State == "lost" }) &&
+			slices.ContainsFunc(legs, func(l call.LegRecord) bool { return l.State == "up" || l.State == "answered" })
+	})
+	r = r.reborn(soon)
+	ring.Media().Mute(false)
+	r.hears(ring, in)
+	if s := r.b.Calls("alice")[0].Seats[0]; s.Lost || s.Empty || s.Legs[0].Index != 2 {
+		t.Errorf("after the restart the seat is %+v", s)
+	}
+	alice.Unplug(false)
+	must(t, out.AwaitEnd(5*time.Second))
+	time.Sleep(time.Until(lost.Add(7 * time.Second)))
+	r.hears(ring, in)
+	must(t, ring.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+}
+
+// TestRestoreLostElsewhere: while the node was down somebody has taken the port of a device that was lost. It is told of the new one when it is
+// back, and of nothing before the store has the epoch that this is said under.
+func TestRestoreLostElsewhere(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	out, in := r.connect(alice, bob)
+	r.written("both sources", latchedBoth)
+	time.Sleep(1200 * time.Millisecond)
+	alice.Unplug(true)
+	rec := r.written("a lost seat", func(rec call.Record) bool { return rec.Seats[0].Lost && rec.Seats[0].Legs[0].Place != nil })
+	r.die()
+	r.stop()
+	taken, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.server.Addr(), rec.Seats[0].Legs[0].Place.Port)))
+	must(t, err)
+	defer taken.Close()
+	alice.Unplug(false)
+	out.Media().Mute(true)
+	since := time.Now()
+	const late = 40 * time.Millisecond
+	storeDelays.Store(r.dir, late)
+	r = r.again(nil)
+	r.eventually("alice is told", 3*time.Second, func() bool { return len(methods(alice.Received(since), "INVITE")) > 0 })
+	told := methods(alice.Received(since), "INVITE")[0].At
+	if first := r.faults.first(); told.Sub(first) < late*3/4 {
+		t.Errorf("alice was sent an INVITE %v after the first write was begun, which took %v", told.Sub(first), late)
+	}
+	out.Media().Mute(false)
+	r.hears(out, in)
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	r.nothingLeft()
 }
 
 // TestRestoreAbsence restarts a node while a call waits for one who has left it: he is waited for until the same moment, and comes back.

@@ -91,7 +91,7 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 	db, err := store.Open(dir, log)
 	must(t, err)
 	users := &lateCredentials{}
-	r := &rig{t: t, dir: dir, store: db, faults: &faultyStore{Bolt: db}, pass: map[string]string{}, webrtc: cfg.Media.WebRTC}
+	r := &rig{t: t, dir: dir, store: db, faults: newFaultyStore(db, dir), pass: map[string]string{}, webrtc: cfg.Media.WebRTC}
 	r.whenStopped(func() { db.Close() })
 	agent, err := newAgent(udp, cfg.Listen.TLS, sip.Options{
 		Realm: db.Realm(), Secret: db.Secret(),
