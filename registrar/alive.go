@@ -181,7 +181,7 @@ func (r *Registrar) hear(a *account, keys []string) {
 	now := r.now()
 	for i := range a.pulse {
 		s := &a.pulse[i]
-		if slices.ContainsFunc(keys, s.of) {
+		if slices.ContainsFunc(keys, s.of) && !s.elsewhere() {
 			if s.heard, s.next = nanos(now), nanos(r.nextAsk(now)); s.silent {
 				s.next = nanos(now) // so that it is soon back
 			}
@@ -244,7 +244,7 @@ func (r *Registrar) unfollow(a *account, f sip.Flow) {
 func (r *Registrar) pulse(a *account, key string, b *Binding) pulse {
 	flow := maphash.Comparable(seed, b.Flow)
 	s := pulse{device: maphash.String(seed, key), flow: flow, regID: int32(b.RegID)}
-	if was := a.pulseOf(place{key, b.RegID}); was != nil && was.flow == flow {
+	if was := a.pulseOf(place{key, b.RegID}); was != nil && was.flow == flow && !was.elsewhere() {
 		s = *was
 	} else {
 		s.heard, s.next = nanos(b.Registered), nanos(r.nextAsk(b.Registered))

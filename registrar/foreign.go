@@ -268,11 +268,14 @@ func (r *Registrar) appear(a *account, before, after []Device) {
 	}
 }
 
-// minded is a pulse as another node's binding has it: that node asks it, and ends it.
+// minded is a pulse as another node's binding has it: that node asks it, knows whether it answers, and ends it.
 func (s pulse) minded() pulse {
-	s.next, s.expires = math.MaxInt64, s.expires+int64(overdue)
+	s.next, s.silent, s.expires = math.MaxInt64, false, s.expires+int64(overdue)
 	return s
 }
+
+// elsewhere says that another node minds the binding.
+func (s pulse) elsewhere() bool { return s.next == math.MaxInt64 }
 
 // pause waits; false says that ctx has ended.
 func pause(ctx context.Context, d time.Duration) bool {

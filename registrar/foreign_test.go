@@ -138,3 +138,34 @@ func TestForeignChanges(t *testing.T) {
 		}
 	})
 }
+
+// TestForeignSilence: whether another node's binding answers, and for how long it may not, is that node's to say: here it is neither
+// asked nor ended, though the device has spoken here by another flow.
+func TestForeignSilence(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o, s := foreignOffice(t)
+		now := time.Now().Round(0)
+		there := Binding{
+			Contact: "sip:alice@198.51.100.8", Flow: udp("198.51.100.8:5060"), RegID: 1, Registered: now, Expires: now.Add(4 * time.Hour), Node: "n2",
+		}
+		d := Device{User: "alice", Name: "mobile", Index: 1, Key: "k", Since: now, Binding: &there}
+		tell := func(d Device) {
+			s.Bind("alice", []Device{d}, nil, func(error) {})
+			s.changes <- Change{Devices: []string{"alice"}}
+			time.Sleep(time.Second)
+		}
+		tell(d)
+		time.Sleep(time.Hour) // longer than registrar.unreachable
+		silent := there
+		silent.Silent = true
+		tell(d.settle([]Binding{silent}, "does not answer OPTIONS", time.Now()))
+		o.mail.Do(func() { o.hearKey("alice", "k") })
+		time.Sleep(10 * time.Minute)
+		if spare := o.Devices("alice")[0].Spare; len(spare) != 1 {
+			t.Errorf("another node's binding was ended: %+v", o.Devices("alice")[0])
+		}
+		if len(o.agent.asked) != 0 {
+			t.Errorf("another node's phone was asked: %v", o.agent.asked)
+		}
+	})
+}
