@@ -97,6 +97,9 @@ func OpenRedis(o RedisOptions) (*Redis, error) {
 		return nil, err
 	}
 	if err := s.begin(o); err != nil {
+		if errors.Is(err, redis.Nil) {
+			err = fmt.Errorf("the sentinels know no such master: %w", err)
+		}
 		return nil, errors.Join(fmt.Errorf("open store at %s: %w", o.Redis, err), s.client.Close())
 	}
 	return s, nil
@@ -214,25 +217,27 @@ func (s *Redis) begin(o RedisOptions) error {
 
 // passing says that trying again may help.
 func (s *Redis) passing(err error) bool {
-	for _, of := range []string{"NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH"} {
+	for _, of := range []string{"NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR DB index"} {
 		if strings.Contains(err.Error(), of) {
 			return false
 		}
 	}
 	var distrust *tls.CertificateVerificationError
-	return !permanent(err) && !errors.Is(err, errSealed) && !errors.As(err, &distrust)
+	return !permanent(err) && !errors.Is(err, errSealed) && !errors.Is(err, redis.Nil) && !errors.As(err, &distrust)
 }
 
-// readIdentity makes the identity if there is none, and reads it.
+// readIdentity reads the identity, and makes it if there is none. A server that takes no writes now is enough for a node that begins again.
 func (s *Redis) readIdentity(ctx context.Context, o RedisOptions) error {
+	if err := s.openIdentity(ctx, o); !absent(err) {
+		return err
+	}
 	id := identity{realm, make([]byte, keySize)}
 	_, _ = rand.Read(id.Secret)
 	plain, err := json.Marshal(id)
 	if err != nil {
 		return err
 	}
-	err = s.client.HSetNX(ctx, s.key("meta"), identityField, s.sealed.seal(identityField, plain)).Err()
-	if err != nil && !strings.HasPrefix(err.Error(), "READONLY") {
+	if err = s.client.HSetNX(ctx, s.key("meta"), identityField, s.sealed.seal(identityField, plain)).Err(); err != nil {
 		return err
 	}
 	return s.openIdentity(ctx, o)
@@ -257,11 +262,14 @@ func (s *Redis) openIdentity(ctx context.Context, o RedisOptions) error {
 	ms, err := s.client.HGet(ctx, s.key("meta"), beatField(s.node)).Int64()
 	if err == nil {
 		s.lastRun = time.UnixMilli(ms)
-	} else if errors.Is(err, redis.Nil) {
+	} else if absent(err) {
 		err = nil
 	}
 	return err
 }
+
+// absent says that there is no such value. Where it stands in another error, sentinels have said so of the master.
+func absent(err error) bool { return err == redis.Nil }
 
 func beatField(node string) string { return "beat:" + node }
 

@@ -46,6 +46,7 @@ func startRedis(t testing.TB, o store.RedisOptions) (s *store.Redis, stop func()
 }
 
 func TestRedisContract(t *testing.T) {
+	t.Parallel()
 	server := redis.Start(t, redis.Options{})
 	storetest.Run(t, func(t *testing.T) *storetest.Opened {
 		if _, err := server.Do("FLUSHALL"); err != nil {

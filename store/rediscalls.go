@@ -41,7 +41,7 @@ func (s *Redis) putCall(c call.Stored, safe bool, done func(error)) *change {
 
 // End deletes a call's record unless it is owned under a higher epoch (call.ErrStale).
 func (s *Redis) End(id string, epoch uint64, done func(error)) {
-	s.write.later(&change{key: "call " + id, epoch: epoch, done: done, issue: func(ctx context.Context, p redis.Pipeliner, number uint64) *redis.Cmd {
+	s.write.later(&change{key: "call " + id, epoch: epoch, over: id, done: done, issue: func(ctx context.Context, p redis.Pipeliner, number uint64) *redis.Cmd {
 		cmd := eval(ctx, p, "end", []string{s.callKey(id)}, epochText(epoch), s.run, number, forget)
 		s.write.unhint(ctx, p, s.key("own:"+s.node), id)
 		return cmd
@@ -83,7 +83,7 @@ func (s *Redis) claim(ctx context.Context, id string, epoch uint64, owner string
 	return s.confirmed(ctx, pipe, cmd, replicaWait.Milliseconds())
 }
 
-// confirmed sends a pipeline and waits for a replica where there is one; the answer of cmd is a list.
+// confirmed sends a pipeline and waits for a replica where there is one. The answer of cmd is a list, and told with ErrUnsafe too.
 func (s *Redis) confirmed(ctx context.Context, pipe redis.Pipeliner, cmd *redis.Cmd, ms int64) ([]any, error) {
 	s.write.turn.Lock()
 	waits := s.write.waits(ctx)
@@ -98,7 +98,8 @@ func (s *Redis) confirmed(ctx context.Context, pipe redis.Pipeliner, cmd *redis.
 	}
 	if wait != nil {
 		if n, waitErr := wait.Int(); waitErr == nil && n == 0 {
-			return nil, fmt.Errorf("%w: %w", call.ErrUnsafe, errNoReplica)
+			list, _ := cmd.Val().([]any)
+			return list, fmt.Errorf("%w: %w", call.ErrUnsafe, errNoReplica)
 		}
 	}
 	if err != nil {
@@ -124,7 +125,7 @@ func (s *Redis) CountCalls() (int, error) {
 	for i, id := range ids {
 		owners[i], sizes[i] = pipe.HGet(ctx, s.callKey(id), "o"), pipe.HStrLen(ctx, s.callKey(id), "b")
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	if _, err := pipe.Exec(ctx); err != nil && !absent(err) {
 		return 0, fmt.Errorf("count the calls: %w", err)
 	}
 	n := 0

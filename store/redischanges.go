@@ -75,7 +75,7 @@ var errLost = errors.New("Redis has come back without what it held, or with some
 // same finds out whether the server still holds what it held when the store was opened.
 func (s *Redis) same(ctx context.Context, client *redis.Client) error {
 	v, err := client.HGet(ctx, s.key("meta"), identityField).Bytes()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err != nil && !absent(err) {
 		return err
 	}
 	plain, err := s.sealed.open(identityField, v)
@@ -108,7 +108,7 @@ var errMissed = errors.New("changes were missed")
 // look waits for changes behind the last one, and gives the last that it has seen.
 func (s *Redis) look(ctx context.Context, client *redis.Client, last string, tell func(registrar.Change)) (string, error) {
 	streams, err := client.XRead(ctx, &redis.XReadArgs{Streams: []string{s.key("changes"), last}, Count: 1000, Block: lookAfter}).Result()
-	if errors.Is(err, redis.Nil) {
+	if absent(err) {
 		return last, s.continues(ctx, client, last)
 	}
 	if err != nil || len(streams) == 0 {
@@ -169,7 +169,7 @@ func (s *Redis) ReadUser(name string) (*registrar.User, []registrar.Device, erro
 	}
 	at := s.userKeys()[0]
 	v, err := s.client.HGet(ctx, at, name).Bytes()
-	if errors.Is(err, redis.Nil) {
+	if absent(err) {
 		return nil, devices, nil
 	}
 	if err != nil {

@@ -56,6 +56,7 @@ func good(t *testing.T, err error) {
 
 // TestRedisTwoRegistrars has what one node writes appear at the other, which is not started again.
 func TestRedisTwoRegistrars(t *testing.T) {
+	t.Parallel()
 	server := redis.Start(t, redis.Options{})
 	a, b := newSite(t, server, "n1"), newSite(t, server, "n2")
 	user := func(s site) registrar.User { u, _ := s.User("alice"); return u }
@@ -105,6 +106,7 @@ func TestRedisTwoRegistrars(t *testing.T) {
 // TestRedisLost has a server come back empty: a node keeps the users that it knows, and says what has happened; with the data back all
 // is well again.
 func TestRedisLost(t *testing.T) {
+	t.Parallel()
 	server := redis.Start(t, redis.Options{})
 	a := newSite(t, server, "n1")
 	_, _, err := a.AddUser(registrar.UserSpec{Name: "alice", Password: "secret"})
@@ -134,6 +136,7 @@ func TestRedisLost(t *testing.T) {
 
 // TestRedisChangesMissed has a node that may have missed changes be told so: its connection is lost, the stream is cut.
 func TestRedisChangesMissed(t *testing.T) {
+	t.Parallel()
 	server := redis.Start(t, redis.Options{})
 	a, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n1"))
 	b, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n2"))

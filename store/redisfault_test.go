@@ -2,9 +2,12 @@ package store_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"baton/call"
+	"baton/config"
 	"baton/journal"
 	"baton/registrar"
 	"baton/store"
@@ -178,11 +182,13 @@ func failover(t *testing.T, fault func(*redis.Server), after func(*redis.Server)
 
 // TestRedisMasterKilled has the master of a Sentinel set killed: nothing that was confirmed is lost.
 func TestRedisMasterKilled(t *testing.T) {
+	t.Parallel()
 	failover(t, (*redis.Server).Kill, func(*redis.Server) {})
 }
 
 // TestRedisMasterFrozen has the master stop and, when another has taken its place, wake up.
 func TestRedisMasterFrozen(t *testing.T) {
+	t.Parallel()
 	failover(t, (*redis.Server).Freeze, func(s *redis.Server) {
 		s.Thaw()
 		time.Sleep(3 * time.Second) // the sentinels make it a replica
@@ -200,6 +206,7 @@ func alone(t *testing.T, args ...string) (*redis.Server, *store.Redis, *writer) 
 // TestRedisFrozen stops a server for three seconds: writers are told so, and all is there soon after. What was sent before is
 // read by the server after what was sent later over another connection, and must not undo it.
 func TestRedisFrozen(t *testing.T) {
+	t.Parallel()
 	server, s, w := alone(t)
 	w.during(func() {
 		server.Freeze()
@@ -228,6 +235,7 @@ func TestRedisFrozen(t *testing.T) {
 // TestRedisGone ends a server that holds nothing on a disk, for five seconds. When it is back, empty, what was kept is written: the
 // newest of each call, once; the devices, merged; the log.
 func TestRedisGone(t *testing.T) {
+	t.Parallel()
 	server, s, w := alone(t, "--save", "", "--appendfsync", "no")
 	w.during(func() {
 		server.Kill()
@@ -292,12 +300,14 @@ func command(t *testing.T, server *redis.Server, words ...string) {
 
 // TestRedisOutOfMemory has a server reach maxmemory.
 func TestRedisOutOfMemory(t *testing.T) {
+	t.Parallel()
 	server, s, w := alone(t)
 	full(t, server, s, w, func() { command(t, server, "CONFIG", "SET", "maxmemory", "1kb") }, func() { command(t, server, "CONFIG", "SET", "maxmemory", "0") })
 }
 
 // TestRedisDiskFull has a server fail to save, which it then refuses writes for (MISCONF).
 func TestRedisDiskFull(t *testing.T) {
+	t.Parallel()
 	server, s, w := alone(t)
 	full(t, server, s, w, func() {
 		command(t, server, "CONFIG", "SET", "save", "3600 1")
@@ -307,6 +317,7 @@ func TestRedisDiskFull(t *testing.T) {
 
 // TestRedisStrangersKey has a node with another key end at once, and say what to do.
 func TestRedisStrangersKey(t *testing.T) {
+	t.Parallel()
 	server := redis.Start(t, redis.Options{})
 	o := redisOptions("redis://"+server.Addr, "n1")
 	s, stop := startRedis(t, o)
@@ -334,6 +345,7 @@ func TestRedisStrangersKey(t *testing.T) {
 
 // TestRedisFirstNodes has eight nodes begin at once: they agree.
 func TestRedisFirstNodes(t *testing.T) {
+	t.Parallel()
 	server := redis.Start(t, redis.Options{})
 	secrets := make([][]byte, 8)
 	var runs sync.WaitGroup
@@ -358,6 +370,7 @@ func TestRedisFirstNodes(t *testing.T) {
 
 // TestRedisEndedCallStaysEnded has a node that was frozen write a call that another has ended meanwhile.
 func TestRedisEndedCallStaysEnded(t *testing.T) {
+	t.Parallel()
 	server := redis.Start(t, redis.Options{})
 	a, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n1"))
 	b, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n2"))
@@ -410,6 +423,7 @@ func breakDisk(t *testing.T, server *redis.Server) {
 // TestRedisReplicaFrozen has a replica stop: what is written meanwhile is told to be unsafe within a tenth of a second, and is there; when it
 // goes on, all is well.
 func TestRedisReplicaFrozen(t *testing.T) {
+	t.Parallel()
 	server := redis.Start(t, redis.Options{})
 	replica := redis.StartReplica(t, server)
 	s, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n1"))
@@ -418,7 +432,11 @@ func TestRedisReplicaFrozen(t *testing.T) {
 		return storetest.Wait(t, func(done func(error)) { s.Put(c, done) })
 	}
 	soon(t, "a replica that confirms", func() bool { return put(1) == nil })
+	good(t, s.PutUser(storetest.User("alice", "101")))
 	replica.Freeze()
+	if err := s.PutUser(storetest.User("bob", "101")); !errors.Is(err, registrar.ErrTaken) {
+		t.Errorf("a number that is taken, with a frozen replica: %v", err)
+	}
 	begun := time.Now()
 	err := put(2)
 	took := time.Since(begun)
@@ -442,4 +460,107 @@ func TestRedisReplicaFrozen(t *testing.T) {
 		}
 		return err == nil
 	})
+}
+
+// TestRedisForgottenMaster has the sentinels know the master no more, as after a start with an empty file, and it goes: what is written then is
+// not safe, and no user or store is taken for gone. A node with the wrong name of a master does not start.
+func TestRedisForgottenMaster(t *testing.T) {
+	t.Parallel()
+	set := redis.StartSet(t, time.Second)
+	o := redisOptions(set.URL(), "n1")
+	s, _ := startRedis(t, o)
+	put := func(version uint64) error {
+		c := call.Stored{ID: "c", Epoch: 1, Version: version, Owner: "n1", Blob: []byte("x")}
+		return storetest.Wait(t, func(done func(error)) { s.Put(c, done) })
+	}
+	soon(t, "a write", func() bool { return put(1) == nil })
+	wrong := o
+	wrong.Redis = config.RedisURL(strings.Replace(set.URL(), set.Name, "other", 1))
+	if _, err := store.OpenRedis(wrong); err == nil || !strings.Contains(err.Error(), "the sentinels know no such master") {
+		t.Errorf("with the wrong name: %v", err)
+	}
+	c := config.Default()
+	c.Store, c.Cluster.KeyFile = wrong.Store, filepath.Join(t.TempDir(), "cluster.key")
+	good(t, os.WriteFile(c.Cluster.KeyFile, []byte(base64.StdEncoding.EncodeToString(clusterKey)), 0o600))
+	if _, err := store.InspectRedis(c, slog.New(slog.DiscardHandler)); err == nil || errors.Is(err, store.ErrNothing) {
+		t.Errorf("with the wrong name: %v", err)
+	}
+	for _, sentinel := range set.Sentinels {
+		command(t, sentinel, "SENTINEL", "REMOVE", set.Name)
+	}
+	set.Servers[0].Kill()
+	for version := range uint64(5) {
+		if err := put(version + 2); !errors.Is(err, call.ErrUnsafe) {
+			t.Errorf("write %d without a master: %v", version, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if s.Healthy() == nil {
+		t.Error("it is healthy")
+	}
+	if n := s.Kept(); n == 0 {
+		t.Error("nothing is kept")
+	}
+	if u, _, err := s.ReadUser("alice"); err == nil {
+		t.Errorf("there is no user: %v", u)
+	}
+	set.Servers[0].Run()
+	for _, sentinel := range set.Sentinels {
+		command(t, sentinel, "SENTINEL", "MONITOR", set.Name, set.Servers[0].Host, set.Servers[0].Port, "2")
+	}
+	soon(t, "what was kept to be written", func() bool { return s.Kept() == 0 && s.Healthy() == nil })
+	if calls, err := s.Calls(); err != nil || len(calls) != 1 || calls[0].Version != 6 {
+		t.Errorf("calls are %v, %v", calls, err)
+	}
+}
+
+// TestRedisStartsFull has a node begin again at a server that takes no writes, as when it was killed with calls.
+func TestRedisStartsFull(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	o := redisOptions("redis://"+server.Addr, "n1")
+	s, stop := startRedis(t, o)
+	good(t, storetest.Wait(t, func(done func(error)) {
+		s.Put(call.Stored{ID: "c", Epoch: 1, Owner: "n1", Blob: []byte("x")}, done)
+	}))
+	stop()
+	command(t, server, "CONFIG", "SET", "maxmemory", "1kb")
+	s, err := store.OpenRedis(o)
+	good(t, err)
+	defer s.Close()
+	if calls, err := s.Calls(); err != nil || len(calls) != 1 {
+		t.Errorf("its calls are %v, %v", calls, err)
+	}
+}
+
+// TestRedisRefusesConnections has a server end the node's connections and take no new ones, as one that has another password or too many
+// clients: nothing that is written then is told to be stored, and all is when it takes them again.
+func TestRedisRefusesConnections(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{Args: []string{"--requirepass", "old"}})
+	server.Password = "old"
+	s, _ := startRedis(t, redisOptions("redis://:old@"+server.Addr, "n1"))
+	w := newWriter(t, s)
+	w.during(func() {
+		command(t, server, "CONFIG", "SET", "requirepass", "new")
+		server.Password = "new"
+		command(t, server, "CLIENT", "KILL", "TYPE", "normal")
+		time.Sleep(time.Second)
+		if err := s.Healthy(); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+			t.Errorf("the store says %v", err)
+		}
+		w.mu.Lock()
+		good := w.good
+		w.mu.Unlock()
+		time.Sleep(200 * time.Millisecond)
+		w.mu.Lock()
+		if w.good != good {
+			t.Errorf("%d writes were told to be stored meanwhile", w.good-good)
+		}
+		w.mu.Unlock()
+		command(t, server, "CONFIG", "SET", "requirepass", "old")
+		server.Password = "old"
+	})
+	w.flushed(5*time.Second, s)
+	w.lostNothing(s)
 }

@@ -2,10 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
+	"baton/call"
 	"baton/config"
 	"baton/registrar"
 	"baton/test/redis"
@@ -14,14 +17,9 @@ import (
 // TestLateWrite has writes reach a server after later ones of the same node, as over a connection that was given up: they are passed
 // over. Those of another node are not: it counts for itself.
 func TestLateWrite(t *testing.T) {
+	t.Parallel()
 	server := redis.Start(t, redis.Options{})
-	c := config.Default().Store
-	c.Redis = config.RedisURL("redis://" + server.Addr)
-	s, err := OpenRedis(RedisOptions{Store: c, Key: make([]byte, keySize), Node: "n1", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := opened(t, "redis://"+server.Addr)
 	ctx := context.Background()
 	run := func(script, key string, args ...any) {
 		t.Helper()
@@ -117,5 +115,77 @@ func TestKept(t *testing.T) {
 	k.drop(k.len())
 	if k.add(&change{entry: true}); k.len() != 1 || k.entries != 1 {
 		t.Errorf("%d, %d entries are kept", k.len(), k.entries)
+	}
+}
+
+// opened is a store whose queue the test runs itself.
+func opened(t *testing.T, url string) *Redis {
+	t.Helper()
+	c := config.Default().Store
+	c.Redis = config.RedisURL(url)
+	s, err := OpenRedis(RedisOptions{Store: c, Key: make([]byte, keySize), Node: "n1", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// TestEndedCallsLeaveNothing has calls come and go: neither the node nor the server remembers one, but for the two minutes of its end.
+// The end of one that another node has taken over is refused, and leaves that one its call.
+func TestEndedCallsLeaveNothing(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	s := opened(t, "redis://"+server.Addr)
+	put := func(id string) { s.Put(call.Stored{ID: id, Epoch: 1, Owner: "n1", Blob: []byte("x")}, nil) }
+	for i := range 600 {
+		put(fmt.Sprint("c", i))
+	}
+	put("theirs")
+	s.write.flush()
+	if _, err := s.Claim("theirs", 1, "n2"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 600 {
+		s.End(fmt.Sprint("c", i), 1, nil)
+	}
+	s.End("theirs", 1, nil)
+	s.write.flush()
+	s.beat(time.Now(), false)
+	s.write.flush()
+	ctx := context.Background()
+	if ids := s.client.SMembers(ctx, s.key("calls")).Val(); len(ids) != 1 || ids[0] != "theirs" {
+		t.Errorf("of 600 calls that have ended and one of another node %d are in the set of all", len(ids))
+	}
+	if n := s.client.SCard(ctx, s.key("own:n1")).Val(); n != 0 {
+		t.Errorf("this node's set has %d calls", n)
+	}
+	if n := len(s.write.hinted) + len(s.write.gone); n != 0 {
+		t.Errorf("the node remembers %d of them", n)
+	}
+}
+
+// TestPartOfABatch has a server refuse one write of a batch while no replica confirms: what stands before it is not safe either.
+func TestPartOfABatch(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{Args: []string{
+		"--user", "baton", "on", "nopass", "~baton:calls", "~baton:meta", "~baton:call:{good}", "+@all",
+	}})
+	replica := redis.StartReplica(t, server)
+	s := opened(t, "redis://baton:x@"+server.Addr)
+	put := func(id string) *change { return s.putCall(call.Stored{ID: id, Epoch: 1, Blob: []byte("x")}, true, nil) }
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		results, _, err := s.write.exec([]*change{put("good")})
+		if err == nil && results[0] == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("with a replica: %v, %v", results, err)
+		}
+	}
+	replica.Freeze()
+	results, failed, err := s.write.exec([]*change{put("good"), put("bad")})
+	if err == nil || failed != 0 || !errors.Is(results[0], call.ErrUnsafe) || results[1] == nil {
+		t.Errorf("results are %v; from %d on they are kept because of %v", results, failed, err)
 	}
 }

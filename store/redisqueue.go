@@ -32,6 +32,7 @@ type change struct {
 	epoch uint64 // of a call
 	entry bool   // of the log
 	safe  bool   // somebody waits for it: it shall survive the loss of the master
+	over  string // id of a call that it ends
 	bound *bound // devices: they are merged with those of an earlier change
 	issue func(ctx context.Context, p redis.Pipeliner, number uint64) *redis.Cmd
 	done  func(error) // nil = nobody asks
@@ -64,6 +65,7 @@ type redisQueue struct {
 	retryAt  time.Time
 	number   uint64
 	hinted   map[string]bool // members of sets that were written since the server was last away
+	gone     []any           // ids of calls that have ended, and have yet to be taken out of the set of all
 	replicas bool            // the server has some
 	askedAt  time.Time       // for them
 
@@ -272,7 +274,7 @@ func (q *redisQueue) send(batch []*change) []error {
 		return results
 	}
 	for i := failed; i < len(batch); i++ {
-		if errors.Is(results[i], call.ErrStale) {
+		if errors.Is(results[i], call.ErrStale) || permanent(results[i]) {
 			continue
 		}
 		q.kept.add(batch[i])
@@ -314,6 +316,9 @@ func (q *redisQueue) execOnce(work []*change) (results []error, failed int, err 
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	pipe := q.s.client.Pipeline()
+	if len(q.gone) > 0 {
+		pipe.SRem(ctx, q.s.key("calls"), q.gone...)
+	}
 	cmds, safe := make([]*redis.Cmd, len(work)), false
 	for i, c := range work {
 		q.number++
@@ -328,29 +333,51 @@ func (q *redisQueue) execOnce(work []*change) (results []error, failed int, err 
 		pipe.Ping(ctx)
 	}
 	_, whole := pipe.Exec(ctx)
-	results, failed, err = q.outcomes(cmds)
+	results, failed, err = q.outcomes(cmds, whole)
 	if err == nil && len(work) == 0 {
 		err = whole
 	}
 	soft := ""
-	if wait != nil && err == nil {
-		if soft, err = unconfirmed(wait, work, results); err != nil {
-			failed = 0
+	if wait != nil {
+		var unsure error
+		if soft, unsure = unconfirmed(wait, work, results); unsure != nil || err != nil && soft != "" {
+			failed = 0 // what stands before the first failure is lost with this master
+		}
+		if err == nil {
+			err = unsure
 		}
 	}
 	if err == nil {
+		q.gone = nil
 		q.s.health.well(soft)
 	}
+	q.ended(work[:failed], results)
 	return results, failed, err
 }
 
-// outcomes reads the answers.
-func (q *redisQueue) outcomes(cmds []*redis.Cmd) (results []error, failed int, err error) {
+// ended notes which calls there are no more. They leave the set of all with the next writes, not with their end: that may be refused,
+// as of a call that another node has taken over.
+func (q *redisQueue) ended(work []*change, results []error) {
+	for i, c := range work {
+		if c.over == "" {
+			continue
+		}
+		delete(q.hinted, hintOf(q.s.key("calls"), c.over))
+		if results[i] == nil {
+			q.gone = append(q.gone, c.over)
+		}
+	}
+}
+
+// outcomes reads the answers. Where a server or sentinel has refused the connection, whole says so and the commands have neither answer nor error.
+func (q *redisQueue) outcomes(cmds []*redis.Cmd, whole error) (results []error, failed int, err error) {
 	results, failed = make([]error, len(cmds)), len(cmds)
 	for i, cmd := range cmds {
 		v, e := cmd.Result()
+		if v == nil && e == nil {
+			e = fmt.Errorf("not sent: %w", whole)
+		}
 		switch n, refused := v.(int64); {
-		case errors.Is(e, redis.Nil):
 		case e != nil:
 			results[i] = e
 			if permanent(e) {
@@ -393,16 +420,20 @@ func (q *redisQueue) waits(ctx context.Context) bool {
 		return true
 	}
 	if time.Since(q.askedAt) > askReplicas {
-		q.askedAt = time.Now()
+		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+		defer cancel()
 		info, err := q.s.client.Info(ctx, "replication").Result()
-		q.replicas = err == nil && strings.Contains(info, "connected_slaves:") && !strings.Contains(info, "connected_slaves:0")
+		if err == nil { // else it is as it was
+			q.askedAt = time.Now()
+			q.replicas = strings.Contains(info, "connected_slaves:") && !strings.Contains(info, "connected_slaves:0")
+		}
 	}
 	return q.replicas
 }
 
 // hint queues that a set has a member, if it is not known to.
 func (q *redisQueue) hint(ctx context.Context, p redis.Pipeliner, set, member string) {
-	if at := set + "\x00" + member; !q.hinted[at] {
+	if at := hintOf(set, member); !q.hinted[at] {
 		q.hinted[at] = true
 		p.SAdd(ctx, set, member)
 	}
@@ -410,9 +441,11 @@ func (q *redisQueue) hint(ctx context.Context, p redis.Pipeliner, set, member st
 
 // unhint queues that a set has a member no more.
 func (q *redisQueue) unhint(ctx context.Context, p redis.Pipeliner, set, member string) {
-	delete(q.hinted, set+"\x00"+member)
+	delete(q.hinted, hintOf(set, member))
 	p.SRem(ctx, set, member)
 }
+
+func hintOf(set, member string) string { return set + "\x00" + member }
 
 // kept is what waits for a server that is away: the newest of each key, in the order in which the keys came.
 type kept struct {

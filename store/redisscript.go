@@ -5,7 +5,6 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
-	"errors"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -56,10 +55,10 @@ var serverTrouble = []string{
 	"NOAUTH ", "WRONGPASS ", "NOPERM ", "NOSCRIPT ", "UNKILLABLE ", "ERR max number of clients", "ERR Error running script",
 }
 
-// permanent says that a server has refused a write in a way that it always will.
+// permanent says that a server has refused a write in a way that it always will. What stands in another error was said of the way
+// to it, by a sentinel or as a connection began.
 func permanent(err error) bool {
-	var e redis.Error
-	if err == nil || !errors.As(err, &e) || errors.Is(err, redis.Nil) {
+	if _, ok := err.(redis.Error); !ok || absent(err) {
 		return false
 	}
 	for _, prefix := range serverTrouble {

@@ -107,7 +107,7 @@ func (s *Redis) admin(issue func(context.Context, redis.Pipeliner) *redis.Cmd, o
 	}
 	if errors.Is(err, call.ErrUnsafe) {
 		s.log.Warn("what was changed is not safe from the loss of the store's master", "err", err)
-		return nil, nil
+		return v, nil
 	}
 	if err != nil && strings.Contains(err.Error(), "unexpected type") { // the answer was a number
 		err = nil

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"baton/call"
 	"baton/config"
@@ -64,7 +61,10 @@ func redisOptions(c config.Config, node string, log *slog.Logger) (RedisOptions,
 	return RedisOptions{Store: c.Store, Key: key, KeyFile: c.Cluster.KeyFile, Node: node, Log: log}, err
 }
 
-// InspectRedis looks at the configured Redis without changing anything. Nothing of baton there is os.ErrNotExist.
+// ErrNothing says that nothing of baton is in a Redis yet.
+var ErrNothing = errors.New("nothing of baton is there yet")
+
+// InspectRedis looks at the configured Redis without changing anything; its error may be ErrNothing.
 func InspectRedis(c config.Config, log *slog.Logger) (h Health, err error) {
 	o, err := redisOptions(c, "", log)
 	if err != nil {
@@ -77,8 +77,8 @@ func InspectRedis(c config.Config, log *slog.Logger) (h Health, err error) {
 	defer func() { err = errors.Join(err, s.client.Close()) }()
 	ctx, cancel := waiting()
 	defer cancel()
-	if err := s.openIdentity(ctx, o); errors.Is(err, redis.Nil) {
-		return h, os.ErrNotExist
+	if err := s.openIdentity(ctx, o); absent(err) {
+		return h, ErrNothing
 	} else if err != nil {
 		return h, err
 	}
