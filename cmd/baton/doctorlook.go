@@ -188,7 +188,7 @@ func (p *patient) aboutRedis() doctor.Finding {
 		err = errors.New(p.node.Store.Error)
 	case p.node != nil:
 		f.Text = "the node writes to it"
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, store.ErrNothing):
 		err, f.Text = nil, "Redis answers; the first start makes what is needed in it"
 	}
 	if err != nil {
