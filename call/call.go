@@ -38,6 +38,8 @@ type Call struct {
 	done    chan struct{}   // closed when the agent has nothing more to do
 	started time.Time
 
+	predecessor string // the node that it was taken over from, whose ports and connections are not this one's; "" = none
+
 	public atomic.Pointer[summary] // what others may know without asking
 
 	// owned by the agent

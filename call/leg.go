@@ -83,6 +83,8 @@ type Leg struct {
 	accepted bool          // we have sent a 2xx to its INVITE
 	byeLater bool          // a BYE waits for the ACK (RFC 3261 §15)
 
+	astray bool // its phone was not told yet where its stream is now
+
 	held     bool // the phone does not want to hear us
 	heldAt   time.Time
 	moved    bool // a move has taken its seat: what its phone began to say before is still told
@@ -177,7 +179,7 @@ func (l *Leg) settle(local, remote media.Description) error {
 		l.changed = true
 	}
 	l.local, l.remote, l.agreed, l.knows = local, remote, agreed, media.Merge(codecsOf(remote), l.knows)
-	l.heard, l.agreedAt = false, time.Now()
+	l.heard, l.agreedAt, l.astray = false, time.Now(), false
 	l.setHeld(remote.Held())
 	l.stream.Apply(agreed)
 	return nil

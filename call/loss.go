@@ -96,7 +96,8 @@ func (c *Call) canWait(s *Seat) bool {
 // loseSeat empties the seat of a phone that is gone.
 func (c *Call) loseSeat(l *Leg, err error) {
 	s, why := l.seat, err.Error()
-	c.vacate(s, &absence{leg: l, from: time.Now(), lost: true, mute: errors.Is(err, errConsent)})
+	mute := errors.Is(err, errConsent) || errors.Is(err, errNodeLost) && l.browser()
+	c.vacate(s, &absence{leg: l, from: time.Now(), lost: true, mute: mute})
 	if unknown(err) || errors.Is(err, errExpired) {
 		c.drop(l)
 	} else {
@@ -105,6 +106,10 @@ func (c *Call) loseSeat(l *Leg, err error) {
 	c.wire()
 	c.note(journal.CallLost, journal.Entry{User: s.user.Name, Device: l.device.Name, Peer: c.other(s).user.Name, Text: why})
 	c.commit(func() { c.showAbsence(s) })
+	if errors.Is(err, errNodeLost) { // its device looks for another node just now
+		c.after(reconnects, func() { c.ringOnLoss(s, l.device.Key) })
+		return
+	}
 	c.ringOnLoss(s, l.device.Key)
 }
 
@@ -183,7 +188,7 @@ func (c *Call) showAbsence(s *Seat) {
 func (c *Call) seek(l *Leg) {
 	switch {
 	case l.asking || l.offers:
-	case c.repoint(l):
+	case c.repoint(l) || l.astray && c.b.Agent.Alive(l.dialog.Flow):
 		c.reinvite(l, l.local)
 	case c.b.Agent.Alive(l.dialog.Flow):
 		c.askWithin(l, probePatience, func(err error) { c.sought(l, err, "answer") })

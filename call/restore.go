@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"baton/journal"
@@ -24,6 +25,8 @@ import (
 //	setup, an announcement  ends: what rings is cancelled
 //	ending                  its BYEs are sent
 //	not readable, too old   ends in the log with its last sign of life
+//
+// What another node goes on with becomes the same (takeover.go), but for its ports and connections.
 
 // Restore takes up the calls that an earlier run has left. It is called once, before the agent reads: a phone's request would find no dialog.
 func (b *B2BUA) Restore() error {
@@ -36,16 +39,9 @@ func (b *B2BUA) Restore() error {
 		return fmt.Errorf("read the records of earlier calls: %w", err)
 	}
 	stored = slices.DeleteFunc(stored, func(s Stored) bool { return !b.owns(s.Owner) })
-	old := b.readAll(stored)
+	old := b.readAll(stored, "")
 	oneOwner(old)
-	inParallel(old, b.revive)
-	inParallel(old, func(l *leftover) { // when the sound of all is back
-		l.call.do(func() {
-			l.call.store.version++
-			l.call.write()
-			l.call.finishIfEmpty()
-		})
-	})
+	b.reviveAll(old, func(l *leftover) uint64 { return max(l.Record.Epoch, l.Stored.Epoch) + 1 })
 	if len(stored) > 0 {
 		calls, _ := b.Debug()
 		b.Log.Info("calls of an earlier run are taken up", "records", len(stored), "live", calls, "took", time.Since(began).Round(time.Millisecond).String())
@@ -57,16 +53,17 @@ func (b *B2BUA) Restore() error {
 type leftover struct {
 	Stored
 	Record
-	whole bool // it could be read, keys too
+	from  string // the node that had the call, "" = this one
+	whole bool   // it could be read, keys too
+	given bool   // a leg that held a seat of it is in a newer record: it was on its way to another call
 	call  *Call
-	given bool // a leg that held a seat of it is in a newer record: it was on its way to another call
 }
 
-// readAll reads the records; what cannot be read, or is too old to go on with, is closed in the log.
-func (b *B2BUA) readAll(stored []Stored) []*leftover {
+// readAll reads the records of a node, "" = this one; what cannot be read, or is too old to go on with, is closed in the log.
+func (b *B2BUA) readAll(stored []Stored, from string) []*leftover {
 	all := make([]*leftover, len(stored))
 	for i, s := range stored {
-		all[i] = &leftover{Stored: s}
+		all[i] = &leftover{Stored: s, from: from}
 	}
 	inParallel(all, func(l *leftover) {
 		var err error
@@ -75,7 +72,7 @@ func (b *B2BUA) readAll(stored []Stored) []*leftover {
 		case err != nil && !errors.Is(err, ErrSealed):
 			b.Log.Warn("record of an earlier call cannot be read", "call", l.Stored.ID, "err", err)
 			b.deleteRecord(l.Stored.ID, l.Stored.Epoch, time.Second, func() {})
-		case err != nil, l.Form < recordForm, time.Since(l.lastUp(b.LastRun)) > b.Config.Wait:
+		case err != nil, l.Form < recordForm, time.Since(l.lastSign(b)) > b.Config.Wait:
 			b.closeLeftover(l)
 		default:
 			l.whole = true
@@ -121,10 +118,18 @@ func oneOwner(all []*leftover) {
 	}
 }
 
-// closeLeftover writes the end of a call that died with an earlier run of this node and deletes its record.
+// lastSign is when the call was last known to live.
+func (l *leftover) lastSign(b *B2BUA) time.Time {
+	if l.from != "" { // what is known of this node says nothing of that
+		return l.Saved
+	}
+	return l.lastUp(b.LastRun)
+}
+
+// closeLeftover writes the end of a call that died with its node and deletes its record.
 func (b *B2BUA) closeLeftover(l *leftover) {
 	if !l.Quiet {
-		end := l.lastUp(b.LastRun)
+		end := l.lastSign(b)
 		e := journal.Entry{Time: end, Kind: journal.CallEnded, Call: l.Record.ID, Text: "the node was killed", Duration: l.lasted(end)}
 		if len(l.Seats) > 0 {
 			e.User = l.Seats[0].User
@@ -137,37 +142,71 @@ func (b *B2BUA) closeLeftover(l *leftover) {
 	b.deleteRecord(l.Stored.ID, l.Stored.Epoch, time.Second, func() {})
 }
 
-// revive makes a call of a record.
-func (b *B2BUA) revive(l *leftover) {
+// reviveAll makes calls of records, each under an epoch, and says how many. They are written when the sound of all is back.
+func (b *B2BUA) reviveAll(all []*leftover, epoch func(*leftover) uint64) int {
+	var taken atomic.Int64
+	inParallel(all, func(l *leftover) {
+		if b.revive(l, epoch(l)) {
+			taken.Add(1)
+		}
+	})
+	inParallel(all, func(l *leftover) {
+		if c := l.call; c != nil {
+			c.do(func() {
+				c.store.version++
+				c.write()
+				c.finishIfEmpty()
+			})
+		}
+	})
+	return int(taken.Load())
+}
+
+// revive makes a call of a record, under an epoch; false: the node is stopping, or has it already.
+func (b *B2BUA) revive(l *leftover, epoch uint64) bool {
 	c := b.newCallAs(b.ctx, l.Stored.ID)
-	c.epoch = max(l.Record.Epoch, l.Stored.Epoch) + 1
+	c.epoch, c.predecessor = epoch, l.from
 	c.store.version, c.store.stored = l.Version, l.Version
 	c.started, c.up, c.by, c.quiet, c.why = l.Started, l.Up, l.By, l.Quiet, l.Why
 	b.mu.Lock()
-	b.admit(c)
+	takes := !b.draining && b.calls[c.id] == nil
+	if takes {
+		b.admit(c)
+	}
 	b.mu.Unlock()
-	c.do(func() {
+	if !takes {
+		return false
+	}
+	l.call = c
+	return c.do(func() {
 		if l.State == StateUp && !l.Quiet && !l.given {
 			c.resume(l.Record)
 		} else {
-			c.wind(l.Record)
+			c.wind(l)
 		}
 	})
-	l.call = c
+}
+
+// fate is what has become of the node that had the call.
+func (c *Call) fate() string {
+	if c.predecessor != "" {
+		return "node " + c.predecessor + " was lost"
+	}
+	return "the node was restarted"
 }
 
 // wind ends a call that cannot go on: nobody had answered it, or it was ending.
-func (c *Call) wind(r Record) {
+func (c *Call) wind(l *leftover) {
 	c.state = StateEnding
-	c.died = r.lastUp(c.b.LastRun)
+	c.died = l.lastSign(c.b)
 	switch {
 	case c.why != "":
-	case r.State == StateSetup:
-		c.why = "the node was restarted before it was answered"
+	case l.State == StateSetup:
+		c.why = c.fate() + " before it was answered"
 	default:
-		c.why = "the node was restarted"
+		c.why = c.fate()
 	}
-	for _, sr := range r.Seats {
+	for _, sr := range l.Seats {
 		s := c.restoreSeat(sr)
 		if !sr.Into {
 			c.seats = append(c.seats, s)
@@ -176,7 +215,7 @@ func (c *Call) wind(r Record) {
 			c.letGo(s, lr)
 		}
 	}
-	c.closeRest(r)
+	c.closeRest(l.Record)
 }
 
 // resume goes on with a call that is up.
@@ -194,6 +233,10 @@ func (c *Call) resume(r Record) {
 	c.wire()
 	c.watchLegs()
 	c.closeRest(r)
+	if !slices.ContainsFunc(c.seats, func(s *Seat) bool { return s.holder != nil }) && !slices.ContainsFunc(r.Seats, func(s SeatRecord) bool { return !s.Left.IsZero() }) {
+		c.end("nobody was left in it when " + c.fate())
+		return
+	}
 	for _, s := range c.seats {
 		for _, l := range s.watched() {
 			c.settleIn(l)
@@ -201,10 +244,6 @@ func (c *Call) resume(r Record) {
 		if a := s.away; a != nil && a.leg.state == legLost {
 			c.settleIn(a.leg)
 		}
-	}
-	if !slices.ContainsFunc(c.seats, func(s *Seat) bool { return s.holder != nil }) && !slices.ContainsFunc(r.Seats, func(s SeatRecord) bool { return !s.Left.IsZero() }) {
-		c.end("nobody was left in it when the node was restarted")
-		return
 	}
 	c.log.Info("call goes on", "user", r.Seats[0].User, "epoch", c.epoch)
 }
@@ -296,6 +335,7 @@ func (c *Call) blankLeg(s *Seat, r LegRecord) *Leg {
 	if l.held {
 		l.heldAt = time.Now()
 	}
+	l.dialog.Flow = c.overtaken(l.dialog.Flow)
 	l.dialog.Advance(c.epoch)
 	l.way = newWay(l.dialog.Flow)
 	return l
@@ -316,20 +356,21 @@ func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
 	l := c.blankLeg(s, r)
 	heard, pressed := c.heed(l)
 	o := media.StreamOptions{Peer: l.dialog.Flow.Remote.Addr(), WebRTC: l.browser(), OnHeard: heard, OnKey: pressed}
-	if r.resumes() {
+	resumes := r.resumes() && c.predecessor == ""
+	if resumes {
 		o.Resume = &media.Resumption{Place: *r.Place, SRTP: r.SRTP, Key: r.Agreed.Out}
 	}
 	stream, err := c.b.Engine.Open(o)
 	if err != nil {
-		c.log.Error("leg cannot go on after the restart", "leg", l.id, "device", l.device.Name, "err", err)
+		c.log.Error("leg cannot go on", "after", c.fate(), "leg", l.id, "device", l.device.Name, "err", err)
 		c.letGo(s, r)
 		return nil
 	}
 	l.stream, l.state = stream, legUp
-	c.mind(l)
-	if r.resumes() { // else it waits for what is agreed anew
+	if resumes { // else it waits for what is agreed anew
 		l.stream.Apply(l.agreed)
 	}
+	c.mind(l)
 	c.legs = append(c.legs, l)
 	c.attach(l)
 	c.follow(l)
@@ -351,7 +392,10 @@ func (c *Call) settleIn(l *Leg) {
 	if r := l.refer; r != nil { // what it asked for has gone down with the node
 		c.commit(func() { c.notifyRefer(l, r, 503, true) })
 	}
-	if l.displaced() {
+	switch {
+	case c.predecessor != "":
+		c.takeUp(l)
+	case l.displaced():
 		l.local = l.versioned(l.local.Moved(l.stream.Local()))
 		if c.b.Agent.Alive(l.dialog.Flow) {
 			c.commit(func() { c.reinvite(l, l.local) })
@@ -387,15 +431,20 @@ func (c *Call) letGo(s *Seat, r LegRecord) {
 		if r.Invite == nil || r.Invite.Branch == "" {
 			return
 		}
-		out := sip.Outgoing{Dialog: r.Dialog, Method: "INVITE", CSeq: r.Invite.CSeq, Branch: r.Invite.Branch}
-		if err := c.b.Agent.Withdraw(out); err != nil {
-			c.log.Warn("cancel after the restart", "user", s.user.Name, "device", r.Called, "err", err)
+		d, over := r.Dialog, c.overtaken(r.Dialog.Flow)
+		if c.predecessor != "" {
+			d.Flow = d.Flow.At(c.predecessor, c.b.Node)
+		}
+		out := sip.Outgoing{Dialog: d, Method: "INVITE", CSeq: r.Invite.CSeq, Branch: r.Invite.Branch}
+		if err := c.b.Agent.Withdraw(out, over); err != nil {
+			c.log.Warn("cancel what rings", "after", c.fate(), "user", s.user.Name, "device", r.Called, "err", err)
 		}
 	case legIncoming:
 		if c.state == StateUp { // its 200 may have gone out
 			c.closeDialog(s, r.Device, r.Dialog)
 		}
 	case legAnswered:
+		r.Dialog.Flow = c.overtaken(r.Dialog.Flow)
 		_ = c.b.Agent.Ack(r.Dialog, sip.Outgoing{CSeq: cseqOf(r)}, sip.Body{})
 		c.closeDialog(s, r.Device, r.Dialog)
 	case legUp, legLost:

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 // rig is a whole node in this process, on loopback, with phones that share no code with it.
 type rig struct {
 	t      *testing.T
+	name   string
 	agent  *sip.Agent
 	log    *slog.Logger
 	web    netip.AddrPort // where phones come by WebSocket, once website was asked for
@@ -69,6 +70,12 @@ func newRig(t *testing.T, tune func(*config.Config), logTo ...io.Writer) *rig {
 // openRig opens a node on a store that may hold something, at an address.
 func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...io.Writer) *rig {
 	t.Helper()
+	return openNode(t, nil, "test", dir, udp, tune, logTo...)
+}
+
+// openNode opens a node under a name, on the store of another one if there is one.
+func openNode(t *testing.T, beside *rig, name, dir, udp string, tune func(*config.Config), logTo ...io.Writer) *rig {
+	t.Helper()
 	cfg := config.Default()
 	cfg.Call.Ring = 5 * time.Second
 	cfg.Listen.TLS = "off"
@@ -88,8 +95,14 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 		}
 	}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
-	db, err := store.Open(dir, log)
-	must(t, err)
+	var db *store.Bolt
+	var err error
+	if beside != nil {
+		db = beside.store
+	} else {
+		db, err = store.Open(dir, log)
+		must(t, err)
+	}
 	users := &lateCredentials{}
 	r := &rig{t: t, dir: dir, store: db, faults: newFaultyStore(db, dir), pass: map[string]string{}, webrtc: cfg.Media.WebRTC}
 	r.whenStopped(func() { db.Close() })
@@ -104,18 +117,21 @@ func openRig(t *testing.T, dir, udp string, tune func(*config.Config), logTo ...
 	})
 	must(t, err)
 	r.agent, r.log = agent, log
-	r.reg, err = registrar.New(registrar.Options{Agent: agent, Store: db, Journal: db, Log: log, Realm: db.Realm(), Node: "test"})
+	r.reg, err = registrar.New(registrar.Options{Agent: agent, Store: db, Journal: db, Log: log, Realm: db.Realm(), Node: name})
 	must(t, err)
 	users.Registrar = r.reg
 	r.engine, err = media.NewEngine(media.Options{Config: cfg.Media, Advertise: cfg.Advertise, Secret: db.Secret(), Log: log})
 	must(t, err)
 	r.b = call.New(call.Options{
-		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: "test", Owner: "test", Agent: agent, Engine: r.engine, Registrar: r.reg,
+		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: name, Owner: name, Agent: agent, Engine: r.engine, Registrar: r.reg,
 		Store: r.faults, Secret: db.Secret(), Journal: db, Log: log,
 	})
 	r.server, r.tcp, r.tls = agent.Addrs()["udp"], agent.Addrs()["tcp"], agent.Addrs()["tls"]
 	must(t, r.b.Restore())
-	r.run(db.Run, agent.Run, r.reg.Run, r.engine.Run)
+	if beside == nil {
+		r.run(db.Run)
+	}
+	r.run(agent.Run, r.reg.Run, r.engine.Run)
 	r.drain = r.run(r.b.Run)
 	return r
 }

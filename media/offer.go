@@ -82,6 +82,21 @@ func (d Description) Moved(local Local) Description {
 	return d
 }
 
+// Rekeyed returns d with these keys in the places of those that it had for the same suites (RFC 4568): what was sealed with the old ones is over.
+func (d Description) Rekeyed(keys []Crypto) Description {
+	d.Lines = slices.Clone(d.Lines)
+	for i := range d.Lines {
+		d.Lines[i].Crypto = slices.Clone(d.Lines[i].Crypto)
+		for j, c := range d.Lines[i].Crypto {
+			if k := slices.IndexFunc(keys, func(k Crypto) bool { return k.Suite == c.Suite }); k >= 0 {
+				d.Lines[i].Crypto[j] = keys[k]
+				d.Lines[i].Crypto[j].Tag = c.Tag
+			}
+		}
+	}
+	return d
+}
+
 // numbered gives every codec a payload type of its own.
 func numbered(codecs []Codec) []Codec {
 	var taken [128]bool

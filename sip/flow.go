@@ -49,6 +49,17 @@ func (a *Agent) Alive(f Flow) bool {
 	return a.stream(f) != nil
 }
 
+// FlowTo is the flow over UDP from this node to an address, which may have spoken to another node until now; false: this node has
+// no UDP.
+func (a *Agent) FlowTo(remote netip.AddrPort) (Flow, bool) {
+	if a.udp == nil || !remote.IsValid() {
+		return Flow{}, false
+	}
+	f := Flow{Transport: "udp", Remote: remote}
+	f.Local = a.udp.at(a.edge.towards(f))
+	return f, true
+}
+
 // CloseFlow ends the connection of a flow whose user is no longer welcome. UDP has none to end.
 func (a *Agent) CloseFlow(f Flow) {
 	if f.Node != "" && a.opt.Nodes != nil {

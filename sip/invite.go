@@ -89,15 +89,16 @@ func (tx *inviteTx) run(ctx context.Context, onProvisional func(*Response)) (*Re
 	return r, err
 }
 
-// Withdraw takes back an INVITE that another process of this node has sent, by its branch and CSeq: it is cancelled, and what its phone still
-// answers is answered as Invite does, a 2xx by ACK and BYE.
-func (a *Agent) Withdraw(out Outgoing) error {
+// Withdraw takes back an INVITE that another process has sent, of this node or of another one, by its branch and CSeq: it is cancelled over a
+// flow of this node, and what its phone still answers is answered as Invite does, a 2xx by ACK and BYE. The dialog has the flow that the INVITE
+// went over, and its node: the CANCEL has the Via of that (RFC 3261 §9.1).
+func (a *Agent) Withdraw(out Outgoing, over Flow) error {
 	d, err := a.draft(out)
 	if err != nil {
 		return err
 	}
 	tx := &inviteTx{
-		agent: a, shard: a.shard(out.Dialog.CallID), draft: d, flow: out.Dialog.Flow,
+		agent: a, shard: a.shard(out.Dialog.CallID), draft: d, flow: over,
 		again: out.Dialog.RemoteTag != "", inbox: newInbox(), acks: make(map[string][]byte), provisional: true,
 	}
 	tx.register()

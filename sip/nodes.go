@@ -95,7 +95,9 @@ func (a *Agent) elsewhere(m *message, r *Request) (node string, away bool) {
 	}
 	if r == nil {
 		branch, _ := strings.CutPrefix(m.via.branch(), magic)
-		node = n.Tagged(marked(branch))
+		if node = n.Tagged(marked(branch)); a.shard(m.callID).waits(m) { // as if this node had asked: it has taken the call over
+			node = ""
+		}
 	} else if m.callID != "" && r.ToTag() != "" && r.method != "REGISTER" && !a.shard(m.callID).known(r) {
 		node = a.ownerOf(r)
 	}
@@ -129,6 +131,13 @@ func (s *shard) known(r *Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.dialogs[id] != nil || s.servers[key] != nil || s.acks[ackKey{id, r.cseq}] != nil || s.answers.find(serverKey(r, r.method)) != nil
+}
+
+// waits says whether a transaction of this node waits for a response.
+func (s *shard) waits(m *message) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clients[clientKey{m.via.branch(), m.method}] != nil
 }
 
 // handed hands a message to the node that it belongs to; true: nothing more is to be done with it.

@@ -16,12 +16,18 @@ import (
 
 // browser is the sound of a call as a browser has it: ICE, DTLS-SRTP, one port. The PeerConnection is told nothing of hold: directions are
 // written into what is sent and taken out of what is read, as SIP libraries for pages do.
+//
+// Its other end may be another one with a re-INVITE. Chromium makes a new association then, when the fingerprint is another; pion has that by a new
+// PeerConnection only.
 type browser struct {
-	pc    *webrtc.PeerConnection
+	cfg   Config
+	media *Media
 	voice *voice
 
-	mu   sync.Mutex
-	said string // the last description of ours, as the PeerConnection made it
+	mu    sync.Mutex
+	pc    *webrtc.PeerConnection
+	their string // fingerprint
+	said  string // the last description of ours, as the PeerConnection made it
 }
 
 // voice is the track that the phone speaks on: it takes whole RTP packets, of any payload type.
@@ -60,8 +66,36 @@ func (v *voice) write(b []byte) {
 	_, _ = v.to.WriteRTP(&p.Header, p.Payload)
 }
 
-// openBrowser makes the PeerConnection of a call. What it hears goes to m.
+// openBrowser makes the sound of a call. What it hears goes to m.
 func openBrowser(cfg Config, m *Media) (*browser, error) {
+	b := &browser{cfg: cfg, media: m, voice: &voice{}}
+	return b, b.open()
+}
+
+// open makes the PeerConnection, and ends the one before.
+func (b *browser) open() error {
+	pc, err := newPeerConnection(b.cfg, b.media, b.voice)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	old := b.pc
+	b.pc = pc
+	b.mu.Unlock()
+	if old != nil {
+		_ = old.GracefulClose()
+	}
+	return nil
+}
+
+// peer is the PeerConnection of now.
+func (b *browser) peer() *webrtc.PeerConnection {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pc
+}
+
+func newPeerConnection(cfg Config, m *Media, v *voice) (*webrtc.PeerConnection, error) {
 	var engine webrtc.MediaEngine
 	for _, c := range cfg.Codecs {
 		k := webrtc.RTPCodecCapability{MimeType: "audio/" + c.Name, ClockRate: uint32(c.Rate), Channels: uint16(c.Channels), SDPFmtpLine: c.Fmtp}
@@ -79,9 +113,8 @@ func openBrowser(cfg Config, m *Media) (*browser, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &browser{pc: pc, voice: &voice{}}
-	if _, err := pc.AddTrack(b.voice); err != nil {
-		b.close()
+	if _, err := pc.AddTrack(v); err != nil {
+		_ = pc.GracefulClose()
 		return nil, err
 	}
 	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
@@ -94,16 +127,16 @@ func openBrowser(cfg Config, m *Media) (*browser, error) {
 			m.record(buf[:n], time.Now(), cfg.Server)
 		}
 	})
-	return b, nil
+	return pc, nil
 }
 
 func (b *browser) write(packet []byte) { b.voice.write(packet) }
 
-func (b *browser) close() { _ = b.pc.GracefulClose() }
+func (b *browser) close() { _ = b.peer().GracefulClose() }
 
 // offer makes an offer with a direction. restart begins ICE anew.
 func (b *browser) offer(direction string, restart bool) ([]byte, error) {
-	d, err := b.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
+	d, err := b.peer().CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
 	if err != nil {
 		return nil, err
 	}
@@ -112,12 +145,12 @@ func (b *browser) offer(direction string, restart bool) ([]byte, error) {
 
 // answer makes the answer to the offer that was heard; once more, it is the same.
 func (b *browser) answer(direction string) ([]byte, error) {
-	if b.pc.SignalingState() != webrtc.SignalingStateHaveRemoteOffer {
+	if b.peer().SignalingState() != webrtc.SignalingStateHaveRemoteOffer {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return []byte(directed(b.said, direction)), nil
 	}
-	d, err := b.pc.CreateAnswer(nil)
+	d, err := b.peer().CreateAnswer(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +158,9 @@ func (b *browser) answer(direction string) ([]byte, error) {
 }
 
 func (b *browser) say(d webrtc.SessionDescription, direction string) ([]byte, error) {
-	gathered := webrtc.GatheringCompletePromise(b.pc)
-	if err := b.pc.SetLocalDescription(d); err != nil {
+	pc := b.peer()
+	gathered := webrtc.GatheringCompletePromise(pc)
+	if err := pc.SetLocalDescription(d); err != nil {
 		return nil, err
 	}
 	select {
@@ -136,13 +170,13 @@ func (b *browser) say(d webrtc.SessionDescription, direction string) ([]byte, er
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.said = b.pc.LocalDescription().SDP
+	b.said = pc.LocalDescription().SDP
 	return []byte(directed(b.said, direction)), nil
 }
 
 // takeBack ends an offer that was refused.
 func (b *browser) takeBack() {
-	_ = b.pc.SetLocalDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback})
+	_ = b.peer().SetLocalDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback})
 }
 
 // hear takes the other side's description.
@@ -150,13 +184,30 @@ func (b *browser) hear(sdp []byte, isOffer bool) error {
 	d := webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: directed(string(sdp), "sendrecv")}
 	if isOffer {
 		d.Type = webrtc.SDPTypeOffer
-	} else if b.pc.SignalingState() == webrtc.SignalingStateStable { // the 200 repeats what the 183 said
+	}
+	if b.another(string(sdp)) && isOffer {
+		if err := b.open(); err != nil {
+			return err
+		}
+	}
+	if !isOffer && b.peer().SignalingState() == webrtc.SignalingStateStable { // the 200 repeats what the 183 said
 		return nil
 	}
-	if err := b.pc.SetRemoteDescription(d); err != nil {
+	if err := b.peer().SetRemoteDescription(d); err != nil {
 		return fmt.Errorf("description is refused: %w\n%s", err, sdp)
 	}
 	return nil
+}
+
+// another says whether a description is of another other end than those before.
+func (b *browser) another(sdp string) bool {
+	_, rest, _ := strings.Cut(sdp, "a=fingerprint:")
+	now, _, _ := strings.Cut(rest, "\r\n")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.their
+	b.their = now
+	return was != "" && was != now
 }
 
 // directed is a description with another direction.

@@ -192,8 +192,8 @@ func (p *Phone) Dial(to string, o ...DialOptions) (*Call, error) {
 
 // dialLink is the way of a new call: by the server, if the phone has one.
 func (p *Phone) dialLink(uri string) (*link, error) {
-	if p.cfg.Server.IsValid() {
-		return p.linkTo(p.cfg.Server)
+	if p.server().IsValid() {
+		return p.linkTo(p.server())
 	}
 	return p.route(uri, nil)
 }

@@ -26,7 +26,7 @@ func (p *Phone) Unregister() (*Message, error) { return p.register(p.contactHead
 func (p *Phone) UnregisterAll() (*Message, error) { return p.register("*", 0) }
 
 func (p *Phone) register(contact string, expires time.Duration) (*Message, error) {
-	to, err := p.linkTo(p.cfg.Server)
+	to, err := p.linkTo(p.server())
 	if err != nil {
 		return nil, fmt.Errorf("register %s: %w", p.cfg.User, err)
 	}
@@ -93,7 +93,7 @@ func (p *Phone) fromHeader() string {
 
 // Send is a request outside any dialog: OPTIONS, SUBSCRIBE, or one that a test makes up. Headers replace those of the same name.
 func (p *Phone) Send(method, uri string, body []byte, headers ...Header) (*Message, error) {
-	to, err := p.linkTo(p.cfg.Server)
+	to, err := p.linkTo(p.server())
 	if err != nil {
 		return nil, err
 	}

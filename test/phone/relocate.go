@@ -10,7 +10,8 @@ import (
 type place struct {
 	addr      netip.Addr
 	transport string
-	udp       *link // its socket, nil where it has connections
+	udp       *link          // its socket, nil where it has connections
+	server    netip.AddrPort // that it registers with; invalid = that of its Config
 }
 
 // at is where the phone is now.
@@ -20,11 +21,20 @@ func (p *Phone) at() place {
 	return p.place
 }
 
+// server is where the phone registers.
+func (p *Phone) server() netip.AddrPort {
+	if s := p.at().server; s.IsValid() {
+		return s
+	}
+	return p.cfg.Server
+}
+
 // Relocation is a change of network, as from wifi to mobile.
 type Relocation struct {
-	Addr      netip.Addr // the new address; invalid = the same, with other ports
-	Transport string     // the new transport, "" = the same
-	Abrupt    bool       // its connections are not closed: the other side is told nothing, and what it sends over them is lost
+	Addr      netip.Addr     // the new address; invalid = the same, with other ports
+	Transport string         // the new transport, "" = the same
+	Server    netip.AddrPort // that it registers with from now on; invalid = the same
+	Abrupt    bool           // its connections are not closed: the other side is told nothing, and what it sends over them is lost
 }
 
 // Relocate gives the phone another address, or other ports: the sockets for SIP and for the sound of its calls are opened anew,
@@ -36,6 +46,9 @@ func (p *Phone) Relocate(r Relocation) error {
 	}
 	if r.Transport != "" {
 		to.transport = r.Transport
+	}
+	if r.Server.IsValid() {
+		to.server = r.Server
 	}
 	to.udp = nil
 	var err error
@@ -87,7 +100,7 @@ func (p *Phone) leave(to place, abrupt bool) {
 
 // relocateCalls has the calls speak from the new address, and say so when they describe themselves.
 func (p *Phone) relocateCalls(addr netip.Addr) error {
-	over, err := p.linkTo(p.cfg.Server)
+	over, err := p.linkTo(p.server())
 	if err != nil {
 		return fmt.Errorf("relocate %s: %w", p.cfg.UserAgent, err)
 	}

@@ -124,7 +124,7 @@ func (s *Subscription) Refresh(expires time.Duration, headers ...Header) (*Messa
 }
 
 func (s *Subscription) subscribe(expires time.Duration) (*Message, error) {
-	over, err := s.phone.linkTo(s.phone.cfg.Server)
+	over, err := s.phone.linkTo(s.phone.server())
 	if err != nil {
 		return nil, err
 	}

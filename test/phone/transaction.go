@@ -68,7 +68,7 @@ func (p *Phone) send(m *Message, to *link) error {
 
 // SendRaw sends bytes as they are to the server, for tests of bad input.
 func (p *Phone) SendRaw(b []byte) error {
-	l, err := p.linkTo(p.cfg.Server)
+	l, err := p.linkTo(p.server())
 	if err != nil {
 		return err
 	}
@@ -197,10 +197,10 @@ func (p *Phone) route(uri string, routes []string) (*link, error) {
 	}
 	at, err := netip.ParseAddrPort(hostPort(uri))
 	if err != nil {
-		if !p.cfg.Server.IsValid() {
+		if !p.server().IsValid() {
 			return nil, fmt.Errorf("no address in %q: %w", uri, err)
 		}
-		at = p.cfg.Server // a name that stands for the server
+		at = p.server() // a name that stands for the server
 	}
 	return p.linkTo(p.cfg.zoned(at))
 }

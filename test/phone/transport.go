@@ -184,7 +184,7 @@ func (p *Phone) localAddr() netip.AddrPort {
 	if p.cfg.Listen {
 		return netip.AddrPortFrom(p.cfg.Addr, p.cfg.Port)
 	}
-	if l, err := p.linkTo(p.cfg.Server); err == nil {
+	if l, err := p.linkTo(p.server()); err == nil {
 		return l.local
 	}
 	return netip.AddrPortFrom(here.addr, 9)
@@ -195,7 +195,9 @@ func (p *Phone) linkTo(remote netip.AddrPort) (*link, error) {
 	p.mu.Lock()
 	here := p.place
 	if here.transport == "wss" { // a browser has no other way, wherever it is sent (RFC 7118 §5)
-		remote = p.cfg.Server
+		if remote = p.cfg.Server; here.server.IsValid() {
+			remote = here.server
+		}
 	}
 	l, closed := p.links[remote.String()], p.closed
 	p.mu.Unlock()
