@@ -120,7 +120,7 @@ func openNode(t *testing.T, beside *rig, name, dir, udp string, tune func(*confi
 	r.reg, err = registrar.New(registrar.Options{Agent: agent, Store: db, Journal: db, Log: log, Realm: db.Realm(), Node: name})
 	must(t, err)
 	users.Registrar = r.reg
-	r.engine, err = media.NewEngine(media.Options{Config: cfg.Media, Advertise: cfg.Advertise, Secret: db.Secret(), Log: log})
+	r.engine, err = media.NewEngine(media.Options{Config: cfg.Media, Advertise: cfg.Advertise, Secret: slices.Concat(db.Secret(), []byte(name)), Log: log})
 	must(t, err)
 	r.b = call.New(call.Options{
 		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: name, Owner: name, Agent: agent, Engine: r.engine, Registrar: r.reg,

@@ -73,12 +73,13 @@ func (c *Call) takeUp(l *Leg) {
 	})
 }
 
-// tellPlace offers a phone the stream that its leg has now, over the flow that its device has now, if there is one.
+// tellPlace offers a phone the stream that its leg has now, over the flow that its device has now, if there is one. Who holds goes on holding.
 func (c *Call) tellPlace(l *Leg) {
 	here := l.stream.Local()
 	offer := l.local.Moved(here).Rekeyed(here.Crypto)
 	if first, err := offer.Reoffer(media.Merge(l.agreed.Send, codecsOf(offer))); err == nil {
-		offer = first
+		line, _, _ := offer.Audio()
+		offer = first.WithDirection(line.Direction)
 	}
 	l.local, l.astray = l.versioned(offer), true
 	if c.repoint(l); c.b.Agent.Alive(l.dialog.Flow) {

@@ -217,3 +217,279 @@ func ourKeys(p *phone.Phone, since, until time.Time) (all []string) {
 	}
 	return all
 }
+
+// TestTakeOverMidMove takes a call over while it is being moved: who held the seat goes on, and what rang rings no more.
+func TestTakeOverMidMove(t *testing.T) {
+	t.Parallel()
+	for _, transfer := range []bool{false, true} {
+		t.Run(map[bool]string{false: "a move", true: "a transfer"}[transfer], func(t *testing.T) {
+			t.Parallel()
+			r, alice, bob := lonely(t, nil)
+			desk := r.phone("alice", 2)
+			if transfer {
+				r.user("carol", "103")
+				desk = r.phone("carol", 1)
+			}
+			b := r.another("b", nil)
+			desk.Behave(phone.Behaviour{})
+			out, in := r.connect(alice, bob)
+			var ref *phone.Referral
+			if transfer {
+				var err error
+				ref, err = out.Refer("103")
+				must(t, err)
+			} else {
+				r.moveTo("2")
+			}
+			ring, err := desk.Ringing(3 * time.Second)
+			must(t, err)
+			r.written("the INVITE", func(rec call.Record) bool {
+				return latchedBoth(call.Record{Seats: rec.Seats[:2]}) && slices.ContainsFunc(rec.Seats, func(s call.SeatRecord) bool {
+					return slices.ContainsFunc(s.Legs, func(l call.LegRecord) bool { return l.State == "ringing" && l.Invite != nil })
+				})
+			})
+			r.die()
+			b.claims(r)
+			must(t, ring.AwaitEnd(3*time.Second))
+			b.hears(out, in)
+			if ref != nil {
+				if code, err := ref.Wait(3 * time.Second); err != nil || code != 503 {
+					t.Errorf("the phone was told %d of its transfer, %v", code, err)
+				}
+			}
+			must(t, out.Hangup())
+			must(t, in.AwaitEnd(3*time.Second))
+			b.nothingLeft()
+		})
+	}
+}
+
+// TestTakeOverSetup takes a call over that nobody has answered: the phone rings no more, by a CANCEL that has the Via of the INVITE, and the log
+// has the end of the call.
+func TestTakeOverSetup(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	b := r.another("b", nil)
+	bob.Behave(phone.Behaviour{})
+	out := mustDial(t, alice, "102")
+	in, err := bob.Ringing(3 * time.Second)
+	must(t, err)
+	r.written("the INVITE", func(rec call.Record) bool {
+		return len(rec.Seats) == 2 && len(rec.Seats[1].Legs) == 1 && rec.Seats[1].Legs[0].State == "ringing" && rec.Seats[1].Legs[0].Invite != nil
+	})
+	r.die()
+	b.claims(r)
+	must(t, in.AwaitEnd(3*time.Second))
+	var via []string
+	for _, m := range bob.Received(time.Time{}) {
+		if m.Method == "INVITE" || m.Method == "CANCEL" {
+			via = append(via, m.Get("Via"))
+		}
+	}
+	if len(via) != 2 || via[0] != via[1] {
+		t.Errorf("INVITE and CANCEL have the Via %q", via)
+	}
+	b.nothingLeft()
+	ended := b.entries(journal.CallEnded)
+	if len(ended) != 1 || ended[0].Duration != 0 || !strings.Contains(ended[0].Text, "node test was lost before it was answered") {
+		t.Errorf("the log: %+v", ended)
+	}
+	out.Vanish() // its INVITE went down with the node: nobody answers it any more
+}
+
+// TestTakeOverEnding takes a call over whose phone has not heard of its BYE.
+func TestTakeOverEnding(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	b := r.another("b", nil)
+	out, in := r.connect(alice, bob)
+	bob.Unplug(true)
+	must(t, out.Hangup())
+	r.written("the BYE", func(rec call.Record) bool { return rec.State == call.StateEnding && len(rec.Closing) == 1 })
+	r.die()
+	b.claims(r)
+	bob.Unplug(false)
+	must(t, in.AwaitEnd(3*time.Second))
+	b.nothingLeft()
+	if ended := b.entries(journal.CallEnded); len(ended) != 1 || !strings.Contains(ended[0].Text, "ended by alice") {
+		t.Errorf("the log: %+v", ended)
+	}
+}
+
+// TestTakeOverHeld takes a call over that one side holds: the other hears so, until it is resumed.
+func TestTakeOverHeld(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	b := r.another("b", nil)
+	out, in := r.connect(alice, bob)
+	must(t, in.Hold(phone.HoldSendonly))
+	r.written("the hold", func(rec call.Record) bool { return latchedBoth(rec) && rec.Seats[1].Legs[0].Held })
+	r.die()
+	since := time.Now()
+	b.claims(r)
+	if !hearsFrom(out, b, since, 0) {
+		t.Error("alice does not hear that she is held")
+	}
+	if out.Hears(in, 300*time.Millisecond) {
+		t.Error("alice hears bob, who holds")
+	}
+	must(t, in.Resume())
+	b.hears(out, in)
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	b.nothingLeft()
+}
+
+// hearsFrom waits until a phone hears a source from a node's address, 0 = a tone.
+func hearsFrom(c *phone.Call, r *rig, since time.Time, source uint16) bool {
+	_, ok := c.Media().Await(since, 3*time.Second, func(p phone.Packet) bool {
+		return p.Source == source && p.From.Addr() == r.server.Addr()
+	})
+	return ok
+}
+
+// TestTakeOverAbsence takes a call over that one has left: he is waited for, and comes back at the other node.
+func TestTakeOverAbsence(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	desk := r.phone("alice", 2)
+	b := r.another("b", nil)
+	out, in := r.connect(alice, bob)
+	must(t, r.b.Leave(t.Context(), call.MoveRequest{User: "alice", How: "api", Who: "test"}))
+	must(t, out.AwaitEnd(2*time.Second))
+	rec := r.written("the absence", func(rec call.Record) bool { return !rec.Seats[0].Left.IsZero() && len(rec.Closing) == 0 })
+	r.die()
+	since := time.Now()
+	b.claims(r)
+	if !hearsFrom(in, b, since, 0) {
+		t.Error("bob does not hear that he waits")
+	}
+	if now := b.written("the same absence", func(rec call.Record) bool { return rec.Epoch == 1 }); !now.Seats[0].Left.Equal(rec.Seats[0].Left) {
+		t.Errorf("he is waited for since %v, not %v", now.Seats[0].Left, rec.Seats[0].Left)
+	}
+	must(t, desk.Relocate(phone.Relocation{Server: b.server}))
+	_, err := desk.Register(time.Minute)
+	must(t, err)
+	again := mustDial(t, desk, "*40")
+	must(t, again.Await(3*time.Second))
+	b.hears(again, in)
+	must(t, again.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	b.nothingLeft()
+}
+
+// TestTakeOverNobody takes a call over whose one phone says nothing, or knows nothing of the call: the other hears the tone and is not hung up, and
+// the phone that answers late has its seat again.
+func TestTakeOverNobody(t *testing.T) {
+	t.Parallel()
+	for _, k := range []string{"it says nothing", "it knows nothing", "it refuses once"} {
+		t.Run(k, func(t *testing.T) {
+			t.Parallel()
+			r, alice, bob := lonely(t, nil)
+			b := r.another("b", nil)
+			out, in := r.connect(alice, bob)
+			r.written("both sources", latchedBoth)
+			r.die()
+			switch k {
+			case "it says nothing":
+				bob.Unplug(true)
+			case "it refuses once":
+				bob.Behave(phone.Behaviour{Refuse: 491})
+			default:
+				in.Vanish()
+			}
+			since := time.Now()
+			b.claims(r)
+			if k == "it refuses once" {
+				time.Sleep(300 * time.Millisecond)
+				bob.Behave(phone.Behaviour{})
+				if !out.Hears(in, 6*time.Second) || !in.Hears(out, 6*time.Second) {
+					t.Error("they do not hear each other after the refusal")
+				}
+			} else if !hearsFrom(out, b, since, 0) {
+				t.Error("alice does not hear that bob is gone")
+			}
+			if k == "it says nothing" {
+				bob.Unplug(false)
+				b.hears(out, in)
+			}
+			if out.State() != phone.Up {
+				t.Errorf("alice's call is %v", out.State())
+			}
+			must(t, out.Hangup())
+			if k != "it knows nothing" {
+				must(t, in.AwaitEnd(3*time.Second))
+			}
+			b.nothingLeft()
+		})
+	}
+}
+
+// TestTakeOverCompanion takes a call over with a device that listens: it does again.
+func TestTakeOverCompanion(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	desk := r.phone("alice", 2)
+	b := r.another("b", nil)
+	out, in := r.connect(alice, bob)
+	third := r.beside("code", desk)
+	r.written("three legs", func(rec call.Record) bool {
+		return latchedBoth(rec) && len(rec.Seats[0].Legs) == 2 && rec.Seats[0].Legs[1].Listens && rec.Seats[0].Legs[1].State == "up"
+	})
+	r.die()
+	b.claims(r)
+	b.hears(out, in)
+	if !hearsMix(third, out, in) {
+		t.Error("the third device does not hear both")
+	}
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	must(t, third.AwaitEnd(3*time.Second))
+	b.nothingLeft()
+}
+
+// TestTakeOverJustAnswered takes a call over that was answered a moment ago.
+func TestTakeOverJustAnswered(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	b := r.another("b", nil)
+	bob.Behave(phone.AutoAnswer)
+	out := mustDial(t, alice, "102")
+	in, err := bob.Ringing(3 * time.Second)
+	must(t, err)
+	must(t, out.Await(3*time.Second))
+	r.die()
+	b.claims(r)
+	b.hears(out, in)
+	must(t, in.Hangup())
+	must(t, out.AwaitEnd(3*time.Second))
+	b.nothingLeft()
+}
+
+// TestTakeOverTwice claims a call that a third node has claimed before: it is not the second's, and one that stops takes nothing up.
+func TestTakeOverTwice(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	b, c := r.another("b", nil), r.another("c", nil)
+	out, in := r.connect(alice, bob)
+	r.written("both sources", latchedBoth)
+	stored, err := r.store.Calls()
+	must(t, err)
+	r.die()
+	b.claims(r)
+	if _, err := c.store.Claim(stored[0].ID, stored[0].Epoch, c.name); err == nil {
+		t.Error("a call was claimed twice")
+	}
+	b.hears(out, in)
+	c.drain()
+	if n := c.b.TakeOver("test", stored[0]); n != 0 {
+		t.Error("a node that stops has taken a call up")
+	}
+	if n := b.b.TakeOver("test", stored[0]); n != 0 {
+		t.Error("a node has taken up twice what it had")
+	}
+	b.hears(out, in)
+	must(t, in.Hangup())
+	must(t, out.AwaitEnd(3*time.Second))
+	b.nothingLeft()
+}

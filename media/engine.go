@@ -19,7 +19,7 @@ type Options struct {
 	Config    config.Media
 	Advertise config.Advertise
 	WebTCP    uint16 // port that gives ICE-TCP connections to ServeConn; 0 = none is announced
-	Secret    []byte // the node's, of which its DTLS certificate is made; none = another one at each start
+	Secret    []byte // the node's, of which its DTLS certificate is made; none = another one at each start. No two nodes have one: a browser knows by the certificate that its call is at another
 	Log       *slog.Logger
 }
 

@@ -86,12 +86,20 @@ func (n *node) open() (err error) {
 		return err
 	}
 	n.engine, err = media.NewEngine(media.Options{
-		Config: n.config.Media, Advertise: n.config.Advertise, WebTCP: webTCP(n.config.Listen.Web), Secret: n.store.Secret(), Log: n.log,
+		Config: n.config.Media, Advertise: n.config.Advertise, WebTCP: webTCP(n.config.Listen.Web), Secret: n.ownSecret(), Log: n.log,
 	})
 	if err != nil {
 		return err
 	}
 	return n.openSIP()
+}
+
+// ownSecret is this node's alone, where the store's secret is that of all nodes.
+func (n *node) ownSecret() []byte {
+	if n.config.Store.Redis == "" {
+		return n.store.Secret()
+	}
+	return append(slices.Clone(n.store.Secret()), nameOf(n.config.Config)...)
 }
 
 // openSIP opens the listeners and the three that work with them.
