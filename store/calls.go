@@ -27,11 +27,21 @@ func (b *Bolt) Hurry() { b.commit.signal() }
 func put(s call.Stored, done func(error)) write {
 	v := packCall(s)
 	return write{func(tx *bbolt.Tx) error {
-		if stale(tx, s.ID, s.Epoch) {
+		if stale(tx, s.ID, s.Epoch) || anothers(tx.Bucket(callsBucket).Get([]byte(s.ID)), s) {
 			return fmt.Errorf("call %s: %w", s.ID, call.ErrStale)
 		}
 		return tx.Bucket(callsBucket).Put([]byte(s.ID), v)
 	}, done}
+}
+
+// anothers says that a stored record has the epoch of s and another owner: an epoch has one.
+func anothers(v []byte, s call.Stored) bool {
+	if len(v) <= callHeader || v[0]&owned == 0 || epochOf(v) != s.Epoch {
+		return false
+	}
+	name := v[callHeader+1:]
+	n := int(v[callHeader])
+	return n <= len(name) && string(name[:n]) != s.Owner
 }
 
 // packCall writes epoch, version, the owner if there is one, and the blob.

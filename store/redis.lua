@@ -4,9 +4,10 @@
 -- that wrote last, and the number of its write: what a node sent over a connection that it has given up may arrive after what
 -- it sent later, and is passed over. Answers: 1 = done, 0 = refused.
 
---- put KEYS: call. ARGV: epoch, version, owner, blob, run, number
-local was = redis.call('HMGET', KEYS[1], 'e', 'i', 's')
+--- put KEYS: call. ARGV: epoch, version, owner, blob, run, number. An epoch has one owner: of two nodes that take a call up at once the first has it.
+local was = redis.call('HMGET', KEYS[1], 'e', 'i', 's', 'o')
 if was[1] and was[1] > ARGV[1] then return 0 end
+if was[1] == ARGV[1] and was[4] and was[4] ~= '' and was[4] ~= ARGV[3] then return 0 end
 if was[2] == ARGV[5] and tonumber(was[3]) >= tonumber(ARGV[6]) then return 1 end
 redis.call('HSET', KEYS[1], 'e', ARGV[1], 'v', ARGV[2], 'o', ARGV[3], 'b', ARGV[4], 'i', ARGV[5], 's', ARGV[6])
 redis.call('PERSIST', KEYS[1])

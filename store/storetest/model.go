@@ -122,19 +122,21 @@ func (m model) putCall(t *testing.T, rt *rapid.T, s *Opened) {
 		Owner: rapid.SampledFrom([]string{"", "n1", "n2"}).Draw(rt, "owner"),
 	}
 	c.Blob = fmt.Append(nil, c.Version)
-	m.outcome(rt, c.ID, c.Epoch, Wait(t, func(done func(error)) { s.Put(c, done) }), func() { m.calls[c.ID] = c })
+	was := m.calls[c.ID]
+	anothers := was.Epoch == c.Epoch && was.Owner != "" && was.Owner != c.Owner
+	m.outcome(rt, c.ID, c.Epoch, anothers, Wait(t, func(done func(error)) { s.Put(c, done) }), func() { m.calls[c.ID] = c })
 }
 
 func (m model) endCall(t *testing.T, rt *rapid.T, s *Opened) {
 	id, epoch := ids.Draw(rt, "id"), rapid.Uint64Range(1, 4).Draw(rt, "epoch")
-	m.outcome(rt, id, epoch, end(t, s, id, epoch), func() {
+	m.outcome(rt, id, epoch, false, end(t, s, id, epoch), func() {
 		delete(m.calls, id)
 		m.ended[id] = max(m.ended[id], epoch)
 	})
 }
 
-func (m model) outcome(rt *rapid.T, id string, epoch uint64, err error, then func()) {
-	stale := m.calls[id].Epoch > epoch
+func (m model) outcome(rt *rapid.T, id string, epoch uint64, anothers bool, err error, then func()) {
+	stale := m.calls[id].Epoch > epoch || anothers
 	if _, there := m.calls[id]; !there && m.ended[id] > epoch && errors.Is(err, call.ErrStale) {
 		return // a store may remember for a while in which epoch a call has ended
 	}

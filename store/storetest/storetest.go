@@ -380,6 +380,10 @@ func testClaims(t *testing.T, s *Opened) {
 		if err := end(t, s, "c", epoch); !errors.Is(err, call.ErrStale) {
 			t.Fatalf("end by who had it before: %v, want ErrStale", err)
 		}
+		rival := call.Stored{ID: "c", Epoch: epoch + 1, Version: 99, Owner: "rival", Blob: []byte("rival's")}
+		if err := Wait(t, func(done func(error)) { s.Put(rival, done) }); !errors.Is(err, call.ErrStale) {
+			t.Fatalf("write of another under the same epoch: %v, want ErrStale", err)
+		}
 		mine.Version++
 		put(t, s, mine)
 	}

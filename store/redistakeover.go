@@ -1,0 +1,111 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"baton/call"
+)
+
+// What a node does that goes on with the calls of another one (docs/cluster.md).
+
+// ClaimAll claims calls as Claim does, each under the epoch that it has in calls, in one go. What others have by now is left out. It is ErrUnsafe when
+// no replica has confirmed them: then none is gone on with before it was claimed once more.
+func (s *Redis) ClaimAll(calls []call.Stored, owner string) ([]call.Stored, error) {
+	s.write.catchUp()
+	ctx, cancel := waiting()
+	defer cancel()
+	mine, err := s.claimAll(ctx, calls, owner)
+	if unknown(err) {
+		if err = loadScripts(ctx, s.client); err == nil {
+			mine, err = s.claimAll(ctx, calls, owner)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claim %d calls: %w", len(calls), err)
+	}
+	return mine, nil
+}
+
+func (s *Redis) claimAll(ctx context.Context, calls []call.Stored, owner string) (mine []call.Stored, err error) {
+	if len(calls) == 0 {
+		return nil, nil
+	}
+	pipe := s.client.Pipeline()
+	ids, cmds := make([]any, len(calls)), make([]*redis.Cmd, len(calls))
+	for i, c := range calls {
+		ids[i] = c.ID
+	}
+	pipe.SAdd(ctx, s.key("own:"+owner), ids...)
+	for i, c := range calls {
+		cmds[i] = eval(ctx, pipe, "claim", []string{s.callKey(c.ID)}, epochText(c.Epoch), epochText(c.Epoch+1), owner)
+	}
+	if _, err := s.confirmed(ctx, pipe, cmds[len(cmds)-1], replicaWait.Milliseconds()); err != nil {
+		return nil, err
+	}
+	for i, cmd := range cmds {
+		v, err := cmd.Slice()
+		if err != nil {
+			return nil, err
+		}
+		if len(v) < 2 {
+			continue
+		}
+		c, err := readStored(calls[i].ID, []any{epochText(calls[i].Epoch + 1), v[0], owner, v[1]})
+		if err != nil {
+			return nil, err
+		}
+		mine = append(mine, c)
+	}
+	return mine, nil
+}
+
+// Owned is who has a call, and under which epoch; the zero value: there is no such call.
+type Owned struct {
+	Epoch uint64
+	Owner string
+}
+
+// Owners tells who has these calls now. It gives up when ctx ends.
+func (s *Redis) Owners(ctx context.Context, ids []string) (map[string]Owned, error) {
+	all := make(map[string]Owned, len(ids))
+	err := eachPage(ids, func(ids []string) error {
+		pipe := s.client.Pipeline()
+		cmds := make([]*redis.SliceCmd, len(ids))
+		for i, id := range ids {
+			cmds[i] = pipe.HMGet(ctx, s.callKey(id), "e", "o")
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return fmt.Errorf("read whose the calls are: %w", err)
+		}
+		for i, cmd := range cmds {
+			v := cmd.Val()
+			text, _ := v[0].(string)
+			owner, _ := v[1].(string)
+			epoch, err := strconv.ParseUint(text, 10, 64)
+			if text != "" && err != nil {
+				return fmt.Errorf("record of call %q: %w", ids[i], err)
+			}
+			all[ids[i]] = Owned{epoch, owner}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// LastBeat is the last sign of life of a node, by its own clock; zero = none. It changes as long as the node runs and reaches the store.
+func (s *Redis) LastBeat(ctx context.Context, node string) (time.Time, error) {
+	ms, err := s.client.HGet(ctx, s.key("meta"), beatField(node)).Int64()
+	if errors.Is(err, redis.Nil) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the sign of life of node %s: %w", node, err)
+	}
+	return time.UnixMilli(ms), nil
+}
