@@ -11,9 +11,11 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"baton/call"
+	"baton/cluster"
 	"baton/config"
 	"baton/load"
 	"baton/media"
@@ -34,6 +36,9 @@ type node struct {
 	load      *load.Meter
 	cert      *certificate
 	reload    <-chan struct{} // the certificate, now
+	mesh      *cluster.Mesh   // the other nodes; nil = the node is alone
+	heirs     *heirs          // nil = it takes no calls over
+	draining  atomic.Bool
 	agent     *sip.Agent
 	engine    *media.Engine
 	registrar *registrar.Registrar
@@ -109,6 +114,10 @@ func (n *node) openSIP() (err error) {
 		return err
 	}
 	n.load = load.NewMeter(load.Limits{CPU: float64(c.Limits.CPU) / 100, Memory: load.Memory(uint64(c.Limits.Memory) << 20)}, n.log)
+	if err := n.openMesh(); err != nil {
+		return err
+	}
+	n.inherit()
 	users := &directory{}
 	n.agent, err = sip.NewAgent(sip.Options{
 		Listen: c.Listen, Connections: c.Connections, Advertise: c.Advertise, TLS: n.cert.config(), Domain: c.Domain, Proxies: c.Proxies,
@@ -190,8 +199,14 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 		{"certificate", func(ctx context.Context) error { return n.cert.run(ctx, n.reload) }},
 	}
 	parts = append(parts, n.webParts()...) // below sip, which says farewell on its WebSockets
+	parts = append(parts, part{"sip", n.agent.Run})
+	if n.mesh != nil { // what calls end with still goes out over it
+		parts = append(parts, part{"cluster", n.mesh.Run})
+	}
+	if n.heirs != nil {
+		parts = append(parts, part{"takeover", n.heirs.run})
+	}
 	parts = append(parts, []part{
-		{"sip", n.agent.Run},
 		{"registrar", n.registrar.Run},
 		{"control socket", func(ctx context.Context) error { return web.Serve(ctx, n.socket, n.whole) }},
 		{"calls", n.calls.Run},
@@ -200,6 +215,7 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 	if n.scrape != nil {
 		parts = append(parts, part{"metrics", func(ctx context.Context) error { return web.ServeMetrics(ctx, n.scrape, n.metrics) }})
 	}
+	defer context.AfterFunc(ctx, func() { n.draining.Store(true) })()
 	return runParts(ctx, ready, parts...)
 }
 
@@ -274,6 +290,9 @@ func (n *node) close() {
 		cancel()
 		_ = n.agent.Run(over)
 	}
+	if n.mesh != nil {
+		n.mesh.Close()
+	}
 	if n.store != nil {
 		n.store.Close()
 	}
@@ -291,6 +310,8 @@ func nameOf(c config.Config) string {
 	}
 	return nodeName()
 }
+
+func (n *node) name() string { return nameOf(n.config.Config) }
 
 // nodeName is this machine's name.
 func nodeName() string {

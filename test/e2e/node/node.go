@@ -185,6 +185,12 @@ func (n *Node) Kill() {
 	<-n.end
 }
 
+// Freeze stops the process where it is, and Thaw has it go on.
+func (n *Node) Freeze() { n.signal(syscall.SIGSTOP) }
+
+// Thaw undoes Freeze.
+func (n *Node) Thaw() { n.signal(syscall.SIGCONT) }
+
 func (n *Node) signal(s syscall.Signal) { n.cmd.Process.Signal(s) }
 
 func (n *Node) running() bool {

@@ -1,0 +1,143 @@
+package e2e
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"baton/test/e2e/node"
+	"baton/test/phone"
+	"baton/test/redis"
+)
+
+var meshPorts atomic.Uint32
+
+// newPair runs two nodes of one cluster on one Redis.
+func newPair(t *testing.T) (a, b *world) {
+	t.Helper()
+	server := redis.Start(t, redis.Options{})
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	file := filepath.Join(t.TempDir(), "cluster.key")
+	if err := os.WriteFile(file, []byte(base64.StdEncoding.EncodeToString(key)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := meshPorts.Add(1)
+	at := []string{fmt.Sprintf("127.0.0.1:%d", 4000+2*n), fmt.Sprintf("127.0.0.1:%d", 4001+2*n)}
+	config := func(name string, own, other int) string {
+		return fmt.Sprintf("store:\n  redis: redis://%s\ncluster:\n  name: %s\n  key_file: %s\n  listen: %q\n  peers: [%q]\n", server.Addr, name, file, at[own], at[other])
+	}
+	a = newWorld(t, node.Options{Config: config("a", 0, 1)})
+	b = newWorld(t, node.Options{Config: config("b", 1, 0), Users: map[string]string{}})
+	b.next = 100 // its phones have addresses of their own
+	b.Eventually(10*time.Second, "the nodes to know each other", func() error {
+		if !strings.Contains(b.Output(), "connected to node") || !strings.Contains(a.Output(), "connected to node") {
+			return fmt.Errorf("not connected")
+		}
+		return nil
+	})
+	return a, b
+}
+
+// talks has n calls up at a node, each of two phones over UDP.
+func (w *world) talks(n int) (out, in []*phone.Call) {
+	w.t.Helper()
+	alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
+	for range n {
+		o, i := w.connect(alice, "bob", bob)
+		out, in = append(out, o), append(in, i)
+	}
+	return out, in
+}
+
+// gapsSince are the longest pauses in what the phones hear, from a moment on.
+func gapsSince(calls []*phone.Call, since time.Time) (all []time.Duration) {
+	for _, c := range calls {
+		most, last := time.Duration(0), time.Time{}
+		for _, p := range c.Media().Heard() {
+			if !last.IsZero() && p.At.After(since) {
+				most = max(most, p.At.Sub(last))
+			}
+			last = p.At
+		}
+		all = append(all, max(most, time.Since(last)-time.Second))
+	}
+	return all
+}
+
+// heardFrom counts the packets that phones have heard from these ports since then.
+func heardFrom(calls []*phone.Call, from map[netip.AddrPort]bool, since time.Time) (n int) {
+	for _, c := range calls {
+		for _, p := range c.Media().Heard() {
+			if p.At.After(since) && from[p.From] {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// sources are where the sound of the calls comes from.
+func sources(calls []*phone.Call) map[netip.AddrPort]bool {
+	all := map[netip.AddrPort]bool{}
+	for _, c := range calls {
+		for _, p := range c.Media().Heard() {
+			all[p.From] = true
+		}
+	}
+	return all
+}
+
+// all waits until both ends of each call hear each other.
+func (w *world) all(out, in []*phone.Call) {
+	w.t.Helper()
+	for i := range out {
+		w.talk(out[i], in[i])
+	}
+}
+
+func (w *world) hangUp(out, in []*phone.Call) {
+	w.t.Helper()
+	for i := range out {
+		w.must(out[i].Hangup())
+		w.ended(in[i])
+	}
+}
+
+// TestNodeKilled kills one of two nodes with twenty calls: the other has them all at once, and the one that is started again leaves them there.
+func TestNodeKilled(t *testing.T) {
+	a, b := newPair(t)
+	out, in := a.talks(20)
+	pause(3500 * time.Millisecond) // b has known its store for that long
+	killed := time.Now()
+	a.Kill()
+	b.all(out, in)
+	pause(500 * time.Millisecond)
+	both := slices.Concat(out, in)
+	gaps := gapsSince(both, killed)
+	p50, p99 := phone.Quantile(gaps, 0.5), phone.Quantile(gaps, 0.99)
+	t.Logf("20 calls: gap p50 %s, p99 %s", p50, p99)
+	if p50 > 2*time.Second || p99 > 5*time.Second {
+		t.Errorf("gap p50 %s, p99 %s", p50, p99)
+	}
+	var calls []struct{ ID string }
+	b.must(b.JSON(&calls, "calls", "--json"))
+	if len(calls) != 20 {
+		t.Errorf("%d calls at the other node", len(calls))
+	}
+	a.Run()
+	pause(1500 * time.Millisecond)
+	b.all(out, in)
+	if strings.Count(a.Output(), "call goes on") > 0 {
+		t.Error("the node that was started again has taken up calls of another")
+	}
+	b.hangUp(out, in)
+}
