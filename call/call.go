@@ -38,13 +38,13 @@ type Call struct {
 	done    chan struct{}   // closed when the agent has nothing more to do
 	started time.Time
 
+	epoch       uint64 // set before it is one of the node's
 	predecessor string // the node that it was taken over from, whose ports and connections are not this one's; "" = none
 
 	public atomic.Pointer[summary] // what others may know without asking
 
 	// owned by the agent
 	open      int // exchanges and writes under way that will still post
-	epoch     uint64
 	state     State
 	up        time.Time
 	seats     []*Seat

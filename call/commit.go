@@ -143,9 +143,14 @@ func (c *Call) runActs(version uint64) {
 
 // abandon falls silent about a call that another node owns: no BYE, no RTP (docs/failures.md).
 func (c *Call) abandon() {
+	if c.state == StateEnded {
+		return
+	}
 	c.log.Warn("call is owned by another node now")
 	c.abandoned = true
 	c.store.acts = nil
+	c.yield()
+	c.forgetDials()
 	c.keepOwn(481, "the call that Replaces names is another node's")
 	for _, m := range slices.Concat(c.moves, c.reports) {
 		if m.handover != nil {
@@ -153,7 +158,16 @@ func (c *Call) abandon() {
 		}
 	}
 	for _, l := range slices.Clone(c.legs) {
+		l.stream.HandOver()
 		c.closeLeg(l)
 	}
 	c.finish()
+}
+
+// yield has nothing said any more in the call's dialogs: what is under way in them is repeated no more, and what their phones still send here is not
+// answered.
+func (c *Call) yield() {
+	for _, l := range c.legs {
+		c.b.Agent.Yield(l.dialog.CallID)
+	}
 }

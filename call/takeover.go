@@ -2,6 +2,7 @@ package call
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	"baton/media"
@@ -40,6 +41,46 @@ func (b *B2BUA) TakeOver(from string, claimed ...Stored) int {
 	all := b.readAll(claimed, from)
 	oneOwner(all)
 	return b.reviveAll(all, func(l *leftover) uint64 { return l.Stored.Epoch })
+}
+
+// Owned is the calls that this node has, and under which epochs.
+func (b *B2BUA) Owned() map[string]uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make(map[string]uint64, len(b.calls))
+	for id, c := range b.calls {
+		all[id] = c.epoch
+	}
+	return all
+}
+
+// yieldPatience bounds the wait for calls to fall silent.
+const yieldPatience = time.Second
+
+// Yield falls silent about calls that another node has by now, as a refused write does (commit.go), and returns when that is done.
+func (b *B2BUA) Yield(ids []string) {
+	var silent sync.WaitGroup
+	for _, id := range ids {
+		if c, err := b.find(id); err == nil {
+			silent.Add(1)
+			done := sync.OnceFunc(silent.Done)
+			if !c.post(func() {
+				defer done()
+				c.abandon()
+			}) {
+				done()
+			}
+		}
+	}
+	all := make(chan struct{})
+	go func() {
+		silent.Wait()
+		close(all)
+	}()
+	select {
+	case <-all:
+	case <-time.After(yieldPatience):
+	}
 }
 
 // overtaken is a flow that the record of another node names, as it is from here: by UDP a phone is reached from anywhere, a connection is at

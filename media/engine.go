@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"baton/config"
@@ -35,12 +36,23 @@ type Engine struct {
 	clock     func() time.Duration // since epoch
 	shared    *shared              // the port of all browsers' legs; nil = off
 
+	until   atomic.Int64   // when nothing is sent any more, on the clock; 0 = never
 	readers sync.WaitGroup // every goroutine that a stream has started
 
 	mu      sync.Mutex // what calls do; the packet path never takes it
 	ports   ports
 	streams map[*Stream]struct{}
 	closed  bool
+}
+
+// SpeakFor lets the streams send for so long from now; not being told again in time, they fall silent: a process that has stood still may have
+// lost its calls to another. An engine that was never told sends always.
+func (e *Engine) SpeakFor(d time.Duration) { e.until.Store(int64(e.clock() + d)) }
+
+// mute says whether the time for which streams may send is over at a moment.
+func (e *Engine) mute(now time.Duration) bool {
+	until := e.until.Load()
+	return until != 0 && int64(now) > until
 }
 
 // NewEngine checks its options; it starts nothing.

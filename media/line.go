@@ -244,6 +244,10 @@ func putHeader(b []byte, pt uint8, marker bool, seq uint16, ts, ssrc uint32) {
 
 // write protects and sends a packet.
 func (l *line) write(b []byte, now time.Duration) {
+	if l.stream.engine.mute(now) {
+		l.unsent.inc()
+		return
+	}
 	seq, octets := binary.BigEndian.Uint16(b[2:]), uint64(len(b)-12)
 	if l.sealer != nil {
 		var ok bool

@@ -102,6 +102,7 @@ type Agent struct {
 	wg        sync.WaitGroup
 
 	challenges   challenges
+	silence      silence
 	away         away
 	ended        endCounts
 	acceptErrors atomic.Uint64
@@ -138,7 +139,7 @@ func NewAgent(o Options) (*Agent, error) {
 		patience: usualPatience, places: placesFor(o.Connections, descriptors()),
 		challenges: challenges{by: make(map[netip.AddrPort]*serverTx)},
 		done:       make(chan struct{}), streams: make(map[uint64]*stream), sources: make(map[netip.Prefix]int),
-		lastStream: firstStream(),
+		lastStream: firstStream(), silence: silence{began: time.Now()},
 	}
 	a.mark = markOf(o)
 	a.allow, a.accepts = allowed(o), strings.Join(append([]string{typeSDP}, o.Accept...), ", ")
@@ -253,6 +254,7 @@ func (a *Agent) sweep() {
 			for _, s := range a.shards {
 				s.expire(now)
 			}
+			a.silence.tidy(now)
 		}
 	}
 }

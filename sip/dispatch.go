@@ -79,6 +79,7 @@ func (a *Agent) shard(callID string) *shard {
 // receive takes one message off the wire; data is the caller's again when it returns. What cannot be served is refused here, once and without state.
 func (a *Agent) receive(data []byte, flow Flow) {
 	defer a.survive()
+	a.await()
 	m, err := parse(data, flow)
 	switch m := m.(type) {
 	case *Request:

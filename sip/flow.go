@@ -73,8 +73,16 @@ func (a *Agent) CloseFlow(f Flow) {
 	}
 }
 
-// send writes one message over a flow. It does not block: a stream that does not drain is closed.
+// send says something over a flow, unless it is another's to say.
 func (a *Agent) send(f Flow, data []byte) error {
+	if a.silence.keeps(data) {
+		return errSilent
+	}
+	return a.write(f, data)
+}
+
+// write writes one message over a flow. It does not block: a stream that does not drain is closed.
+func (a *Agent) write(f Flow, data []byte) error {
 	if f.Node != "" {
 		return a.sendAway(f, data)
 	}

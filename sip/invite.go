@@ -101,6 +101,7 @@ func (a *Agent) Withdraw(out Outgoing, over Flow) error {
 		agent: a, shard: a.shard(out.Dialog.CallID), draft: d, flow: over,
 		again: out.Dialog.RemoteTag != "", inbox: newInbox(), acks: make(map[string][]byte), provisional: true,
 	}
+	a.silence.claim(out.Dialog.CallID)
 	tx.register()
 	tx.cancel()
 	a.spawn(func() { tx.linger(a.gone(tx.flow)) })

@@ -202,7 +202,7 @@ func (a *Agent) Inject(node string, f Flow, data []byte) {
 func (a *Agent) Deliver(node string, f Flow, data []byte) {
 	f.Node = ""
 	a.used(f, node)
-	if err := a.send(f, data); err != nil {
+	if err := a.write(f, data); err != nil {
 		a.log.Debug("message of another node is not sent", "node", node, "err", err)
 		a.opt.Nodes.Gone(node, f)
 	}

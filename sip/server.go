@@ -51,6 +51,7 @@ type attached struct {
 // Attach has the requests inside a dialog, early or not (BYE, re-INVITE, PRACK, REFER, …) go to fn, on the ordered queue of its Call-ID.
 // One from an address other than that of d.Flow is challenged and must be user's. Attaching again replaces.
 func (a *Agent) Attach(d Dialog, user string, fn func(*Exchange)) {
+	a.silence.claim(d.CallID)
 	s := a.shard(d.CallID)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -194,10 +194,15 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 		{"memory", newMemory().run},
 		{"store", n.store.Run},
 		{"sign of life", n.store.Beat},
+	}
+	if n.heirs != nil { // as long as anything speaks
+		parts = append(parts, part{"silence", n.heirs.watch})
+	}
+	parts = append(parts, []part{
 		{"load", n.load.Run},
 		{"media", n.engine.Run},
 		{"certificate", func(ctx context.Context) error { return n.cert.run(ctx, n.reload) }},
-	}
+	}...)
 	parts = append(parts, n.webParts()...) // below sip, which says farewell on its WebSockets
 	parts = append(parts, part{"sip", n.agent.Run})
 	if n.mesh != nil { // what calls end with still goes out over it

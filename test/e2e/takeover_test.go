@@ -141,3 +141,50 @@ func TestNodeKilled(t *testing.T) {
 	}
 	b.hangUp(out, in)
 }
+
+// TestNodeStandsStill stops the process of one of two nodes for ten seconds: the other has its calls, and the one that goes on says nothing in them any more,
+// by RTP or SIP, and lists none.
+func TestNodeStandsStill(t *testing.T) {
+	a, b := newPair(t)
+	out, in := a.talks(10)
+	both := slices.Concat(out, in)
+	pause(3500 * time.Millisecond)
+	old := sources(both)
+	stopped := time.Now()
+	a.Freeze()
+	b.Eventually(20*time.Second, "the calls at the other node", func() error {
+		if n := strings.Count(b.Output(), "call goes on"); n < len(out) {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	t.Logf("taken over after %s", time.Since(stopped).Round(time.Millisecond))
+	b.all(out, in)
+	must := out[0].Phone()
+	if _, err := out[0].Request("OPTIONS", nil); err != nil { // its flow is at the other node now
+		t.Errorf("%s asks in its dialog: %v", must.Config().User, err)
+	}
+	pause(10*time.Second - time.Since(stopped))
+	woken := time.Now()
+	a.Thaw()
+	pause(4 * time.Second)
+	if n := heardFrom(both, old, woken); n > 0 {
+		t.Errorf("the woken node has sent %d packets of sound", n)
+	}
+	for _, p := range []*phone.Phone{out[0].Phone(), in[0].Phone()} {
+		for _, m := range p.Received(woken) {
+			if m.Peer == a.UDP {
+				t.Errorf("the woken node has sent %s to %s", m.Line(), p.Config().User)
+			}
+		}
+	}
+	b.all(out, in)
+	for w, want := range map[*world]int{a: 0, b: len(out)} {
+		var calls []struct{ ID string }
+		w.must(w.JSON(&calls, "calls", "--json"))
+		if len(calls) != want {
+			t.Errorf("%d calls at a node, want %d", len(calls), want)
+		}
+	}
+	b.hangUp(out, in)
+}

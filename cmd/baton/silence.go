@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"baton/store"
+)
+
+// A node that has stood still (its process was stopped, its machine starved or was moved) may have lost its calls to others meanwhile. Agent and engine may
+// speak for a second at a time; the watch tells them that they may, again and again. When it finds that it has not for longer than that, it first asks the
+// store which calls are still this node's.
+
+const (
+	speakTime   = time.Second
+	speakEvery  = 100 * time.Millisecond
+	askWhose    = time.Second     // for one try
+	askPatience = 2 * time.Second // then the node goes on: what is another's is refused at its next write
+)
+
+// watch keeps the node speaking until ctx ends.
+func (h *heirs) watch(ctx context.Context) error {
+	tick := time.NewTicker(speakEvery)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		if stood := time.Since(last); stood > speakTime {
+			h.woke(ctx, stood)
+		}
+		last = time.Now()
+		h.n.agent.SpeakFor(speakTime)
+		h.n.engine.SpeakFor(speakTime)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// ask has the store tell who has these calls.
+func (h *heirs) ask(ctx context.Context, ids []string) (owners map[string]store.Owned, err error) {
+	for end := time.Now().Add(askPatience); ; {
+		try, cancel := context.WithTimeout(ctx, askWhose)
+		owners, err = h.store.Owners(try, ids)
+		cancel()
+		if err == nil || time.Now().After(end) || !pause(ctx, 20*time.Millisecond) {
+			return owners, err
+		}
+	}
+}
+
+// woke falls silent about all calls that others have by now.
+func (h *heirs) woke(ctx context.Context, stood time.Duration) {
+	began, mine := time.Now(), h.n.calls.Owned()
+	var ids, lost []string
+	for id := range mine {
+		ids = append(ids, id)
+	}
+	owners, err := h.ask(ctx, ids)
+	if err != nil {
+		h.n.log.Warn("this node stood still, and the store does not tell which calls it still has; it goes on with all", "for", stood.Round(time.Millisecond).String(), "err", err)
+		return
+	}
+	for id, epoch := range mine {
+		if o := owners[id]; o.Epoch > epoch || o.Owner != "" && o.Owner != h.n.name() {
+			lost = append(lost, id)
+		}
+	}
+	h.n.calls.Yield(lost)
+	h.n.log.Warn("this node stood still", "for", stood.Round(time.Millisecond).String(), "calls", len(mine), "lost", len(lost), "silent", time.Since(began).Round(time.Millisecond).String())
+}
