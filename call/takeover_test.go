@@ -493,3 +493,70 @@ func TestTakeOverTwice(t *testing.T) {
 	must(t, out.AwaitEnd(3*time.Second))
 	b.nothingLeft()
 }
+
+// TestTakeOverStale takes a call over whose node lives: at its next write that falls silent.
+func TestTakeOverStale(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	b := r.another("b", nil)
+	out, in := r.connect(alice, bob)
+	r.written("both sources", latchedBoth)
+	b.claims(r)
+	b.hears(out, in)
+	settled := time.Now()
+	r.eventually("the first node lets go of the call", 9*time.Second, func() bool { return len(r.b.Calls("")) == 0 && r.engine.OpenStreams() == 0 })
+	for _, c := range []*phone.Call{out, in} {
+		if at := from(c, settled); len(at) != 1 || at[0] != b.server.Addr().String() {
+			t.Errorf("%s hears %v", c.Phone().Config().User, at)
+		}
+		for _, m := range c.Phone().Received(settled) {
+			if m.Peer == r.server {
+				t.Errorf("%s was sent %s", c.Phone().Config().User, m.Line())
+			}
+		}
+	}
+	b.hears(out, in)
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	b.nothingLeft()
+}
+
+// TestYieldRinging has a node yield a call that rings, and one that is up: it sends no CANCEL and no answer, and does not answer what its phones
+// still send there.
+func TestYieldRinging(t *testing.T) {
+	t.Parallel()
+	r, alice, bob := lonely(t, nil)
+	out, in := r.connect(alice, bob)
+	bob.Behave(phone.Behaviour{})
+	r.user("carol", "103")
+	carol := r.phone("carol", 1)
+	ring := mustDial(t, carol, "102")
+	rung, err := bob.Ringing(3 * time.Second)
+	must(t, err)
+	r.eventually("carol hears that it rings", 3*time.Second, func() bool { return slices.Contains(ring.Progress(), 180) })
+	var ids []string
+	for id := range r.b.Owned() {
+		ids = append(ids, id)
+	}
+	since := time.Now()
+	r.b.Yield(ids)
+	if n, streams := len(r.b.Calls("")), r.engine.OpenStreams(); n != 0 || streams != 0 {
+		t.Errorf("%d calls and %d streams are left", n, streams)
+	}
+	for _, c := range []*phone.Call{out, in} {
+		go c.Request("OPTIONS", nil)
+	}
+	go ring.Cancel()
+	time.Sleep(1500 * time.Millisecond) // an answer, and what is repeated, would have come
+	for _, p := range []*phone.Phone{alice, bob, carol} {
+		for _, m := range p.Received(since) {
+			t.Errorf("%s was sent %s", p.Config().User, m.Line())
+		}
+	}
+	if rung.State() != phone.Alerting {
+		t.Errorf("bob's phone is %v", rung.State())
+	}
+	for _, c := range []*phone.Call{out, in, ring, rung} {
+		c.Vanish()
+	}
+}
