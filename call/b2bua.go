@@ -61,8 +61,9 @@ type B2BUA struct {
 	running  sync.WaitGroup // agents, and records to be deleted
 	live     sync.WaitGroup // calls
 
-	restored atomic.Bool
-	keep     atomic.Bool // calls are kept for the next run
+	restored  atomic.Bool
+	keep      atomic.Bool                                   // calls are kept for the next run
+	successor atomic.Pointer[func(id string, epoch uint64)] // told of each call that is let go of then, nil = none
 }
 
 // New makes a B2BUA; Run must be called for calls to be ended with the node.
@@ -96,6 +97,13 @@ func (b *B2BUA) Run(ctx context.Context) error {
 
 // Keep has Run leave the calls as they are when it ends: their phones are told nothing, and the next run goes on with them.
 func (b *B2BUA) Keep() { b.keep.Store(true) }
+
+// HandOver is Keep where other nodes live: each call that this one has let go of is told to hand, whose receiver claims it under the epoch that is
+// named and goes on with it at once. Calls are let go of one after the other, so that none waits long. hand must not block.
+func (b *B2BUA) HandOver(hand func(id string, epoch uint64)) {
+	b.successor.Store(&hand)
+	b.Keep()
+}
 
 func (b *B2BUA) drain() {
 	b.mu.Lock()

@@ -168,6 +168,9 @@ func (c *Call) abandon() {
 // answered.
 func (c *Call) yield() {
 	for _, l := range c.legs {
+		if c.kept && l.state != legUp && l.state != legLost { // its CANCEL or BYE is on its way
+			continue
+		}
 		c.b.Agent.Yield(l.dialog.CallID)
 	}
 }

@@ -11,7 +11,11 @@ const keepPatience = time.Second
 // keepAll writes the last record of every call that is up and lets go of it without a word to its phones: the next run goes on with it
 // (restore.go). What nobody has answered ends, as in any other stop.
 func (b *B2BUA) keepAll() {
-	b.each((*Call).keepOrEnd)
+	if b.successor.Load() != nil {
+		b.eachAfter(handPace, (*Call).keepOrEnd)
+	} else {
+		b.each((*Call).keepOrEnd)
+	}
 	left := make(chan struct{})
 	over := time.AfterFunc(keepPatience, func() { b.each((*Call).letGoForNext) })
 	defer over.Stop()
@@ -22,6 +26,22 @@ func (b *B2BUA) keepAll() {
 	<-left
 	b.stop()
 	b.running.Wait()
+}
+
+// handPace is the time between two calls that are handed over: what another node takes up in it.
+const handPace = 500 * time.Microsecond
+
+// eachAfter runs f in the agent of every call, one after the other.
+func (b *B2BUA) eachAfter(pace time.Duration, f func(*Call)) {
+	b.mu.Lock()
+	calls := b.list()
+	b.mu.Unlock()
+	for i, c := range calls {
+		c.post(func() { f(c) })
+		if i%4 == 3 { // a shorter sleep is none
+			time.Sleep(4 * pace)
+		}
+	}
 }
 
 // keepOrEnd is what becomes of a call when the node stops and another run will come.
@@ -49,6 +69,11 @@ func (c *Call) letGoForNext() {
 	}
 	c.kept, c.abandoned = true, true
 	c.forgetDials()
+	hand := c.b.successor.Load()
+	if hand != nil && c.state == StateUp {
+		c.yield()
+		defer func() { (*hand)(c.id, c.epoch) }()
+	}
 	for _, l := range slices.Clone(c.legs) {
 		c.dropForks(l)
 		l.unfollow()

@@ -70,7 +70,7 @@ func (n *node) untilStopped(ctx context.Context) (context.Context, context.Cance
 		select {
 		case s := <-in:
 			if s == syscall.SIGTERM && n.config.Call.OnStop == "keep" {
-				n.calls.Keep()
+				n.keep()
 			}
 			cancel()
 		case <-ctx.Done():

@@ -43,8 +43,10 @@ type heirs struct {
 	store claimStore
 	gone  chan cluster.Event
 
-	mu   sync.Mutex
-	busy map[string]bool // by instance
+	mu     sync.Mutex
+	busy   map[string]bool          // by instance
+	handed map[string][]call.Stored // by node: what it has handed over and was not claimed yet
+	wake   chan struct{}
 }
 
 // inherit has the node take calls over, where it has a mesh and a store that others have too.
@@ -53,8 +55,9 @@ func (n *node) inherit() {
 	if n.mesh == nil || !ok {
 		return
 	}
-	h := &heirs{n: n, store: s, gone: make(chan cluster.Event, 256), busy: map[string]bool{}}
+	h := &heirs{n: n, store: s, gone: make(chan cluster.Event, 256), busy: map[string]bool{}, handed: map[string][]call.Stored{}, wake: make(chan struct{}, 1)}
 	n.heirs = h
+	n.mesh.Handle(kindHandOver, h.receive)
 	n.mesh.Subscribe(func(e cluster.Event) {
 		if !e.To.Gone() && e.To != cluster.Left || e.Why == cluster.Replaced { // who has come back has taken up what it had
 			return
@@ -77,6 +80,8 @@ func (h *heirs) run(ctx context.Context) error {
 			return nil
 		case e := <-h.gone:
 			all.Go(func() { h.inheritFrom(ctx, e) })
+		case <-h.wake:
+			h.takeHanded()
 		}
 	}
 }

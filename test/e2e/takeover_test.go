@@ -188,3 +188,34 @@ func TestNodeStandsStill(t *testing.T) {
 	}
 	b.hangUp(out, in)
 }
+
+// TestRollingRestart restarts both nodes, one after the other, under twenty calls: each hands them to the other, and none is lost.
+func TestRollingRestart(t *testing.T) {
+	a, b := newPair(t)
+	out, in := a.talks(20)
+	both := slices.Concat(out, in)
+	pause(1500 * time.Millisecond)
+	for _, w := range []*world{a, b} {
+		since := time.Now()
+		if took := w.Stop(); took > 5*time.Second {
+			t.Errorf("SIGTERM took %s", took)
+		}
+		pause(500 * time.Millisecond)
+		b.all(out, in)
+		pause(300 * time.Millisecond)
+		gaps := gapsSince(both, since)
+		p99 := phone.Quantile(gaps, 0.99)
+		t.Logf("gap p50 %s, p99 %s", phone.Quantile(gaps, 0.5), p99)
+		if p99 > 1500*time.Millisecond {
+			t.Errorf("gap p99 %s", p99)
+		}
+		w.Run()
+		pause(1500 * time.Millisecond) // the nodes have met again
+	}
+	var calls []struct{ ID string }
+	a.must(a.JSON(&calls, "calls", "--json"))
+	if len(calls) != 20 {
+		t.Errorf("%d calls at the first node", len(calls))
+	}
+	a.hangUp(out, in)
+}
