@@ -24,7 +24,7 @@ const patience = 5 * time.Second
 type agent struct {
 	// set once
 	user   string
-	server netip.AddrPort
+	server netip.AddrPort // another one only while nothing is under way
 	conn   *net.UDPConn
 	at     netip.AddrPort
 	legs   *generator // gives each call an address for its audio; nil: a fixed one, and no packets
@@ -35,6 +35,7 @@ type agent struct {
 	mu    sync.Mutex
 	waits map[string]chan *phone.Message // responses, by Call-ID
 	taken map[string]*answer             // calls that came in, by Call-ID
+	made  map[string]*leg                // and those that went out
 }
 
 // answer is what an INVITE that came in was answered with.
@@ -50,7 +51,7 @@ func newAgent(t *testing.T, user string, host netip.Addr, server netip.AddrPort,
 	conn.SetReadBuffer(4 << 20)
 	a := &agent{
 		user: user, server: server, conn: conn, at: conn.LocalAddr().(*net.UDPAddr).AddrPort(), legs: legs,
-		waits: map[string]chan *phone.Message{}, taken: map[string]*answer{},
+		waits: map[string]chan *phone.Message{}, taken: map[string]*answer{}, made: map[string]*leg{},
 	}
 	go a.read()
 	t.Cleanup(func() { conn.Close() })
@@ -60,7 +61,7 @@ func newAgent(t *testing.T, user string, host netip.Addr, server netip.AddrPort,
 func (a *agent) read() {
 	buf := make([]byte, 65536)
 	for {
-		n, err := a.conn.Read(buf)
+		n, from, err := a.conn.ReadFromUDPAddrPort(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -69,7 +70,7 @@ func (a *agent) read() {
 			continue // a keep-alive
 		}
 		if m.Code == 0 {
-			a.serve(m)
+			a.serve(m, from)
 			continue
 		}
 		a.mu.Lock()
@@ -82,14 +83,18 @@ func (a *agent) read() {
 	}
 }
 
-func (a *agent) send(m *phone.Message) {
-	a.conn.WriteToUDPAddrPort(m.Bytes(), a.server)
-}
+func (a *agent) send(m *phone.Message) { a.sendTo(m, a.server) }
+
+func (a *agent) sendTo(m *phone.Message, to netip.AddrPort) { a.conn.WriteToUDPAddrPort(m.Bytes(), to) }
 
 // serve answers a request: calls are taken at once, all else is agreed to.
-func (a *agent) serve(m *phone.Message) {
+func (a *agent) serve(m *phone.Message, from netip.AddrPort) {
 	switch m.Method {
 	case "INVITE":
+		if phone.Param(m.Get("To"), "tag") != "" {
+			a.again(m, from)
+			return
+		}
 		a.take(m)
 	case "ACK":
 		a.mu.Lock()
@@ -99,8 +104,25 @@ func (a *agent) serve(m *phone.Message) {
 			go a.legs.speak(got.leg, a.frames)
 		}
 	default:
-		a.send(reply(m, 200, "OK"))
+		a.sendTo(reply(m, 200, "OK"), from)
 	}
+}
+
+// again agrees to a re-INVITE: the sound goes to where that says.
+func (a *agent) again(m *phone.Message, from netip.AddrPort) {
+	a.mu.Lock()
+	l, got := a.made[m.Get("Call-ID")], a.taken[m.Get("Call-ID")]
+	a.mu.Unlock()
+	if got != nil {
+		l = got.leg
+	}
+	ok := reply(m, 200, "OK")
+	ok.Add("Contact", a.contact())
+	if a.describe(ok, l); l != nil {
+		to := audioAddress(m.Body)
+		l.next.Store(&to)
+	}
+	a.sendTo(ok, from)
 }
 
 func (a *agent) take(m *phone.Message) {

@@ -98,6 +98,9 @@ func (a *agent) dial(user string) (*dialled, error) {
 	d.to, d.target = res.Get("To"), phone.AddrURI(res.Get("Contact"))
 	if d.leg != nil {
 		d.leg.to = audioAddress(res.Body)
+		a.mu.Lock()
+		a.made[x.id] = d.leg
+		a.mu.Unlock()
 	}
 	a.send(x.request("ACK", d.target, d.to))
 	return d, nil
@@ -106,6 +109,11 @@ func (a *agent) dial(user string) (*dialled, error) {
 // bye ends the call.
 func (d *dialled) bye() error {
 	defer d.x.close()
+	defer func() {
+		d.x.agent.mu.Lock()
+		delete(d.x.agent.made, d.x.id)
+		d.x.agent.mu.Unlock()
+	}()
 	res, err := d.x.final(d.x.request("BYE", d.target, d.to))
 	if err == nil && res.Code != 200 {
 		err = fmt.Errorf("BYE of %s: %s", d.x.user, res.Line())

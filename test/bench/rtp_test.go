@@ -45,6 +45,7 @@ type generator struct {
 type leg struct {
 	addr   netip.Addr
 	to     netip.AddrPort
+	next   atomic.Pointer[netip.AddrPort] // where it sends to from now on; nil = to
 	packet [172]byte // RTP header and 20 ms of PCMU
 	source []byte    // control message that gives a packet the leg's address
 	seq    uint16
@@ -111,7 +112,11 @@ func (g *generator) send(l *leg) {
 		}
 		l.sealed = b
 	}
-	if _, _, err := g.conn.WriteMsgUDPAddrPort(b, l.source, l.to); err == nil && g.window.Load() {
+	to := l.to
+	if next := l.next.Load(); next != nil {
+		to = *next
+	}
+	if _, _, err := g.conn.WriteMsgUDPAddrPort(b, l.source, to); err == nil && g.window.Load() {
 		g.sent.Add(1)
 	}
 }
