@@ -65,6 +65,22 @@ func (s *Redis) claimAll(ctx context.Context, calls []call.Stored, owner string)
 	return mine, nil
 }
 
+// Left lists the calls that a node owns, without what is in their records.
+func (s *Redis) Left(ctx context.Context, owner string) ([]call.Stored, error) {
+	ids, err := s.client.SMembers(ctx, s.key("own:"+owner)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read which calls %s has: %w", owner, err)
+	}
+	owners, err := s.Owners(ctx, ids)
+	var all []call.Stored
+	for id, o := range owners {
+		if o.Owner == owner {
+			all = append(all, call.Stored{ID: id, Epoch: o.Epoch, Owner: owner})
+		}
+	}
+	return all, err
+}
+
 // Owned is who has a call, and under which epoch; the zero value: there is no such call.
 type Owned struct {
 	Epoch uint64

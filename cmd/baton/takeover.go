@@ -18,7 +18,7 @@ import (
 
 // claimStore is what a store that several nodes have can do beside.
 type claimStore interface {
-	CallsOf(owner string) ([]call.Stored, error)
+	Left(ctx context.Context, owner string) ([]call.Stored, error)
 	ClaimAll(calls []call.Stored, owner string) ([]call.Stored, error)
 	Owners(ctx context.Context, ids []string) (map[string]store.Owned, error)
 	LastBeat(ctx context.Context, node string) (time.Time, error)
@@ -29,9 +29,10 @@ const (
 	settled = 3 * time.Second
 	// lapsed is how long a node that only says nothing must not have reached the store either.
 	lapsed = 3 * time.Second
-	// claimBatch calls are claimed in one go, at most one batch in claimPace: 2,000 calls a second.
-	claimBatch = 50
-	claimPace  = 25 * time.Millisecond
+	// claimBatch calls are claimed in one go, at most one batch in claimPace: 4,000 calls a second, so that their phones are not flooded.
+	claimBatch   = 50
+	claimPace    = 12500 * time.Microsecond
+	listPatience = 5 * time.Second
 	// claimRounds is how often what is left is looked for, each claimAgain after the one before.
 	claimRounds = 8
 	claimAgain  = 2 * time.Second
@@ -188,7 +189,9 @@ func (h *heirs) stillGone(node cluster.Node) bool {
 // claimFrom claims this node's share of a node's calls, or all, and goes on with them. left is how many calls the node has still.
 func (h *heirs) claimFrom(ctx context.Context, dead string, all bool) (left int, err error) {
 	began := time.Now()
-	calls, err := h.store.CallsOf(dead)
+	ask, cancel := context.WithTimeout(ctx, listPatience)
+	calls, err := h.store.Left(ask, dead)
+	cancel()
 	if err != nil {
 		return 0, err
 	}
