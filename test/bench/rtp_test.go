@@ -46,8 +46,8 @@ type leg struct {
 	addr   netip.Addr
 	to     netip.AddrPort
 	next   atomic.Pointer[netip.AddrPort] // where it sends to from now on; nil = to
-	packet [172]byte // RTP header and 20 ms of PCMU
-	source []byte    // control message that gives a packet the leg's address
+	packet [172]byte                      // RTP header and 20 ms of PCMU
+	source []byte                         // control message that gives a packet the leg's address
 	seq    uint16
 	tx     *srtp.Context // seals what it sends; nil = it is plain RTP
 	header rtp.Header
