@@ -239,7 +239,13 @@ func (r *Registrar) take(ctx context.Context, a *account, devices []Device, writ
 	r.submit(a, func(a *account) {
 		same := a.writes.Load() == writes
 		if same && !a.gone {
-			r.appear(a, a.list(), devices)
+			before := a.list()
+			after, ours := r.newest(before, devices)
+			r.appear(a, before, after)
+			if len(ours) > 0 {
+				r.log.Warn("devices stood in the store as they were before: they are written again", "user", a.name, "devices", len(ours))
+				r.bind(a, ours, nil, r.written(a.name))
+			}
 		}
 		taken <- same
 	})
@@ -249,6 +255,30 @@ func (r *Registrar) take(ctx context.Context, a *account, devices []Device, writ
 	case <-ctx.Done():
 		return true
 	}
+}
+
+// newest are the devices as they are stored, but for those of which this node has a newer registration: another has written late what it
+// kept while it had no store, or the store has come back as it was earlier. These are ours.
+func (r *Registrar) newest(here, stored []Device) (all, ours []Device) {
+	for _, d := range stored {
+		if i := byKey(here, d.Key); i >= 0 && here[i].Here() && !r.foreign(*here[i].Binding) && here[i].changed().After(d.changed()) {
+			d = here[i]
+			ours = append(ours, d)
+		}
+		all = append(all, d)
+	}
+	return all, ours
+}
+
+// changed is when a device last came, went or registered.
+func (d Device) changed() time.Time {
+	last := d.Since
+	for b := range d.all {
+		if b.Registered.After(last) {
+			last = b.Registered
+		}
+	}
+	return last
 }
 
 // appear publishes what another node has written and calls those who wait for a device. The log has it from that node.

@@ -169,3 +169,47 @@ func TestForeignSilence(t *testing.T) {
 		}
 	})
 }
+
+// TestForeignLateWrite: a device is registered here, and then stands in the store as it was before, as another node had kept it or
+// as the store was saved: it is written again. What another node has written later is taken.
+func TestForeignLateWrite(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o, s := foreignOffice(t)
+		mobile := app("alice", "baresip v3", "urn:uuid:1", tcp("198.51.100.8:40000", 1))
+		stored := func() Device {
+			_, all, err := s.ReadUser("alice")
+			if err != nil || len(all) != 1 {
+				t.Fatalf("stored are %v, %v", all, err)
+			}
+			return all[0]
+		}
+		write := func(d Device) {
+			s.Bind("alice", []Device{d}, nil, func(error) {})
+			s.changes <- Change{All: true}
+			time.Sleep(time.Second)
+		}
+		o.expect(200, mobile, "")
+		old := stored()
+		there := *old.Binding
+		there.Node, there.Flow = "n2", udp("198.51.100.9:5060")
+		time.Sleep(time.Minute)
+		o.expect(200, mobile, "")
+		now := stored()
+		write(old.settle([]Binding{there}, "", old.Since))
+		if d := o.Devices("alice")[0]; !same(d, now) {
+			t.Errorf("here it is %+v", d)
+		}
+		if d := stored(); !same(d, now) {
+			t.Errorf("stored is %+v", d)
+		}
+		there.Registered = time.Now().Round(0)
+		write(old.settle([]Binding{there}, "", old.Since))
+		if d := o.Devices("alice")[0]; d.Binding.Node != "n2" {
+			t.Errorf("a later registration there is not taken: %+v", d)
+		}
+		o.expect(200, mobile, "")
+		time.Sleep(time.Minute)
+		write(now.settle(nil, reasonUnregistered, time.Now().Round(0)))
+		o.want("alice", "1 baresip away")
+	})
+}
