@@ -28,8 +28,10 @@ func changedDevices(user string) changed { return changed{"devices", user} }
 var changedTokens = changed{what: "tokens"}
 
 // announce queues a change for the other nodes.
-func (s *Redis) announce(ctx context.Context, p redis.Pipeliner, c changed) {
-	p.Do(ctx, "XADD", s.key("changes"), "MAXLEN", "~", changesKept, "*", "run", s.run, "what", c.what, "name", c.name)
+func (s *Redis) announce(ctx context.Context, p redis.Pipeliner, c changed) { s.announceOf(ctx, p, s.run, c) }
+
+func (s *Redis) announceOf(ctx context.Context, p redis.Pipeliner, run string, c changed) *redis.Cmd {
+	return p.Do(ctx, "XADD", s.key("changes"), "MAXLEN", "~", changesKept, "*", "run", run, "what", c.what, "name", c.name)
 }
 
 // Changes tells of what other nodes write, until ctx ends. Where it may have missed something, as after the loss of a server, it

@@ -22,6 +22,7 @@ import (
 type site struct {
 	*registrar.Registrar
 	store *store.Redis
+	stop  func()
 }
 
 func newSite(t *testing.T, server *redis.Server, name string) site {
@@ -34,8 +35,9 @@ func newSite(t *testing.T, server *redis.Server, name string) site {
 	ctx, cancel := context.WithCancel(context.Background())
 	var runs sync.WaitGroup
 	runs.Go(func() { _ = r.Run(ctx) })
-	t.Cleanup(func() { cancel(); runs.Wait(); stop() })
-	return site{r, s}
+	end := sync.OnceFunc(func() { cancel(); runs.Wait(); stop() })
+	t.Cleanup(end)
+	return site{r, s, end}
 }
 
 func soon(t *testing.T, what string, is func() bool) {
@@ -186,4 +188,43 @@ func TestRedisChangesMissed(t *testing.T) {
 		}
 		return seen == 5
 	})
+}
+
+// TestRedisLateUser has a server take an administrator's change when he has been told that it failed: the node that has told him so has it
+// too.
+func TestRedisLateUser(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	a := newSite(t, server, "n1")
+	soon(t, "a healthy store", func() bool { return a.store.Healthy() == nil })
+	time.Sleep(100 * time.Millisecond) // what was there at first is read
+	server.Freeze()
+	if _, _, err := a.AddUser(registrar.UserSpec{Name: "alice", Password: "secret"}); err == nil {
+		t.Error("a server that is frozen has taken a user")
+	}
+	server.Thaw()
+	soon(t, "the user", func() bool { _, ok := a.User("alice"); return ok })
+}
+
+// TestRedisStopsFrozen has a node stop while its server says nothing: it is over in seconds, with all that it has to write and read.
+func TestRedisStopsFrozen(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	a, b := newSite(t, server, "n1"), newSite(t, server, "n2")
+	_, _, err := a.AddUser(registrar.UserSpec{Name: "alice", Password: "secret"})
+	good(t, err)
+	soon(t, "the user at the other node", func() bool { _, ok := b.User("alice"); return ok })
+	for range 50 {
+		a.store.Bind("alice", []registrar.Device{storetest.Device("alice", "d", 1)}, nil, func(error) {})
+	}
+	server.Freeze()
+	defer server.Thaw()
+	begun := time.Now()
+	b.stop()
+	a.stop()
+	if took := time.Since(begun); took > 30*time.Second {
+		t.Errorf("two nodes took %v to stop", took)
+	} else {
+		t.Logf("two nodes stopped in %v", took)
+	}
 }

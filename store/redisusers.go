@@ -110,7 +110,12 @@ func (s *Redis) admin(issue func(context.Context, redis.Pipeliner) *redis.Cmd, o
 		return v, nil
 	}
 	if err != nil && strings.Contains(err.Error(), "unexpected type") { // the answer was a number
-		err = nil
+		return v, nil
+	}
+	if err != nil { // it may have been done all the same: this node too reads it again
+		s.write.later(&change{key: "changed " + of.what + " " + of.name, issue: func(ctx context.Context, p redis.Pipeliner, _ uint64) *redis.Cmd {
+			return s.announceOf(ctx, p, "", of)
+		}})
 	}
 	return v, err
 }
