@@ -20,7 +20,7 @@ func statusCommand(f *flags) *cobra.Command {
 		Use:   "status",
 		Short: "Show how the node and its store are",
 		Long: `status tells since when the node runs, where it listens, and how its store is. Its exit status is 1 when the store takes
-no writes: calls go on then, and what changes is kept in the node's memory.`,
+no writes: calls go on then, and what changes is kept in the node's memory. With --json it is 0, and "healthy" tells.`,
 		Example: "  baton status\n  baton status --json",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
