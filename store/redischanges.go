@@ -28,7 +28,9 @@ func changedDevices(user string) changed { return changed{"devices", user} }
 var changedTokens = changed{what: "tokens"}
 
 // announce queues a change for the other nodes.
-func (s *Redis) announce(ctx context.Context, p redis.Pipeliner, c changed) { s.announceOf(ctx, p, s.run, c) }
+func (s *Redis) announce(ctx context.Context, p redis.Pipeliner, c changed) {
+	s.announceOf(ctx, p, s.run, c)
+}
 
 func (s *Redis) announceOf(ctx context.Context, p redis.Pipeliner, run string, c changed) *redis.Cmd {
 	return p.Do(ctx, "XADD", s.key("changes"), "MAXLEN", "~", changesKept, "*", "run", run, "what", c.what, "name", c.name)
