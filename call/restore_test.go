@@ -294,7 +294,7 @@ func TestRestoreWatched(t *testing.T) {
 	quiet := func(c *config.Config) { c.Call.Announce, c.Call.Vanished = false, time.Minute }
 	r, alice, bob := lonely(t, quiet)
 	out, in := r.connect(alice, bob)
-	r.written("both sources", latchedBoth)
+	r.written("both sources, and that she answers", func(rec call.Record) bool { return latchedBoth(rec) && rec.Seats[0].Legs[0].Answers })
 	r = r.reborn(quiet)
 	r.hears(out, in)
 	time.Sleep(1200 * time.Millisecond) // until its sound has gone on for a second
@@ -302,6 +302,32 @@ func TestRestoreWatched(t *testing.T) {
 	r.eventually("alice is lost", 10*time.Second, func() bool { return r.b.Calls("alice")[0].Seats[0].Lost })
 	alice.Unplug(false)
 	r.hears(out, in)
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+}
+
+// TestRestoreUnasked: a phone of a call that was taken up before it had been asked anything, and that answers nothing, is not lost in a pause.
+func TestRestoreUnasked(t *testing.T) {
+	t.Parallel()
+	quiet := func(c *config.Config) { c.Call.Announce = false }
+	r, alice, bob := lonely(t, quiet)
+	alice.Behave(phone.Behaviour{Options: -1})
+	bob.Behave(phone.AutoAnswer)
+	out := mustDial(t, alice, "102")
+	in, err := bob.Ringing(3 * time.Second)
+	must(t, err)
+	must(t, out.Await(3*time.Second))
+	r = r.reborn(quiet)
+	r.hears(out, in)
+	time.Sleep(1200 * time.Millisecond)
+	out.Media().Mute(true)
+	time.Sleep(3 * time.Second)
+	out.Media().Mute(false)
+	r.hears(out, in)
+	if n := len(r.entries(journal.CallLost)); n > 0 {
+		t.Errorf("she was taken for lost %d times", n)
+	}
 	must(t, out.Hangup())
 	must(t, in.AwaitEnd(3*time.Second))
 	r.nothingLeft()
@@ -317,7 +343,7 @@ func TestRestoreLostTaken(t *testing.T) {
 	desk.Behave(phone.Behaviour{})
 	out, in := r.connect(alice, bob)
 	r.written("both sources", latchedBoth)
-	time.Sleep(1200 * time.Millisecond)
+	r.acquainted(alice)
 	alice.Unplug(true)
 	r.written("a lost seat", func(rec call.Record) bool { return rec.Seats[0].Lost })
 	lost := time.Now()
@@ -353,7 +379,7 @@ func TestRestoreLostElsewhere(t *testing.T) {
 	r, alice, bob := lonely(t, nil)
 	out, in := r.connect(alice, bob)
 	r.written("both sources", latchedBoth)
-	time.Sleep(1200 * time.Millisecond)
+	r.acquainted(alice)
 	alice.Unplug(true)
 	rec := r.written("a lost seat", func(rec call.Record) bool { return rec.Seats[0].Lost && rec.Seats[0].Legs[0].Place != nil })
 	r.die()
@@ -434,7 +460,7 @@ func TestRestoreLost(t *testing.T) {
 			desk := r.phone("alice", 2)
 			out, in := r.connect(alice, bob)
 			r.written("both sources", latchedBoth)
-			time.Sleep(1200 * time.Millisecond) // until its sound has gone on for a second
+			r.acquainted(alice)
 			alice.Unplug(true)
 			r.written("a lost seat", func(rec call.Record) bool { return rec.Seats[0].Lost })
 			r = r.reborn(quiet)
