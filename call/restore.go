@@ -367,6 +367,9 @@ func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
 		return nil
 	}
 	l.stream, l.state = stream, legUp
+	if !l.session.Ours { // nobody was there to be told
+		l.session.From = time.Now()
+	}
 	if resumes { // else it waits for what is agreed anew
 		l.stream.Apply(l.agreed)
 	}

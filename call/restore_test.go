@@ -307,6 +307,35 @@ func TestRestoreWatched(t *testing.T) {
 	r.nothingLeft()
 }
 
+// TestRestoreSession: the time in which a phone was to refresh its session was over while the node was down: it has another.
+func TestRestoreSession(t *testing.T) {
+	t.Parallel()
+	often := func(c *config.Config) { c.Call.HoldPing = 3 * time.Second }
+	r, alice, bob := lonely(t, often)
+	out, in := r.connect(alice, bob)
+	r.written("both sources", latchedBoth)
+	stored, err := r.store.Calls()
+	must(t, err)
+	r.die()
+	blob := strings.ReplaceAll(string(stored[0].Blob), `"session":{}`, `"session":{"interval":120000000000,"from":"2020-01-01T00:00:00Z"}`)
+	if blob == string(stored[0].Blob) {
+		t.Fatal("the record looks otherwise")
+	}
+	done := make(chan error, 1)
+	r.store.Put(call.Stored{ID: stored[0].ID, Epoch: stored[0].Epoch, Version: stored[0].Version + 1, Blob: []byte(blob)}, func(err error) { done <- err })
+	must(t, <-done)
+	r = r.again(often)
+	r.hears(out, in)
+	time.Sleep(2500 * time.Millisecond) // two looks at the legs
+	r.hears(out, in)
+	if n := len(r.entries(journal.CallLost)); n > 0 {
+		t.Errorf("a phone was taken for lost %d times", n)
+	}
+	must(t, out.Hangup())
+	must(t, in.AwaitEnd(3*time.Second))
+	r.nothingLeft()
+}
+
 // TestRestoreUnasked: a phone of a call that was taken up before it had been asked anything, and that answers nothing, is not lost in a pause.
 func TestRestoreUnasked(t *testing.T) {
 	t.Parallel()
