@@ -260,7 +260,7 @@ type Rollover struct {
 	ROC  uint32 `json:"roc,omitempty"`
 }
 
-// rolled says where the sources stand that were verified.
+// rolled says where the sources stand that were verified, and where those stood that have said nothing since the node was restarted.
 func (k *inbound) rolled() []Rollover {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -268,6 +268,11 @@ func (k *inbound) rolled() []Rollover {
 	for _, ssrc := range k.known {
 		roc, _ := k.ctx.ROC(ssrc)
 		out = append(out, Rollover{SSRC: ssrc, ROC: roc})
+	}
+	for _, h := range k.hints {
+		if !slices.Contains(k.known, h.SSRC) {
+			out = append(out, h)
+		}
 	}
 	return out
 }

@@ -210,3 +210,17 @@ func TestBrowserAgain(t *testing.T) {
 		t.Error("another certificate has the keys of the one before")
 	}
 }
+
+// TestStandsWhereItStood: a source that has said nothing since the restart still counts as it did: the process after this one has to know.
+func TestStandsWhereItStood(t *testing.T) {
+	k, err := newInbound(Crypto{Suite: "AEAD_AES_128_GCM", Key: make([]byte, 28)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.expect([]Rollover{{SSRC: 7, ROC: 3}, {SSRC: 9, ROC: 5}})
+	k.ctx.SetROC(9, 6)
+	k.known = append(k.known, 9)
+	if got := k.rolled(); len(got) != 2 || got[0] != (Rollover{SSRC: 9, ROC: 6}) || got[1] != (Rollover{SSRC: 7, ROC: 3}) {
+		t.Errorf("it stands at %+v", got)
+	}
+}
