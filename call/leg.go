@@ -100,8 +100,6 @@ type Leg struct {
 	refers   int           // REFERs taken in this dialog
 	asking   bool          // an OPTIONS of ours is under way
 	askedAt  time.Time     // when the last was sent
-	answers  bool          // its phone has answered one
-	deaf     bool          // … or left one unanswered while it talked, as some do with all in a dialog
 	offers   bool          // a re-INVITE of ours is under way
 	offer    sip.Outgoing
 	later    *media.Description // to be offered when what is under way has ended

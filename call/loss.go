@@ -38,10 +38,9 @@ func (c *Call) mind(l *Leg) {
 }
 
 // suspected asks a phone whose sound has stopped in the middle whether it is there. Mute, hold and comfort noise stop sound too: an answer
-// settles it, until the sound has gone on and stopped once more. One that was never seen to answer is not lost by that it does not now.
+// settles it, until the sound has gone on and stopped once more.
 func (c *Call) suspected(l *Leg) {
-	deaf := l.deaf && c.b.Agent.Alive(l.dialog.Flow)
-	if c.state == StateUp && l.state == legUp && !l.held && !l.asking && !l.offers && !deaf {
+	if c.state == StateUp && l.state == legUp && !l.held && !l.asking && !l.offers {
 		c.log.Debug("sound has stopped", "leg", l.id, "device", l.device.Name)
 		c.checkWithin(l, probePatience)
 	}
@@ -189,7 +188,7 @@ func (c *Call) showAbsence(s *Seat) {
 func (c *Call) seek(l *Leg) {
 	switch {
 	case l.asking || l.offers:
-	case c.repoint(l) || (l.astray || l.deaf) && c.b.Agent.Alive(l.dialog.Flow):
+	case c.repoint(l) || l.astray && c.b.Agent.Alive(l.dialog.Flow):
 		c.reinvite(l, l.local)
 	case c.b.Agent.Alive(l.dialog.Flow):
 		c.askWithin(l, probePatience, func(err error) { c.sought(l, err, "answer") })

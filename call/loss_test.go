@@ -1,7 +1,6 @@
 package call_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -36,15 +35,8 @@ func newTorn(t *testing.T, kind int, tune func(*config.Config)) *torn {
 	c.alice, c.desk, c.bob = c.phone("alice", 1, c.ofKind(kind)), c.phone("alice", 2), c.phone("bob", 1, updates)
 	t.Cleanup(c.alice.Vanish) // one that is deaf would hang up in vain
 	c.out, c.in = c.connect(c.alice, c.bob)
-	c.acquainted(c.alice)
+	time.Sleep(1200 * time.Millisecond) // until its sound has gone on for a second
 	return c
-}
-
-// acquainted waits until a phone has talked for more than a second, and the node knows that it answers questions.
-func (r *rig) acquainted(p *phone.Phone) {
-	r.t.Helper()
-	r.eventually("it was asked", 5*time.Second, func() bool { return len(requestsTo(p, "OPTIONS")) > 0 })
-	time.Sleep(300 * time.Millisecond)
 }
 
 // lost waits until the node knows, and bob hears and sees it.
@@ -277,65 +269,6 @@ func TestNotLost(t *testing.T) {
 		must(t, c.in.Hangup())
 		c.nothingLeft()
 	})
-}
-
-// TestNeverAnswers: a phone that answers no OPTIONS in a dialog, or with 481, and that sends only while somebody speaks, is neither lost nor hung
-// up in its pauses, short or long: it is asked by a re-INVITE at last.
-func TestNeverAnswers(t *testing.T) {
-	t.Parallel()
-	for _, code := range []int{-1, 481, 408} {
-		t.Run(fmt.Sprint(code), func(t *testing.T) {
-			t.Parallel()
-			c := &torn{rig: newRig(t, func(c *config.Config) { c.Call.Vanished = 4 * time.Second })}
-			c.user("alice", "101")
-			c.user("bob", "102")
-			c.alice, c.bob = c.phone("alice", 1), c.phone("bob", 1, updates)
-			c.alice.Behave(phone.Behaviour{Options: code})
-			c.out, c.in = c.connect(c.alice, c.bob)
-			began := time.Now()
-			c.acquainted(c.alice)
-			time.Sleep(2 * time.Second) // until it has not answered
-			c.out.Media().Mute(true)
-			time.Sleep(3 * time.Second)
-			if n := len(requestsTo(c.alice, "INVITE")); n > 0 {
-				t.Errorf("she was sent %d re-INVITEs in a pause", n)
-			}
-			c.out.Media().Mute(false)
-			time.Sleep(1200 * time.Millisecond)
-			c.out.Media().Mute(true)
-			c.eventually("she is asked by a re-INVITE", 10*time.Second, func() bool { return len(requestsTo(c.alice, "INVITE")) > 0 })
-			time.Sleep(time.Second)
-			c.out.Media().Mute(false)
-			if !c.out.Hears(c.in, 3*time.Second) || !c.in.Hears(c.out, 3*time.Second) {
-				t.Error("they do not hear each other")
-			}
-			if n := len(c.entries(journal.CallLost)); n > 0 {
-				t.Errorf("she was taken for lost %d times", n)
-			}
-			if n := len(requestsTo(c.alice, "OPTIONS")); n != 1 {
-				t.Errorf("she was asked by OPTIONS %d times", n)
-			}
-			if n := len(methods(c.bob.Received(began), "UPDATE")); n > 1 {
-				t.Errorf("bob was told of her %d times", n)
-			}
-			must(t, c.in.Hangup())
-			c.nothingLeft()
-		})
-	}
-}
-
-// TestAskedOnce: a phone that answers is asked once while it talks, and no more.
-func TestAskedOnce(t *testing.T) {
-	t.Parallel()
-	c := newTorn(t, 0, nil)
-	must(t, c.out.Hold(phone.HoldSendonly))
-	must(t, c.out.Resume())
-	time.Sleep(7 * time.Second) // and a look at the legs
-	if n := len(requestsTo(c.alice, "OPTIONS")); n != 1 {
-		t.Errorf("she was asked %d times", n)
-	}
-	must(t, c.in.Hangup())
-	c.nothingLeft()
 }
 
 // TestRebooted: a device that was started anew does not know its call. The seat stays empty, and waits; where its user wants it to be rung

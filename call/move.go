@@ -240,10 +240,7 @@ func (c *Call) listenFor(m *move) {
 // onHeard takes the news that a leg's phone was heard for the first time since its offer and answer.
 func (c *Call) onHeard(l *Leg) {
 	l.heard, l.changed = true, false
-	c.touch()                                  // where it sends from stands in the record soon
-	if !l.answers && !l.deaf && c.epoch == 0 { // what a later run takes up has been asked, or is at its next look
-		c.after(acquaintAfter, func() { c.withLeg(l, (*Call).acquaint) })
-	}
+	c.touch() // where it sends from stands in the record soon
 	for _, m := range c.moves {
 		if m.to == l {
 			c.trySwitch(m)

@@ -98,8 +98,6 @@ type LegRecord struct {
 	Refer    *referral         `json:"refer,omitempty"`   // the phone's subscription to its REFER
 	Can      ability           `json:"can"`
 	Session  session           `json:"session"`
-	Answers  bool              `json:"answers,omitempty"` // it has answered OPTIONS
-	Deaf     bool              `json:"deaf,omitempty"`    // it does not
 }
 
 // InviteRecord is an INVITE of ours that is not over: its phone has not answered it, or was not acknowledged.
@@ -150,7 +148,7 @@ func (l *Leg) record() LegRecord {
 		ID: l.id, Device: l.device.Key, Called: l.device.Name, State: l.state, Holds: l.seat.holder == l, Incoming: l.incoming, Began: l.began,
 		Answer: l.answer, Dialog: l.dialog, Offers: l.dialect(), Place: l.stream.Place(), SRTP: l.stream.Standing(),
 		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Listens: l.listens() || l.joins(), Refer: l.refer,
-		Can: l.can, Session: l.session, Answers: l.answers, Deaf: l.deaf,
+		Can: l.can, Session: l.session,
 	}
 	if !l.incoming && !l.acked {
 		r.Invite = &InviteRecord{l.invite.CSeq, l.invite.Branch}

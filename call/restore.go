@@ -329,7 +329,7 @@ func (c *Call) blankLeg(s *Seat, r LegRecord) *Leg {
 	l := &Leg{
 		id: cmp.Or(r.ID, newID()), seat: s, device: c.deviceOf(s, r), state: r.State, dialog: r.Dialog, origin: r.Local.Origin,
 		local: r.Local, remote: r.Remote, agreed: r.Agreed, knows: r.Knows, held: r.Held, incoming: r.Incoming, accepted: r.Incoming, acked: true,
-		can: r.Can, session: r.Session, answers: r.Answers, deaf: r.Deaf, refer: r.Refer, answer: r.Answer, began: r.Began, asked: time.Now(),
+		can: r.Can, session: r.Session, refer: r.Refer, answer: r.Answer, began: r.Began, asked: time.Now(),
 		dialects: []media.Security{r.Offers}, secret: c.b.mustEncrypt(), unfollow: func() {},
 	}
 	if l.held {

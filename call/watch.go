@@ -32,7 +32,6 @@ func (c *Call) watchLegs() {
 		}
 		for _, s := range c.seats {
 			for _, l := range s.watched() {
-				c.acquaint(l)
 				if l.state == legUp && c.due(l) {
 					c.check(l)
 				}
@@ -82,26 +81,9 @@ func (l *Leg) spoke() time.Time {
 	return last
 }
 
-// acquaintAfter is how long a phone has been heard when it is asked for the first time.
-const acquaintAfter = time.Second
-
-// acquaint finds out whether a phone answers questions, while it is surely there: of one that does not, silence after a question tells nothing.
-func (c *Call) acquaint(l *Leg) {
-	known := l.answers || l.deaf
-	if !known && c.state == StateUp && !c.quiet && l.state == legUp && !l.held && !l.asking && !l.offers && l.sounds() {
-		c.askWithin(l, probePatience, func(error) {})
-	}
-}
-
 // check asks the phone; one that is somewhere else by now gets a re-INVITE there, so that both sides agree on the path
-// again, and so does one that answers no OPTIONS.
-func (c *Call) check(l *Leg) {
-	if l.deaf && c.b.Agent.Alive(l.dialog.Flow) {
-		c.reinvite(l, l.local)
-		return
-	}
-	c.checkWithin(l, askPatience)
-}
+// again.
+func (c *Call) check(l *Leg) { c.checkWithin(l, askPatience) }
 
 func (c *Call) checkWithin(l *Leg, patience time.Duration) {
 	if c.repoint(l) {
@@ -115,7 +97,6 @@ func (c *Call) checkWithin(l *Leg, patience time.Duration) {
 		case unanswered(err) && l.dialog.Flow != flow: // it was asked where it is no more
 		case unanswered(err) && c.elsewhere(l):
 			c.reinvite(l, l.local)
-		case patience < askPatience && !l.answers && !errors.Is(err, sip.ErrFlowGone): // it may be one that never answers: call.vanished will tell
 		default:
 			c.lost(l, err)
 		}
@@ -135,28 +116,11 @@ func (c *Call) askWithin(l *Leg, patience time.Duration, then func(error)) {
 	l.asking, l.askedAt = true, time.Now()
 	c.request(l, l.dialog.NewRequest("OPTIONS", sip.Body{}), patience, func(err error) {
 		l.asking = false
-		switch err = deadly(err); {
-		case err == nil:
+		if err = deadly(err); err == nil {
 			l.asked = time.Now()
-			c.learnAnswers(l, true)
-		case !l.answers && l.sounds() && !errors.Is(err, sip.ErrFlowGone):
-			c.learnAnswers(l, false)
 		}
 		then(err)
 	})
-}
-
-// sounding is how long ago a phone was heard that talks.
-const sounding = 200 * time.Millisecond
-
-func (l *Leg) sounds() bool { return time.Since(l.stream.LastHeard()) < sounding }
-
-// learnAnswers keeps whether the leg's phone answers questions; the next run of the node need not ask again.
-func (c *Call) learnAnswers(l *Leg, answers bool) {
-	if l.answers != answers || l.deaf == answers {
-		l.answers, l.deaf = answers, !answers
-		c.withLeg(l, func(c *Call, _ *Leg) { c.touch() })
-	}
 }
 
 // deadly keeps only the errors that mean that the phone or its dialog is gone (RFC 5057).

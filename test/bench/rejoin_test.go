@@ -38,7 +38,7 @@ func TestRejoin(t *testing.T) {
 		leg, far := connect(t, has, "bob", bob)
 		for i := range rejoinRounds {
 			next := device(i + 1)
-			time.Sleep(1500*time.Millisecond + time.Duration(i)*time.Millisecond) // a second of talk, an answer to a question, and the next phase of a frame
+			time.Sleep(1200*time.Millisecond + time.Duration(i)*time.Millisecond) // a second of talk, and the next phase of a frame
 			r, pulled := rejoin(t, n, has, next, far)
 			rounds, has, leg = append(rounds, r), next, pulled
 		}

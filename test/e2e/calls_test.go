@@ -285,7 +285,7 @@ func TestVanishedPhoneEndsTheCall(t *testing.T) {
 	w := newWorld(t, node.Options{Config: "call:\n  wait: 2s\n"})
 	alice, bob := w.phone("alice", "desk"), w.phone("bob", "far")
 	_, in := w.connect(alice, "bob", bob)
-	pause(2 * time.Second) // until its sound has gone on for a second, and it has answered a question
+	pause(1200 * time.Millisecond) // until its sound has gone on for a second
 	alice.Vanish()
 	start := time.Now()
 	w.must(in.AwaitEnd(60 * time.Second))
