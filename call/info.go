@@ -16,6 +16,7 @@ type Info struct {
 	Moves   []MoveInfo `json:"moves"`
 	Ways    []Way      `json:"ways,omitempty"`   // from each seat to each other, as far as it is measured
 	Unsafe  bool       `json:"unsafe,omitempty"` // the store has not taken its newest record
+	Node    string     `json:"node,omitempty"`   // whose it is, in a cluster
 }
 
 // SeatInfo is a user's place in a call and the leg that holds it.

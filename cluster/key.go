@@ -54,18 +54,18 @@ func ParseKey(text string) (Key, error) {
 func ReadKey(file string) (Key, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return Key{}, fmt.Errorf("cluster key: %w", err)
+		return Key{}, fmt.Errorf("%w; copy it from another node or, for the first one, make it with `baton cluster key %s`", err, file)
 	}
 	if info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
-		return Key{}, fmt.Errorf("cluster key: %s is open to everybody on this machine (mode %04o); chmod 600 it", file, info.Mode().Perm())
+		return Key{}, fmt.Errorf("%s is open to everybody on this machine (mode %04o); chmod 600 it", file, info.Mode().Perm())
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return Key{}, fmt.Errorf("cluster key: %w", err)
+		return Key{}, err
 	}
 	k, err := ParseKey(string(text))
 	if err != nil {
-		return Key{}, fmt.Errorf("cluster key: %s: %w", file, err)
+		return Key{}, fmt.Errorf("%s: %w", file, err)
 	}
 	return k, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 )
 
 // Cluster is what makes a node one of several. Nothing set is a node alone, which opens nothing for others.
@@ -50,10 +51,13 @@ func (p *parse) cluster() {
 		}
 		return
 	}
+	if p.config.Store.Redis == "" {
+		p.fail(p.last("cluster.listen", "store.redis"), "store.redis", "nodes of a cluster share users, devices and calls; give the Redis where they are, as in redis://10.0.0.9:6379, or have no cluster.listen")
+	}
 	if c.KeyFile == "" {
 		p.fail(p.last("cluster.listen", "cluster.key_file"), "cluster.key_file", "nodes trust each other by it alone; make one with \"baton cluster key FILE\" and bring it to all nodes")
 	}
-	if c.Listen == p.config.Listen.UDP {
+	if c.Listen == p.config.Listen.UDP && !strings.HasSuffix(c.Listen, ":0") {
 		p.fail(p.last("cluster.listen", "listen.udp"), "cluster.listen", "%q is also listen.udp; give the nodes a port of their own", c.Listen)
 	}
 }

@@ -83,7 +83,7 @@ var fields = map[string]field{
 	"store.degraded":          one(func(c *Config) *string { return &c.Store.Degraded }, among("serve", "refuse"), "serve or refuse"),
 	"cluster.name":            one(func(c *Config) *string { return &c.Cluster.Name }, nodeName, "letters, digits, - and . as in node1"),
 	"cluster.listen":          one(func(c *Config) *string { return &c.Cluster.Listen }, listener, `host:port as in 10.0.0.1:5080, :port, or off`),
-	"cluster.peers":           {set: setPeers, want: "addresses as in [10.0.0.2:5080, 10.0.0.3:5080]", list: true},
+	"cluster.peers":           {set: setPeers, want: `addresses as in ["10.0.0.2:5080", "node3:5080"]`, list: true},
 	"cluster.key_file":        one(func(c *Config) *string { return &c.Cluster.KeyFile }, text, "a file with 32 bytes in base64"),
 	"log.level":               one(func(c *Config) *string { return &c.Log.Level }, among("debug", "info", "warn", "error"), "debug, info, warn or error"),
 	"log.format":              one(func(c *Config) *string { return &c.Log.Format }, among("text", "json"), "text or json"),

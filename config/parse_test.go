@@ -89,7 +89,7 @@ store:
 cluster:
   name: node1
   listen: 10.0.0.1:5080
-  peers: [10.0.0.2:5080, "node3:5080"]
+  peers: ["10.0.0.2:5080", "node3:5080"]
   key_file: /etc/baton/cluster.key
 log:
   level: debug
@@ -147,10 +147,10 @@ func TestErrors(t *testing.T) {
 	}{
 		{"domian: x\n", []string{`baton.yaml:1: domian: unknown field; here stand: advertise, call, cluster, codes, connections,`}},
 		{"cluster:\n  name: a b\n", []string{`baton.yaml:2: cluster.name: "a b" is no name of a node`}},
-		{"cluster:\n  peers: [10.0.0.2]\n", []string{`baton.yaml:2: cluster.peers: "10.0.0.2" is no host:port of a node; want addresses as in [10.0.0.2:5080,`}},
-		{"cluster:\n  listen: :5080\n", []string{`baton.yaml:2: cluster.key_file: nodes trust each other by it alone; make one with "baton cluster key FILE"`}},
+		{"cluster:\n  peers: [10.0.0.2]\n", []string{`baton.yaml:2: cluster.peers: "10.0.0.2" is no host:port of a node; want addresses as in ["10.0.0.2:5080",`}},
+		{"cluster:\n  listen: :5080\n", []string{`baton.yaml:2: store.redis: nodes of a cluster share users, devices and calls; give the Redis`, `baton.yaml:2: cluster.key_file: nodes trust each other by it alone; make one with "baton cluster key FILE"`}},
 		{"cluster:\n  peers: [10.0.0.2:5080]\n", []string{`baton.yaml:2: cluster.peers: cluster.listen is off; give the port`}},
-		{"cluster:\n  listen: :5060\n  key_file: k\n", []string{
+		{"cluster:\n  listen: :5060\n  key_file: k\nstore: {redis: redis://a}\n", []string{
 			`baton.yaml:2: cluster.listen: ":5060" is also listen.tcp; give the nodes a port of their own`,
 			`baton.yaml:2: cluster.listen: ":5060" is also listen.udp; give the nodes a port of their own`,
 		}},

@@ -16,6 +16,7 @@ type directory struct {
 // account is a user in memory with its devices.
 type account struct {
 	name string // set once
+	node string // set once: this node's name in its cluster, "" = it is alone
 
 	// Replaced whole by their owners, read by everybody.
 	user    atomic.Pointer[User]     // written under Registrar.users
@@ -68,8 +69,8 @@ func newDirectory() *directory {
 	return &directory{accounts: make(map[string]*account), logins: make(map[string]*account)}
 }
 
-func newAccount(u User) *account {
-	a := &account{name: u.Name}
+func newAccount(u User, node string) *account {
+	a := &account{name: u.Name, node: node}
 	a.user.Store(&u)
 	a.devices.Store(&[]string{})
 	return a
@@ -81,6 +82,7 @@ func (a *account) list() []Device {
 	all := make([]Device, len(packed))
 	for i, p := range packed {
 		all[i], _ = Unpack(p) // it is our own
+		all[i].name(a.node)
 	}
 	return all
 }

@@ -156,7 +156,7 @@ func (r *Registrar) readUser(f Feed, name string) (there bool, err error) {
 		r.mail.Post(func() { r.turn(a, r.forget) })
 	case !known:
 		r.log.Info("user was added at another node", "user", name)
-		r.directory.Store(d.with(newAccount(*u)))
+		r.directory.Store(d.with(newAccount(*u, r.own())))
 	default:
 		d = d.without(a) // its numbers may be others now
 		a.user.Store(u)
@@ -283,6 +283,9 @@ func (d Device) changed() time.Time {
 
 // appear publishes what another node has written and calls those who wait for a device. The log has it from that node.
 func (r *Registrar) appear(a *account, before, after []Device) {
+	for i := range after {
+		after[i].name(a.node)
+	}
 	slices.SortFunc(after, func(x, y Device) int { return x.Index - y.Index })
 	if put, drop := changes(before, after); len(put)+len(drop) == 0 {
 		return

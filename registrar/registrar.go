@@ -42,7 +42,9 @@ type Options struct {
 	LastRun time.Time // when a node last ran on the store before this one; zero = not known
 	// Grant is how long a registration is granted for of what was asked, within the limits; nil = drawn for each from 90
 	// to 100 percent of it, so that devices that have all registered at once do not all come again at once.
-	Grant     func(asked time.Duration) time.Duration
+	Grant func(asked time.Duration) time.Duration
+	// Clustered says that there are other nodes, over which the agent reaches their devices: a binding's Node says whose its flow is.
+	Clustered bool
 	KeepAlive time.Duration // how often a device that is not heard otherwise is asked by OPTIONS; 0 = 30 s, < 0 = never
 	// Unreachable is how long a device may answer nothing before its registration ends; 0 = it ends by itself.
 	Unreachable time.Duration
@@ -122,7 +124,7 @@ func (r *Registrar) load() error {
 		if u.Realm != r.o.Realm {
 			r.log.Warn("user cannot log in: its password was set for another realm", "user", u.Name, "realm", u.Realm)
 		}
-		d.add(newAccount(u))
+		d.add(newAccount(u, r.own()))
 	}
 	orphans := make(map[string][]string)
 	for _, dev := range devices {

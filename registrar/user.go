@@ -124,7 +124,7 @@ func (r *Registrar) AddUser(s UserSpec) (User, string, error) {
 	if err := r.o.Store.PutUser(u); err != nil {
 		return User{}, "", fmt.Errorf("add user %s: %w", s.Name, err)
 	}
-	r.directory.Store(r.directory.Load().with(newAccount(u)))
+	r.directory.Store(r.directory.Load().with(newAccount(u, r.own())))
 	return u, password, nil
 }
 

@@ -3,10 +3,12 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"baton/call"
+	"baton/cluster"
 	"baton/config"
 	"baton/journal"
 	"baton/registrar"
@@ -57,8 +59,11 @@ func OpenConfigured(c config.Config, dir, node string, log *slog.Logger) (Store,
 }
 
 func redisOptions(c config.Config, node string, log *slog.Logger) (RedisOptions, error) {
-	key, err := ReadKey(c.Cluster.KeyFile)
-	return RedisOptions{Store: c.Store, Key: key, KeyFile: c.Cluster.KeyFile, Node: node, Log: log}, err
+	key, err := cluster.ReadKey(c.Cluster.KeyFile)
+	if err != nil {
+		return RedisOptions{}, fmt.Errorf("cluster.key_file: %w", err)
+	}
+	return RedisOptions{Store: c.Store, Key: key[:], KeyFile: c.Cluster.KeyFile, Node: node, Log: log}, nil
 }
 
 // ErrNothing says that nothing of baton is in a Redis yet.

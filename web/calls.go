@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 
 	"baton/call"
 )
@@ -30,6 +31,10 @@ func (s *Server) calls(r *http.Request) (any, error) {
 	if shown == nil {
 		shown = []call.Info{}
 	}
+	if s.Others != nil {
+		shown = append(ownedBy(s.Name, shown), s.theirs(r, name)...)
+		slices.SortStableFunc(shown, func(a, b call.Info) int { return a.Started.Compare(b.Started) })
+	}
 	return shown, nil
 }
 
@@ -37,9 +42,20 @@ func (s *Server) call(r *http.Request) (any, error) {
 	if err := s.running(); err != nil {
 		return nil, err
 	}
-	info, err := s.Calls.Call(r.PathValue("call"))
+	id := r.PathValue("call")
+	info, err := s.Calls.Call(id)
 	if err != nil {
-		return nil, err
+		node, err := s.owner(r, id, err)
+		if err == nil {
+			err = s.bring(r, node, nil, &info)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return info, nil
+	}
+	if s.Others != nil {
+		info.Node = s.Name
 	}
 	return info, nil
 }
@@ -48,7 +64,14 @@ func (s *Server) endCall(r *http.Request) (any, error) {
 	if err := s.running(); err != nil {
 		return nil, err
 	}
-	return nil, s.Calls.End(r.Context(), r.PathValue("call"), Who(r.Context()))
+	id := r.PathValue("call")
+	if node, err := s.elsewhere(r, id, ""); err != nil || node != "" {
+		if err == nil {
+			err = s.bring(r, node, nil, nil)
+		}
+		return nil, err
+	}
+	return nil, s.Calls.End(r.Context(), id, Who(r.Context()))
 }
 
 // move answers when the move is over. A client that goes away before is no longer waited for.
@@ -63,6 +86,16 @@ func (s *Server) move(r *http.Request) (any, error) {
 	ask, err := s.moveRequest(want)
 	if err != nil {
 		return nil, err
+	}
+	if node, err := s.elsewhere(r, want.Call, want.User); err != nil || node != "" {
+		var report call.MoveReport
+		if err == nil {
+			err = s.bring(r, node, want, &report)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return report, nil
 	}
 	ask.Who = Who(r.Context())
 	report, err := s.Calls.Move(r.Context(), ask)
@@ -84,6 +117,16 @@ func (s *Server) companion(r *http.Request) (any, error) {
 	ask, err := s.moveRequest(want.Move)
 	if err != nil {
 		return nil, err
+	}
+	if node, err := s.elsewhere(r, want.Call, want.User); err != nil || node != "" {
+		var report call.CompanionReport
+		if err == nil {
+			err = s.bring(r, node, want, &report)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return report, nil
 	}
 	ask.Who = Who(r.Context())
 	report, err := s.Calls.Companion(r.Context(), ask, want.Leave)

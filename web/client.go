@@ -92,6 +92,11 @@ func (c *Client) Node(ctx context.Context) (Node, error) {
 	return ask[Node](ctx, c, "GET", "node", nil)
 }
 
+// Nodes are the nodes of the cluster, the one that is asked first.
+func (c *Client) Nodes(ctx context.Context) ([]NodeInfo, error) {
+	return ask[[]NodeInfo](ctx, c, "GET", "nodes", nil)
+}
+
 // Config lists the settings that the node works with.
 func (c *Client) Config(ctx context.Context) ([]config.Setting, error) {
 	return ask[[]config.Setting](ctx, c, "GET", "config", nil)

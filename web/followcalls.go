@@ -15,6 +15,7 @@ const (
 	listPause = 250 * time.Millisecond // between two lists of calls, however much happens
 	listShare = 10                     // … and so many times as long as it takes to make one
 	listPulse = 10 * time.Second       // a list at least, so that a peer that is gone is noticed
+	listOther = time.Second            // the same where other nodes have calls too, whose changes nobody tells
 )
 
 // followCalls streams the list of live calls: now, and whenever it has changed, at most four times a second. Each is a JSON
@@ -33,6 +34,10 @@ func (s *Server) followCalls(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
+	pulse := listPulse
+	if s.Others != nil {
+		pulse = listOther
+	}
 	flush, out := http.NewResponseController(w), json.NewEncoder(w)
 	for {
 		began := time.Now()
@@ -47,7 +52,7 @@ func (s *Server) followCalls(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case <-changed:
-		case <-time.After(listPulse):
+		case <-time.After(pulse):
 		}
 	}
 }

@@ -70,6 +70,8 @@ type Options struct {
 	Held      func() (Held, error) // counts what the node holds; nil as Calls
 	Store     func() StoreHealth   // nil as Calls
 	Log       *slog.Logger
+	Name      string // of the node
+	Others    Others // nodes of its cluster; nil = it is alone
 }
 
 // Server answers the API: all of it on the control socket, and what may be had from elsewhere to those who bear an
@@ -88,6 +90,7 @@ const maxBody = 64 << 10
 func NewServer(o Options) *Server {
 	s := &Server{Options: o, mux: http.NewServeMux(), remote: http.NewServeMux()}
 	s.handle("GET /api/v1/node", s.node)
+	s.handle("GET /api/v1/nodes", s.nodes)
 	s.handle("GET /api/v1/config", s.config)
 	s.handle("GET /api/v1/users", s.users)
 	s.handle("POST /api/v1/users", s.addUser)

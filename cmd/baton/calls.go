@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,12 +53,20 @@ restarted. Into a file or pipe it writes a list for each change.`,
 }
 
 func callTable(out io.Writer, calls []call.Info, now time.Time) error {
-	var rows [][]string
+	heading, rows := []string{"CALL", "STATE", "SINCE", "TALKING", "WHO", "WITH", "MOVES"}, [][]string(nil)
+	clustered := slices.ContainsFunc(calls, func(c call.Info) bool { return c.Node != "" })
+	if clustered {
+		heading = append(heading, "NODE")
+	}
 	for _, c := range calls {
 		who, with := parties(c.Seats)
-		rows = append(rows, []string{c.ID, stateOf(c), clock(c.Started, now), talked(c, now), who, with, strconv.Itoa(len(c.Moves))})
+		row := []string{c.ID, stateOf(c), clock(c.Started, now), talked(c, now), who, with, strconv.Itoa(len(c.Moves))}
+		if clustered {
+			row = append(row, orDash(c.Node))
+		}
+		rows = append(rows, row)
 	}
-	return table(out, []string{"CALL", "STATE", "SINCE", "TALKING", "WHO", "WITH", "MOVES"}, rows)
+	return table(out, heading, rows)
 }
 
 // parties names the first seat, and all others.

@@ -1,10 +1,23 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"baton/cluster"
+	"baton/cluster/edge"
+	"baton/sip"
+	"baton/web"
 )
+
+// kindAPI is a request of the API that is brought to the node it belongs to.
+const kindAPI = "api"
 
 // openMesh opens the port for the other nodes, if there is one.
 func (n *node) openMesh() error {
@@ -19,11 +32,203 @@ func (n *node) openMesh() error {
 	n.mesh, err = cluster.New(cluster.Options{
 		ID: nameOf(n.config.Config), Listen: c.Listen, Key: key, Directory: cluster.Static(c.Peers), Load: n.carries, Log: n.log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	n.edge = edge.New(n.mesh, nil, n.log)
+	n.mesh.HandleCall(kindAPI, func(ctx context.Context, _ string, payload []byte) ([]byte, error) {
+		var q web.Asked
+		if err := json.Unmarshal(payload, &q); err != nil {
+			return nil, err
+		}
+		return json.Marshal(n.whole.Answer(ctx, q))
+	})
+	return nil
+}
+
+// follow has the registrar know of nodes that have ended; all else of their devices it reads from the store.
+func (n *node) follow() {
+	n.mesh.Subscribe(func(e cluster.Event) {
+		if gone(e.To) && n.first() {
+			for _, p := range n.mesh.Peers() { // one that was first, and is gone itself, may have left some to do
+				if gone(p.State) {
+					n.registrar.NodeGone(p.ID)
+				}
+			}
+		}
+	})
+}
+
+func gone(s cluster.State) bool { return s == cluster.Dead || s == cluster.Left }
+
+// first says whether this node is the one of those that live that writes what happens to them all.
+func (n *node) first() bool {
+	for _, p := range n.mesh.Peers() {
+		if !p.Self && p.State == cluster.Alive && p.ID < n.mesh.Self().ID {
+			return false
+		}
+	}
+	return true
 }
 
 // carries is what the node tells the others of its load.
 func (n *node) carries() cluster.Load {
 	calls, _ := n.calls.Debug()
 	return cluster.Load{Calls: calls, Draining: n.draining.Load()}
+}
+
+// join makes the agent one of several.
+func (n *node) join(o *sip.Options) {
+	if n.mesh != nil {
+		o.Node, o.Nodes = nameOf(n.config.Config), n.edge
+	}
+}
+
+// others are the nodes that the API asks, nil for a node alone.
+func (n *node) others() web.Others {
+	if n.mesh == nil {
+		return nil
+	}
+	return peers{n.mesh}
+}
+
+// peers are the other nodes' APIs, over the mesh.
+type peers struct{ mesh *cluster.Mesh }
+
+// Nodes are all that are known.
+func (p peers) Nodes() []web.NodeInfo {
+	var all []web.NodeInfo
+	for _, m := range p.mesh.Peers() {
+		all = append(all, web.NodeInfo{
+			Name: m.ID, Self: m.Self, State: string(m.State), Why: string(m.Why), Since: m.Since, Address: m.Addr, Instance: m.Instance,
+			Calls: m.Load.Calls, Capacity: m.Load.Capacity, Draining: m.Load.Draining,
+			RTT: float64(m.RTT.Microseconds()) / 1000, Dropped: m.Dropped,
+		})
+	}
+	return all
+}
+
+// Names are those that are connected.
+func (p peers) Names() []string {
+	var all []string
+	for _, m := range p.mesh.Peers() {
+		if m.Linked && !m.Self {
+			all = append(all, m.ID)
+		}
+	}
+	return all
+}
+
+// Ask has a node's API answer.
+func (p peers) Ask(ctx context.Context, node string, q web.Asked) (told web.Told, err error) {
+	payload, err := json.Marshal(q)
+	if err != nil {
+		return told, err
+	}
+	b, err := p.mesh.Call(ctx, node, kindAPI, payload)
+	if err != nil {
+		return told, err
+	}
+	return told, json.Unmarshal(b, &told)
+}
+
+func nodesCommand(f *flags) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "nodes",
+		Short: "List the nodes of the cluster",
+		Long: `nodes lists the nodes of the cluster as the node sees them that is asked: who lives, for how long so, and how
+many calls each has. A node is
+
+  alive    its heartbeats come
+  suspect  they do not; nothing is proved yet
+  frozen   its machine takes connections, the node says nothing
+  dead     there is proof
+  left     it was stopped
+  unknown  it was told of and never met`,
+		Example: "  baton nodes\n  baton nodes --json",
+		Args:    exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.ask(cmd.Context(), func(ctx context.Context, c *web.Client) error {
+				nodes, err := c.Nodes(ctx)
+				if err != nil || asJSON {
+					return orJSON(cmd, err, nodes)
+				}
+				var rows [][]string
+				now := time.Now()
+				for _, n := range nodes {
+					rows = append(rows, []string{nodeLabel(n), nodeState(n), lasted(now.Sub(n.Since)), fmt.Sprint(n.Calls), orDash(n.Address), rtt(n)})
+				}
+				return table(cmd.OutOrStdout(), []string{"NODE", "STATE", "FOR", "CALLS", "ADDRESS", "RTT"}, rows)
+			})
+		},
+	}
+	withJSON(cmd, &asJSON)
+	return cmd
+}
+
+func nodeLabel(n web.NodeInfo) string {
+	if n.Self {
+		return n.Name + " (this)"
+	}
+	return n.Name
+}
+
+// nodeState is the state, with what is to be known of it.
+func nodeState(n web.NodeInfo) string {
+	switch {
+	case n.Draining:
+		return n.State + " (draining)"
+	case n.Why != "" && n.State != "alive":
+		return n.State + " (" + n.Why + ")"
+	}
+	return n.State
+}
+
+func rtt(n web.NodeInfo) string {
+	if n.RTT == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f ms", n.RTT)
+}
+
+func clusterCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "cluster",
+		Short:   "Make the key of a cluster",
+		Example: "  baton cluster key /etc/baton/cluster.key",
+		Args:    exactly(0, "a command: key"),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "key [FILE]",
+		Short: "Make a new cluster key",
+		Long: `key makes a key by which nodes trust each other, and prints it or writes it into a new file that its owner
+alone can read. Bring it to every node of the cluster, over a way that nobody listens on, and name it there in
+cluster.key_file. Whoever has it is a node.`,
+		Example: "  baton cluster key /etc/baton/cluster.key\n  baton cluster key | ssh node2 'umask 077; cat > /etc/baton/cluster.key'",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text := cluster.NewKey().Text() + "\n"
+			if len(args) == 0 {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), text)
+				return err
+			}
+			return writeNewKey(args[0], text)
+		},
+	})
+	return cmd
+}
+
+// writeNewKey writes the key into a file that was not there: nodes that run with another key would be shut out.
+func writeNewKey(name, text string) error {
+	out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s is there already; a new key shuts out the nodes that have the old one. Remove it first if you mean that", name)
+	}
+	if err != nil {
+		return fmt.Errorf("write the cluster key: %w", err)
+	}
+	_, err = out.WriteString(text)
+	return errors.Join(err, out.Close())
 }

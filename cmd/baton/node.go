@@ -16,6 +16,7 @@ import (
 
 	"baton/call"
 	"baton/cluster"
+	"baton/cluster/edge"
 	"baton/config"
 	"baton/load"
 	"baton/media"
@@ -38,6 +39,7 @@ type node struct {
 	reload    <-chan struct{} // the certificate, now
 	mesh      *cluster.Mesh   // the other nodes; nil = the node is alone
 	heirs     *heirs          // nil = it takes no calls over
+	edge      *edge.Edge
 	draining  atomic.Bool
 	agent     *sip.Agent
 	engine    *media.Engine
@@ -119,7 +121,7 @@ func (n *node) openSIP() (err error) {
 	}
 	n.inherit()
 	users := &directory{}
-	n.agent, err = sip.NewAgent(sip.Options{
+	options := sip.Options{
 		Listen: c.Listen, Connections: c.Connections, Advertise: c.Advertise, TLS: n.cert.config(), Domain: c.Domain, Proxies: c.Proxies,
 		Realm: n.store.Realm(), Secret: n.store.Secret(), Credentials: users, Log: n.log,
 		Limits: c.Limits, Busy: n.busy,
@@ -135,13 +137,18 @@ func (n *node) openSIP() (err error) {
 		Accept:     call.Types,
 		Registered: func(login string, f sip.Flow) bool { return n.registrar.Registered(login, f) },
 		FlowClosed: func(f sip.Flow) { n.registrar.FlowClosed(f) },
-	})
-	if err != nil {
+	}
+	n.join(&options)
+	if n.agent, err = sip.NewAgent(options); err != nil {
 		return err
+	}
+	if n.mesh != nil {
+		n.edge.Serve(n.agent)
+		n.follow()
 	}
 	name := nameOf(c.Config)
 	n.registrar, err = registrar.New(registrar.Options{
-		Agent: n.agent, Store: n.store, Journal: n.tail, Log: n.log, Realm: n.store.Realm(), Domain: c.Domain, Node: name,
+		Agent: n.agent, Store: n.store, Journal: n.tail, Log: n.log, Realm: n.store.Realm(), Domain: c.Domain, Node: name, Clustered: n.mesh != nil,
 		LastRun: n.store.LastRun(), Unreachable: c.Registrar.Unreachable,
 	})
 	if err != nil {
@@ -237,7 +244,7 @@ func (n *node) api() *web.Server {
 		},
 		Store:     n.storeHealth,
 		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Metrics: n.metrics, Log: n.log, Held: n.held,
-		Settings: n.config.Settings(),
+		Settings: n.config.Settings(), Name: nameOf(n.config.Config), Others: n.others(),
 	})
 }
 

@@ -22,9 +22,9 @@ type party struct {
 	desk, hall, it *phone.Phone
 }
 
-func newParty(t *testing.T) *party {
+func newParty(t *testing.T, args ...string) *party {
 	t.Helper()
-	p := &party{process: serve(t, shortDir(t)), t: t}
+	p := &party{process: serve(t, shortDir(t), args...), t: t}
 	client, err := web.Dial(p.dir)
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ It does not connect emergency calls.`,
 	f.elsewhere.flags(cmd)
 	cmd.AddCommand(
 		serveCommand(f), checkCommand(), configCommand(f), doctorCommand(f), userCommand(f), devicesCommand(f), callsCommand(f), callCommand(f),
-		moveCommand(f), rejoinCommand(f), companionCommand(f), endCommand(f), logCommand(f), statusCommand(f), tokenCommand(f), caCommand(f), versionCommand(),
+		moveCommand(f), rejoinCommand(f), companionCommand(f), endCommand(f), logCommand(f), statusCommand(f), tokenCommand(f), caCommand(f), nodesCommand(f), clusterCommand(), versionCommand(),
 	)
 	completionCommand(cmd)
 	f.completions(cmd)

@@ -21,7 +21,7 @@ const module = "baton"
 var below = map[string][]string{
 	"cmd/baton":       {"web", "store", "cluster", "cluster/edge", "doctor", "call", "registrar", "sip", "media", "journal", "load", "config"},
 	"web":             {"call", "registrar", "sip", "media", "journal", "load", "config"},
-	"store":           {"call", "registrar", "sip", "media", "journal", "config"},
+	"store":           {"call", "registrar", "sip", "media", "journal", "cluster", "config"},
 	"store/storetest": {"call", "registrar", "sip", "media", "journal", "config"}, // the contract test that every store passes
 	"call":            {"registrar", "sip", "media", "journal", "serial", "config"},
 	"registrar":       {"sip", "journal", "serial", "config"},
