@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type office struct {
 	shared  Store // the same as others write it too; nil = nobody does
 	journal *diary
 	lastRun time.Time
+	node    string // in its cluster; "" = n1, alone
 	stop    func()
 }
 
@@ -54,7 +56,7 @@ func (o *office) open() {
 		store = o.shared
 	}
 	r, err := New(Options{
-		Agent: o.agent, Store: store, Journal: o.journal, Log: slog.New(slog.DiscardHandler), Realm: "baton", Node: "n1",
+		Agent: o.agent, Store: store, Journal: o.journal, Log: slog.New(slog.DiscardHandler), Realm: "baton", Node: cmp.Or(o.node, "n1"), Clustered: o.node != "",
 		LastRun: o.lastRun, Unreachable: 40 * time.Minute, Grant: func(asked time.Duration) time.Duration { return asked },
 	})
 	if err != nil {
@@ -440,6 +442,18 @@ func (d *diary) Append(e journal.Entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.entries = append(d.entries, e)
+}
+
+// kinds are the entries of a kind so far.
+func (d *diary) kinds(k journal.Kind) (all []journal.Entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.entries {
+		if e.Kind == k {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // take takes the entries since the last time.

@@ -106,6 +106,7 @@ func (r *unpacker) device() Device {
 	return d
 }
 
+// binding leaves out whose the flow is: Node says so, and list names it.
 func (w *packer) binding(b *Binding, since time.Time) {
 	w.words(b.Contact, b.CallID, b.Node, b.Flow.Transport)
 	w.address(b.Flow.Local)

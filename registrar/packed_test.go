@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +30,9 @@ func fill(v reflect.Value, rnd *rand.Rand) {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			fill(v.Field(i), rnd)
+		}
+		if f, ok := v.Addr().Interface().(*sip.Flow); ok {
+			f.Node = "" // whose it is stands in its Binding
 		}
 	case reflect.String:
 		v.SetString([]string{"udp", "urn:uuid:1", "<urn:uuid:1>", "<udp>", "<", fmt.Sprint(rnd.Uint32()), "x\x00\xff", "<>"}[rnd.IntN(8)] + "")
@@ -90,6 +94,9 @@ func TestSameSeesEveryField(t *testing.T) {
 			for i := range v.NumField() {
 				change(v.Field(i), path+"."+v.Type().Field(i).Name)
 			}
+			return
+		}
+		if strings.HasSuffix(path, ".Flow.Node") {
 			return
 		}
 		was := reflect.ValueOf(v.Interface())
