@@ -53,6 +53,7 @@ var usual = timing{
 
 const (
 	maxHandshakes = 64 // at the same time
+	maxOfOne      = 16 // of them from one address, so that a stranger does not keep nodes out
 	maxPeers      = 256
 	maxRequests   = 256 // of one peer, served at the same time
 )
@@ -71,7 +72,6 @@ type Mesh struct {
 	at       netip.AddrPort
 	messages map[string]func(from string, payload []byte)
 	requests map[string]func(ctx context.Context, from string, payload []byte) ([]byte, error)
-	shaking  chan struct{}
 	done     chan struct{}
 	wg       sync.WaitGroup
 	counts   counters
@@ -91,6 +91,7 @@ type Mesh struct {
 	telling     bool
 	ticked      time.Time // of the last look; how late it was tells whether this process itself stood still
 	stalls      int
+	shaking     map[netip.Addr]int // handshakes under way, by where they come from
 	polling     bool
 	polled      time.Time
 }
@@ -146,7 +147,7 @@ func New(o Options) (*Mesh, error) {
 	m := &Mesh{
 		opt: o, log: o.Log, timing: usual, tls: identity, started: time.Now().UnixMilli(),
 		messages: make(map[string]func(string, []byte)), requests: make(map[string]func(context.Context, string, []byte) ([]byte, error)),
-		shaking: make(chan struct{}, maxHandshakes), ctx: context.Background(), done: make(chan struct{}),
+		shaking: make(map[netip.Addr]int), ctx: context.Background(), done: make(chan struct{}),
 		peers: make(map[string]*peer), seeds: make(map[string]*seed), beats: make(map[uint64]*beating), subscribers: make(map[int]func(Event)),
 	}
 	if err := m.listen(); err != nil {

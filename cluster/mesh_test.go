@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -113,9 +114,10 @@ func TestWrongKeyIsRefused(t *testing.T) {
 func TestNobodyIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	key := NewKey()
-	a := join(t, "a", key, nil, func(m *Mesh) { m.timing.handshake = 500 * time.Millisecond })
+	a := join(t, "a", key, nil, func(m *Mesh) { m.timing.handshake = 20 * time.Second })
+	stranger := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}
 	for range maxHandshakes + 20 {
-		c, err := net.Dial("tcp", a.Addr().String())
+		c, err := stranger.Dial("tcp", a.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,8 +129,18 @@ func TestNobodyIsWaitedFor(t *testing.T) {
 		}
 		return nil
 	})
-	b := join(t, "b", key, Static{a.Addr().String()})
-	eventually(t, 10*time.Second, b.linked("a"))
+	b := join(t, "b", key, Static{a.Addr().String()}) // from another address
+	eventually(t, 5*time.Second, b.linked("a"))
+	c := join(t, "c", key, nil, func(m *Mesh) { m.timing.handshake = 300 * time.Millisecond })
+	conn, err := net.Dial("tcp", c.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("who says nothing is waited for: %v", err)
+	}
 }
 
 // TestHeartbeats: what is forged, replayed, reflected, of an earlier connection or garbage is refused and counted.

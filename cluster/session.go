@@ -352,9 +352,7 @@ func (m *Mesh) accept() {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		select {
-		case m.shaking <- struct{}{}:
-		default:
+		if !m.admit(addrOf(raw)) {
 			m.counts.refused.Add(1)
 			_ = raw.Close()
 			continue
@@ -366,10 +364,34 @@ func (m *Mesh) accept() {
 	}
 }
 
+// admit takes a place for a handshake, if there is one for that address.
+func (m *Mesh) admit(from netip.Addr) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := 0
+	for _, n := range m.shaking {
+		all += n
+	}
+	if all >= maxHandshakes || m.shaking[from] >= maxOfOne {
+		return false
+	}
+	m.shaking[from]++
+	return true
+}
+
+// shaken gives the place back.
+func (m *Mesh) shaken(from netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shaking[from]--; m.shaking[from] <= 0 {
+		delete(m.shaking, from)
+	}
+}
+
 // welcome is the acceptor's part of handshake and hello.
 func (m *Mesh) welcome(raw net.Conn) {
 	s, ask := m.shake(raw)
-	<-m.shaking
+	m.shaken(addrOf(raw))
 	if s == nil || ask {
 		_ = raw.Close()
 		return

@@ -443,6 +443,44 @@ func TestEachHintFindsTheOwner(t *testing.T) {
 	}
 }
 
+// TestCancelOfReinvite: the CANCEL of a re-INVITE, and the ACK of its refusal, find the owner that the INVITE went to.
+func TestCancelOfReinvite(t *testing.T) {
+	all := nodes(t, 2)
+	n1, n2 := all[0], all[1]
+	p := dial(t, "udp", n2)
+	d := newCall(p.registered(n2, "bob", n1))
+	d.RemoteTag = "p"
+	cancelled, came := make(chan bool, 1), make(chan bool, 1)
+	n1.agent.Attach(d, "bob", func(x *sip.Exchange) {
+		x.Watch(sip.Watch{Cancelled: func() { cancelled <- true }})
+		came <- true
+	})
+	r := request{
+		method: "INVITE", uri: "sip:alice@127.0.0.1;baton-node=" + sip.NodeTag("n1"), from: "<sip:bob@example.com>;tag=p",
+		to: "<sip:alice@example.com>;tag=" + d.LocalTag, callID: d.CallID, cseq: 1, branch: "z9hG4bKsame",
+	}
+	p.send(r.String())
+	p.want("SIP/2.0 100")
+	<-came
+	cancel := r
+	cancel.method = "CANCEL"
+	p.send(cancel.String())
+	p.want("SIP/2.0 487")
+	ack := r
+	ack.method = "ACK"
+	p.send(ack.String())
+	select {
+	case <-cancelled:
+	case <-time.After(5 * time.Second):
+		t.Error("the owner does not hear of the CANCEL")
+	}
+	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); {
+		if text := p.read(time.Until(end)); strings.HasPrefix(text, "SIP/2.0 487") {
+			t.Error("the ACK does not find the owner: its refusal is repeated")
+		}
+	}
+}
+
 // TestCancelCrosses200: the 2xx that crosses the CANCEL gets ACK and BYE, through the other node.
 func TestCancelCrosses200(t *testing.T) {
 	all := nodes(t, 2)
