@@ -43,8 +43,8 @@ func (m *Mesh) sessionTo(node, kind string, payload []byte) (*session, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if p := m.peers[node]; p != nil && p.session != nil {
-		return p.session, nil
+	if s := m.linked(node); s != nil {
+		return s, nil
 	}
 	return nil, ErrNoNode
 }

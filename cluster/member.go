@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -92,7 +93,7 @@ func (m *Mesh) leads(id string) bool { return m.self.ID < id }
 func (m *Mesh) adopt(s *session, dialled bool) {
 	keys, err := newBeats(s.conn.ConnectionState(), dialled)
 	if err != nil || !m.take(s, keys, dialled) {
-		s.close()
+		m.turnAway(s)
 		return
 	}
 	if !m.spawn(s.serve) || !m.spawn(s.write) {
@@ -100,6 +101,22 @@ func (m *Mesh) adopt(s *session, dialled bool) {
 		return
 	}
 	m.sendBeat(s.peer)
+}
+
+// turnAway closes a connection that is not wanted. If that is because this node stops it says so: the other end takes the
+// connection for made, and would take its end for a death.
+func (m *Mesh) turnAway(s *session) {
+	defer s.close()
+	m.mu.Lock()
+	leaving := m.leaving
+	m.mu.Unlock()
+	if !leaving {
+		return
+	}
+	_ = s.conn.SetDeadline(time.Now().Add(m.timing.probe))
+	if _, err := s.conn.Write(frame{what: frameBye}.append(nil)); err == nil && s.conn.CloseWrite() == nil {
+		_, _ = io.Copy(io.Discard, s.conn) // until the other end has read it
+	}
 }
 
 // take puts a connection in the place of the one before; false: it is not wanted.

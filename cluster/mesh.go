@@ -42,13 +42,14 @@ type timing struct {
 	ping      time.Duration
 	stuck     time.Duration // a connection over which nothing comes
 	write     time.Duration
+	bye       time.Duration // until a goodbye is written and read
 	forget    time.Duration // a node that is dead or has left
 }
 
 var usual = timing{
 	beat: 100 * time.Millisecond, missed: 5, probe: 400 * time.Millisecond, handshake: 2 * time.Second,
 	first: 100 * time.Millisecond, last: 2 * time.Second, poll: time.Second, ping: time.Second, stuck: 4 * time.Second,
-	write: 4 * time.Second, forget: time.Hour,
+	write: 4 * time.Second, bye: 2 * time.Second, forget: time.Hour,
 }
 
 const (
@@ -92,6 +93,7 @@ type Mesh struct {
 	ticked      time.Time // of the last look; how late it was tells whether this process itself stood still
 	stalls      int
 	shaking     map[netip.Addr]int // handshakes under way, by where they come from
+	greeting    int                // the same where this node has dialled for a connection that stays
 	polling     bool
 	polled      time.Time
 }
@@ -221,10 +223,10 @@ func (m *Mesh) HandleCall(kind string, fn func(ctx context.Context, from string,
 
 // Run is the mesh's life. At its end the others are told that this node leaves.
 func (m *Mesh) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	works, cancel := context.WithCancel(context.WithoutCancel(ctx)) // until all is said
 	defer cancel()
 	m.mu.Lock()
-	m.ctx, m.running, m.ticked = ctx, true, time.Now()
+	m.ctx, m.running, m.ticked = works, true, time.Now()
 	m.mu.Unlock()
 	m.wg.Go(m.accept)
 	m.wg.Go(m.hearBeats)
@@ -235,6 +237,7 @@ func (m *Mesh) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			m.leave()
+			cancel()
 			m.Close()
 			m.wg.Wait()
 			return nil
@@ -250,11 +253,15 @@ func (m *Mesh) leave() {
 	m.leaving = true // nobody connects again meanwhile
 	m.mu.Unlock()
 	_ = m.listener.Close()
+	until := time.Now().Add(m.timing.bye)
+	for m.greets() && time.Now().Before(until) { // who is greeted now takes this node for alive
+		time.Sleep(time.Millisecond)
+	}
 	all := m.sessions()
 	for _, s := range all {
 		s.out.finish(frame{what: frameBye})
 	}
-	patience := time.NewTimer(m.timing.probe)
+	patience := time.NewTimer(time.Until(until))
 	defer patience.Stop()
 	for _, s := range all {
 		select {
@@ -263,6 +270,13 @@ func (m *Mesh) leave() {
 			return
 		}
 	}
+}
+
+// greets says whether handshakes are under way.
+func (m *Mesh) greets() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.greeting > 0 || len(m.shaking) > 0
 }
 
 // Close closes the port and all connections. Run does it itself: Close is for a mesh that never ran.
@@ -389,8 +403,15 @@ func (m *Mesh) Peer(id string) (Peer, bool) {
 func (m *Mesh) Linked(id string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.peers[id]
-	return p != nil && p.session != nil
+	return m.linked(id) != nil
+}
+
+// linked is the connection to a node, nil = there is none, or the node is about to close it. mu is held.
+func (m *Mesh) linked(id string) *session {
+	if p := m.peers[id]; p != nil && p.state != Left {
+		return p.session
+	}
+	return nil
 }
 
 // Break closes the connection to a node, which is made again. It is for tests of those who work with the mesh.

@@ -246,6 +246,28 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// TestLeaveAtOnce: a node that stops while it is being connected to has left too.
+func TestLeaveAtOnce(t *testing.T) {
+	t.Parallel()
+	key := NewKey()
+	a := join(t, "a", key, nil)
+	for i := range 20 {
+		id := fmt.Sprintf("b%d", i)
+		b := join(t, id, key, Static{a.Addr().String()})
+		eventually(t, 5*time.Second, func() error {
+			if !a.Linked(id) {
+				return errors.New("not linked")
+			}
+			return nil
+		})
+		b.stop()
+		eventually(t, 5*time.Second, a.is(id, Left))
+		if dead := a.gone(id); len(dead) > 0 {
+			t.Fatalf("who left is taken for gone: %+v", dead)
+		}
+	}
+}
+
 // TestCalls: requests are answered, failures come back, and what cannot be answered ends.
 func TestCalls(t *testing.T) {
 	t.Parallel()

@@ -155,7 +155,7 @@ func (s *session) write() {
 // farewell lets the peer read all that was written: it closes when it has.
 func (s *session) farewell() {
 	_ = s.conn.CloseWrite()
-	patience := time.NewTimer(s.mesh.timing.probe)
+	patience := time.NewTimer(s.mesh.timing.bye)
 	defer patience.Stop()
 	select {
 	case <-s.done:
@@ -311,6 +311,17 @@ func (m *Mesh) dial(ctx context.Context, addr string, ask bool) (connected, erro
 	return connected{conn, raw, them}, nil
 }
 
+// countGreeting counts a handshake for a connection that stays, from its beginning to its end; false: the node stops.
+func (m *Mesh) countGreeting(n int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n > 0 && m.leaving {
+		return false
+	}
+	m.greeting += n
+	return true
+}
+
 // dialer connects from the address that the mesh listens on, if that is one.
 func (m *Mesh) dialer() *net.Dialer {
 	d := &net.Dialer{KeepAlive: -1}
@@ -322,6 +333,12 @@ func (m *Mesh) dialer() *net.Dialer {
 
 // greet is the dialler's part of handshake and hello; ctx bounds both.
 func (m *Mesh) greet(ctx context.Context, raw net.Conn, ask bool) (*tls.Conn, hello, error) {
+	if !ask {
+		if !m.countGreeting(1) {
+			return nil, hello{}, errLeaves
+		}
+		defer m.countGreeting(-1)
+	}
 	conn := tls.Client(raw, m.tls)
 	until, _ := ctx.Deadline()
 	_ = conn.SetDeadline(until)
