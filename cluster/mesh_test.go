@@ -246,6 +246,18 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// TestLeftIsNotLinked: between its goodbye and the end of its connection a node is given nothing more.
+func TestLeftIsNotLinked(t *testing.T) {
+	t.Parallel()
+	a, _ := pair(t)
+	a.Mesh.mu.Lock()
+	a.become(a.peers["b"], Left, Stopped)
+	a.Mesh.mu.Unlock()
+	if err := a.Send("b", "n", nil); a.Linked("b") || !errors.Is(err, ErrNoNode) {
+		t.Errorf("linked %v, %v", a.Linked("b"), err)
+	}
+}
+
 // TestLeaveAtOnce: a node that stops while it is being connected to has left too.
 func TestLeaveAtOnce(t *testing.T) {
 	t.Parallel()
