@@ -208,6 +208,7 @@ func TestStoppedSelf(t *testing.T) {
 	p.probing = true
 	a.Mesh.mu.Unlock()
 	a.settle(p, node, time.Now().Add(time.Hour), stalls, verdict{Dead, Unreachable})
+	time.Sleep(200 * time.Millisecond) // for events
 	if all := a.gone("b"); len(all) > 0 {
 		t.Errorf("a probe that this node slept through counts: %+v", all)
 	}
