@@ -152,7 +152,7 @@ func (d *dial) compose(l *Leg, way registrar.Binding) []sip.Header {
 	if d.back != "" {
 		us.Name += " (" + d.back + ")"
 	}
-	l.dialog = sip.NewDialog(us, them, way.Target(), way.Path, flow, c.epoch)
+	l.dialog = c.b.Agent.NewDialog(us, them, way.Target(), way.Path, flow, c.epoch)
 	l.local = l.newOffer(d.codecs, media.SendRecv)
 	headers := append(identityHeaders(us), c.diverted(d.hops, d.seat, flow)...)
 	if d.by != nil { // RFC 3892: our own word, whatever the phone said

@@ -209,7 +209,7 @@ func passedOn(x *sip.Exchange) []sip.Header {
 func (b *B2BUA) hand(d registrar.Device, sender, to registrar.User, body sip.Body, headers []sip.Header) error {
 	flow := d.Binding.Flow
 	us, them := b.identity(newSeat(sender), flow), b.identity(newSeat(to), flow)
-	dialog := sip.NewDialog(us, them, d.Binding.Target(), d.Binding.Path, flow, 0)
+	dialog := b.Agent.NewDialog(us, them, d.Binding.Target(), d.Binding.Path, flow, 0)
 	out := dialog.NewRequest("MESSAGE", body, append(identityHeaders(us), headers...)...)
 	if size, err := b.Agent.Size(out); err == nil && flow.Transport == "udp" && size > maxDatagram {
 		return refusal(413, fmt.Sprintf("%s is reached over UDP, where a message may have %d octets", d.Name, maxDatagram))

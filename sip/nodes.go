@@ -75,6 +75,13 @@ func marked(s string) string {
 	return s[:tagDigits]
 }
 
+// NewDialog is the function of this name, with a tag by which a request in the dialog that comes in at another node finds this one.
+func (a *Agent) NewDialog(local, remote NameAddr, target string, route []string, flow Flow, epoch uint64) Dialog {
+	d := NewDialog(local, remote, target, route, flow, epoch)
+	d.LocalTag = a.mark + d.LocalTag
+	return d
+}
+
 // At is the flow as another node names it: a node's own flows have no node.
 func (f Flow) At(from, to string) Flow {
 	if f.Node == "" {

@@ -294,6 +294,22 @@ func newCall(f sip.Flow) sip.Dialog {
 	return sip.NewDialog(name("alice"), name("bob"), "sip:bob@127.0.0.1:9", nil, f, 0)
 }
 
+// TestTagAlone: a phone that drops the parameters of a Contact is found its call by the tag that it was given.
+func TestTagAlone(t *testing.T) {
+	all := nodes(t, 2)
+	n1, n2 := all[0], all[1]
+	p := dial(t, "udp", n2)
+	d := n1.agent.NewDialog(name("alice"), name("bob"), "sip:bob@127.0.0.1:9", nil, p.registered(n2, "bob", n1), 0)
+	d.RemoteTag = "p"
+	n1.agent.Attach(d, "bob", func(x *sip.Exchange) { _ = x.Respond(sip.Reply{Code: 200}) })
+	bye := request{
+		method: "BYE", uri: "sip:alice@" + n2.agent.Addrs()["udp"].String(), from: "<sip:bob@example.com>;tag=p",
+		to: "<sip:alice@example.com>;tag=" + d.LocalTag, callID: d.CallID, cseq: 1,
+	}
+	p.send(bye.String())
+	p.want("SIP/2.0 200")
+}
+
 // TestCallThroughAnotherNode: a phone that is connected to n2 is called by n1, and everything of the dialog goes both ways.
 func TestCallThroughAnotherNode(t *testing.T) {
 	for _, network := range []string{"udp", "tcp"} {
