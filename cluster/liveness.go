@@ -172,7 +172,11 @@ func (m *Mesh) settle(p *peer, node Node, began time.Time, stalls int, v verdict
 	p.probing = false
 	p.probed = now
 	stood := m.stalls != stalls || now.Sub(m.ticked) > 3*m.timing.beat
-	if v.state == "" || stood || m.stopped || p.state != Suspect && p.state != Frozen || v.state.Gone() && p.heard.After(began) {
+	if v.state == "" || stood || m.stopped || p.state != Suspect && p.state != Frozen {
+		return
+	}
+	if v.state.Gone() && p.heard.After(began) {
+		p.probed = time.Time{} // it may have been its last word: again at the next tick
 		return
 	}
 	if v.state == Alive { // it has answered: only its heartbeats do not come, unless its connection was all that was missing

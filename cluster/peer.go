@@ -8,10 +8,9 @@ import (
 
 // State is what this node knows of another.
 //
-//	unknown ──connected──▶ alive ──5 heartbeats missed, or the connection ends──▶ suspect ──proof──▶ dead
-//	                        ▲ │                                                    │    └─────▶ frozen
-//	                        │ └──it says goodbye──▶ left                           │
-//	                        └──heard again (whatever it was before)────────────────┘
+//	unknown ──connected──▶ alive ──5 heartbeats missed, or the connection ends──▶ suspect ──proof──▶ dead, frozen
+//	                        ▲ └──it says goodbye──▶ left                            │ ▲               │
+//	                        └──connected and heard──────────────────────────────────┘ └──heard────────┘
 //
 // The state is that of one instance: a node that comes back under its name with a new instance is another one, and its coming
 // is the proof that the old one is dead.
@@ -139,10 +138,15 @@ func (m *Mesh) become(p *peer, to State, why Why) {
 	}
 }
 
-// hears notes a sign of life of a peer's instance. mu is held.
+// hears notes a sign of life of a peer's instance. Alive is who is connected and heard: a heartbeat that was on its way when its
+// sender died brings nobody back. One that comes well after a death shows that there was none. mu is held.
 func (m *Mesh) hears(p *peer, now time.Time) {
 	p.heard = now
-	if p.state != Alive && p.state != Left {
+	switch {
+	case p.state == Alive || p.state == Left:
+	case p.session != nil:
 		m.become(p, Alive, Heard)
+	case p.state.Gone() && now.Sub(p.since) > 2*m.timing.beat:
+		m.become(p, Suspect, Disconnected)
 	}
 }

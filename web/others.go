@@ -66,7 +66,7 @@ type aloneKey struct{}
 // alone says that a request is for this node only.
 func alone(ctx context.Context) bool { return ctx.Value(aloneKey{}) != nil }
 
-// Answer answers what another node was asked.
+// Answer answers what another node was asked: what may be had from elsewhere, and nothing else.
 func (s *Server) Answer(ctx context.Context, q Asked) Told {
 	ctx = context.WithValue(withWho(ctx, q.Who), aloneKey{}, true)
 	r, err := http.NewRequestWithContext(ctx, q.Method, "http://node"+q.Path, bytes.NewReader(q.Body))
@@ -74,7 +74,7 @@ func (s *Server) Answer(ctx context.Context, q Asked) Told {
 		return Told{Code: http.StatusBadRequest}
 	}
 	a := &answer{header: http.Header{}, code: http.StatusOK}
-	s.ServeHTTP(a, r)
+	s.remote.ServeHTTP(a, r)
 	return Told{a.code, a.body.Bytes()}
 }
 

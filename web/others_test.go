@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -122,7 +121,9 @@ func TestOthers(t *testing.T) {
 	deaf["n2"] = true
 	ask("GET", "/api/v1/calls", "", 200, `"bbcc3333"`)
 	ask("GET", "/api/v1/calls/bbbb", "", 404, "")
-	if told := servers["n2"].Answer(t.Context(), Asked{Method: "GET", Path: "/debug/pprof/"}); told.Code != http.StatusBadRequest {
-		t.Errorf("a node serves another what is no part of the API: %d", told.Code)
+	for _, q := range []Asked{{Method: "GET", Path: "/debug/pprof/"}, {Method: "POST", Path: "/api/v1/tokens", Body: []byte(`{}`)}, {Method: "GET", Path: "/api/v1/debug"}} {
+		if told := servers["n2"].Answer(t.Context(), q); told.Code/100 != 4 {
+			t.Errorf("a node serves another what is the control socket's alone: %s %s: %d", q.Method, q.Path, told.Code)
+		}
 	}
 }
