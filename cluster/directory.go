@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -38,6 +39,26 @@ func (s Static) Nodes(context.Context) ([]Node, error) {
 
 // Announce has nobody to tell.
 func (s Static) Announce(context.Context, Node) error { return nil }
+
+// Together is several directories as one. While one of them cannot be read, nothing new is known.
+type Together []Directory
+
+// Nodes are those of all.
+func (t Together) Nodes(ctx context.Context) (all []Node, err error) {
+	for _, d := range t {
+		nodes, err2 := d.Nodes(ctx)
+		all, err = append(all, nodes...), errors.Join(err, err2)
+	}
+	return all, err
+}
+
+// Announce tells all.
+func (t Together) Announce(ctx context.Context, self Node) (err error) {
+	for _, d := range t {
+		err = errors.Join(err, d.Announce(ctx, self))
+	}
+	return err
+}
 
 // Memory is a Directory of nodes in one process.
 type Memory struct {

@@ -260,12 +260,13 @@ func (m *Mesh) consult() {
 	defer cancel()
 	err := m.opt.Directory.Announce(ctx, m.self)
 	all, err2 := m.opt.Directory.Nodes(ctx)
-	if err = errors.Join(err, err2); err != nil && ctx.Err() == nil {
-		m.log.Warn("directory of the cluster", "err", err)
-	}
+	err = errors.Join(err, err2)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.polling = false
+	if err != nil && !m.unread && m.ctx.Err() == nil {
+		m.log.Warn("directory of the cluster cannot be reached; nodes that are known stay known", "err", err)
+	}
+	m.polling, m.unread = false, err != nil
 	if err2 != nil {
 		return // those who are known stay known
 	}

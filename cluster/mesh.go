@@ -96,6 +96,7 @@ type Mesh struct {
 	greeting    int                // the same where this node has dialled for a connection that stays
 	polling     bool
 	polled      time.Time
+	unread      bool // the directory, when it was last asked
 }
 
 // beating is a key of heartbeats and whose it is.

@@ -12,7 +12,7 @@ import (
 type Cluster struct {
 	Name    string   `yaml:"name"`     // of this node, "" = the host's
 	Listen  string   `yaml:"listen"`   // off: host:port of TCP and UDP, for the other nodes
-	Peers   []string `yaml:"peers"`    // host:port of other nodes; one that knows this node need not stand here
+	Peers   []string `yaml:"peers"`    // host:port of other nodes, besides those that are found in the store
 	KeyFile string   `yaml:"key_file"` // the key that all nodes share: 32 bytes in base64
 }
 

@@ -30,7 +30,7 @@ func (n *node) openMesh() error {
 		return fmt.Errorf("cluster.key_file: %w", err)
 	}
 	n.mesh, err = cluster.New(cluster.Options{
-		ID: nameOf(n.config.Config), Listen: c.Listen, Key: key, Directory: cluster.Static(c.Peers), Load: n.carries, Log: n.log,
+		ID: nameOf(n.config.Config), Listen: c.Listen, Key: key, Directory: n.directory(), Load: n.carries, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -44,6 +44,15 @@ func (n *node) openMesh() error {
 		return json.Marshal(n.whole.Answer(ctx, q))
 	})
 	return nil
+}
+
+// directory are the nodes that are configured, and those that announce themselves in the store that all share.
+func (n *node) directory() cluster.Directory {
+	all := cluster.Together{cluster.Static(n.config.Cluster.Peers)}
+	if d, ok := n.store.(cluster.Directory); ok {
+		all = append(all, d)
+	}
+	return all
 }
 
 // follow has the registrar know of nodes that have ended; all else of their devices it reads from the store.

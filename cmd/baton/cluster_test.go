@@ -194,14 +194,14 @@ func (o *office) sees(device string) {
 	})
 }
 
-// TestCallAcrossNodes: a phone at n2 is called by one at n1. All that belongs to the call goes through both nodes, its sound
+// TestCallAcrossNodes: a phone at n2, which has found n1 in the store, is called by one at n1. All that belongs to the call goes through both nodes, its sound
 // through n1 alone.
 func TestCallAcrossNodes(t *testing.T) {
 	key, at := filepath.Join(t.TempDir(), "cluster.key"), freePort(t)
 	wants(t, 0, `^$`, "cluster", "key", key)
 	store := redis.Start(t, redis.Options{}).Addr
 	n1 := newOffice(t, "n1", clustered("n1", key, at, store), "alice", "bob", "carol")
-	n2 := newOffice(t, "n2", clustered("n2", key, "127.0.0.1:0", store, at))
+	n2 := newOffice(t, "n2", clustered("n2", key, "127.0.0.1:0", store))
 	n1.meets("n2")
 	n2.meets("n1")
 	alice := n1.phone("alice", "udp", "desk", phone.AutoAnswer)
