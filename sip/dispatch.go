@@ -77,13 +77,16 @@ func (a *Agent) shard(callID string) *shard {
 }
 
 // receive takes one message off the wire; data is the caller's again when it returns. What cannot be served is refused here, once and without state.
-func (a *Agent) receive(data []byte, flow Flow) {
+func (a *Agent) receive(data []byte, flow Flow) { a.read(data, flow, false) }
+
+// read is receive; found says that its node was sought already.
+func (a *Agent) read(data []byte, flow Flow, found bool) {
 	defer a.survive()
 	a.await()
 	m, err := parse(data, flow)
 	switch m := m.(type) {
 	case *Request:
-		if a.handed(&m.message, m, data) {
+		if !found && a.sought(m, data) || a.handed(&m.message, m, data) {
 			return
 		}
 		s := a.shard(m.callID)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -17,7 +18,7 @@ import (
 // Which node a message belongs to:
 //
 //	a response     the node whose tag stands in the branch of our Via
-//	in a dialog    this one, if the dialog or a transaction of it is known here; else the dialog's owner as Nodes knows it; else
+//	in a dialog    this one, if the dialog or a transaction of it is known here; else the dialog's owner as Nodes finds it; else
 //	               the node whose tag stands in the Request-URI, which is the Contact that we gave, or else in our tag of the dialog
 //	anything else  this one
 //
@@ -39,6 +40,8 @@ type Nodes interface {
 	Tagged(tag string) string
 	// Owner is the node that a dialog belongs to, this one too; "" = not known.
 	Owner(d DialogID) string
+	// Seek has then called, later and in order, when Owner can tell of a dialog; false: there is nothing to wait for.
+	Seek(d DialogID, then func()) bool
 	// Own says whether a host is another node's: any node takes any node's URI for its own.
 	Own(host string) bool
 }
@@ -145,6 +148,18 @@ func (s *shard) waits(m *message) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.clients[clientKey{m.via.branch(), m.method}] != nil
+}
+
+// sought says that a request waits until it is known whose it is: one in a dialog that this node does not know. Where that cannot be
+// found out the request itself tells.
+func (a *Agent) sought(r *Request, data []byte) bool {
+	n := a.opt.Nodes
+	if n == nil || r.flow.Node != "" || r.callID == "" || r.ToTag() == "" || r.method == "REGISTER" || a.shard(r.callID).known(r) {
+		return false
+	}
+	flow := r.flow
+	kept := slices.Clone(data)
+	return n.Seek(DialogID{r.callID, r.ToTag(), r.FromTag()}, func() { a.read(kept, flow, true) })
 }
 
 // handed hands a message to the node that it belongs to; true: nothing more is to be done with it.

@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -28,26 +29,24 @@ const (
 // Edge is what a sip.Agent needs of its cluster, over the mesh.
 type Edge struct {
 	// set once
-	mesh  *cluster.Mesh
-	agent *sip.Agent
-	owner func(sip.DialogID) string
-	log   *slog.Logger
+	mesh   *cluster.Mesh
+	owners *owners
+	agent  *sip.Agent
+	log    *slog.Logger
 
 	mu    sync.RWMutex
 	tags  map[string]string   // the node by its tag
 	hosts map[string][]string // by node
 }
 
-// New makes the edge of a mesh that does not run yet. owner tells whose a dialog is, "" = not known, from memory; nil = it is never known.
-func New(m *cluster.Mesh, owner func(sip.DialogID) string, log *slog.Logger) *Edge {
-	if owner == nil {
-		owner = func(sip.DialogID) string { return "" }
-	}
+// New makes the edge of a mesh that does not run yet. find finds the node whose a dialog with a Call-ID is, "" = there is none; nil = it is
+// never found.
+func New(m *cluster.Mesh, find func(ctx context.Context, callID string) (string, error), log *slog.Logger) *Edge {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	self := m.Self().ID
-	return &Edge{mesh: m, owner: owner, log: log, tags: map[string]string{sip.NodeTag(self): self}, hosts: map[string][]string{}}
+	return &Edge{mesh: m, owners: newOwners(find), log: log, tags: map[string]string{sip.NodeTag(self): self}, hosts: map[string][]string{}}
 }
 
 // Serve has an agent serve what other nodes bring. It is called once, before the mesh runs.
@@ -135,9 +134,6 @@ func (e *Edge) Tagged(tag string) string {
 	return e.tags[tag]
 }
 
-// Owner is the node that a dialog belongs to.
-func (e *Edge) Owner(d sip.DialogID) string { return e.owner(d) }
-
 // Own says whether a host is another node's.
 func (e *Edge) Own(host string) bool {
 	e.mu.RLock()
@@ -156,6 +152,7 @@ func (e *Edge) changed(ev cluster.Event) {
 	switch {
 	case node == e.mesh.Self().ID:
 	case ev.To == cluster.Dead || ev.To == cluster.Left:
+		e.owners.forget()
 		e.agent.NodeGone(node)
 	case ev.Why == cluster.Linked:
 		e.met(node)

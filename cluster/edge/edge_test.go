@@ -92,9 +92,9 @@ func open(t *testing.T, name string, key cluster.Key, dir cluster.Directory) *no
 	m, err := cluster.New(cluster.Options{ID: name, Listen: "127.0.0.1:0", Key: key, Directory: dir, Log: log()})
 	must(t, err)
 	n.mesh = m
-	n.edge = New(m, func(d sip.DialogID) (owner string) {
-		n.locked(func() { owner = n.owners[d.CallID] })
-		return owner
+	n.edge = New(m, func(_ context.Context, callID string) (owner string, err error) {
+		n.locked(func() { owner = n.owners[callID] })
+		return owner, nil
 	}, log())
 	n.agent, err = sip.NewAgent(sip.Options{
 		Listen: config.Listen{UDP: "127.0.0.1:0", TCP: "127.0.0.1:0"}, Domain: "example.com", Realm: realm, Secret: []byte("secret"),
@@ -444,12 +444,14 @@ func TestEachHintFindsTheOwner(t *testing.T) {
 	q.want("SIP/2.0 481")
 	// who is known as owner counts more than a hint
 	n2.locked(func() { n2.owners["c1"] = "n3" })
+	n2.edge.owners.forget()
 	bye := call
 	bye.method, bye.to, bye.uri, bye.cseq = "INFO", field(ok, "To"), contact, 11
 	q.send(bye.String())
 	q.want("SIP/2.0 481")
 	// an owner that cannot be reached now: the dialog does not end by that
 	n2.locked(func() { delete(n2.owners, "c1") })
+	n2.edge.owners.forget()
 	n1.stop()
 	soon(t, "n1 has left", func() bool { return !n2.mesh.Linked("n1") })
 	bye.cseq, bye.branch = 12, "z9hG4bKlast"
