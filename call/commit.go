@@ -63,7 +63,8 @@ func (c *Call) write() {
 	if c.store.writing != 0 || c.store.stored == c.store.version || c.state == StateEnded || c.abandoned {
 		return
 	}
-	blob, err := c.b.vault.encode(c.record())
+	record := c.record()
+	blob, err := c.b.vault.encode(record)
 	if err != nil {
 		c.log.Error("encode the call's record", "err", err)
 		c.runActs(c.store.version)
@@ -76,7 +77,11 @@ func (c *Call) write() {
 	if c.store.lazy = len(c.store.acts) == 0; c.store.lazy {
 		put = c.b.Store.PutLater
 	}
-	put(Stored{ID: c.id, Epoch: c.epoch, Version: version, Owner: c.b.Owner, Blob: blob}, func(err error) {
+	s := Stored{ID: c.id, Epoch: c.epoch, Version: version, Owner: c.b.Owner, Blob: blob}
+	if s.Owner != "" {
+		s.Dialogs = record.dialogs()
+	}
+	put(s, func(err error) {
 		c.do(func() {
 			c.landed(func() { c.written(version, err) })
 		})

@@ -13,10 +13,11 @@ import (
 // Stored is a call's record as the store keeps it: the blob is opaque to it.
 type Stored struct {
 	ID      string
-	Epoch   uint64 // how often the call has changed its node
-	Version uint64 // rises with every write
-	Owner   string // name of the node that has the call; "" = the only one
-	Blob    []byte // a Record as JSON
+	Epoch   uint64   // how often the call has changed its node
+	Version uint64   // rises with every write
+	Owner   string   // name of the node that has the call; "" = the only one
+	Blob    []byte   // a Record as JSON
+	Dialogs []string // their Call-IDs, by which other nodes find the owner; a store need not give them back, and none are set where nobody asks
 }
 
 // Store keeps the records of live calls. Its writes are asynchronous and keep their order; done is called exactly once,
@@ -111,6 +112,28 @@ type ClosingRecord struct {
 	sip.Dialog
 	User   string `json:"user,omitempty"`
 	Device string `json:"device,omitempty"` // device key
+}
+
+// dialogs are the Call-IDs of all that has one.
+func (r Record) dialogs() []string {
+	var all []string
+	add := func(d sip.Dialog) {
+		if d.CallID != "" && !slices.Contains(all, d.CallID) {
+			all = append(all, d.CallID)
+		}
+	}
+	for _, s := range r.Seats {
+		for _, l := range s.Legs {
+			add(l.Dialog)
+		}
+		if s.Last != nil {
+			add(s.Last.Dialog)
+		}
+	}
+	for _, d := range r.Closing {
+		add(d.Dialog)
+	}
+	return all
 }
 
 // record makes the value of this moment.

@@ -14,3 +14,6 @@ func (s *Redis) Kept() int {
 	defer s.write.turn.Unlock()
 	return s.write.kept.len()
 }
+
+// DialogKey is where the call of a dialog stands.
+func (s *Redis) DialogKey(callID string) string { return s.dialogKey(callID) }

@@ -39,6 +39,10 @@ redis.call('HSET', KEYS[1], 'i', ARGV[1], 's', ARGV[2])
 if redis.call('HLEN', KEYS[1]) == 2 then redis.call('EXPIRE', KEYS[1], ARGV[3]) else redis.call('PERSIST', KEYS[1]) end
 return 1
 
+--- unlink KEYS: dialog. ARGV: call
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+
 --- putuser KEYS: users, logins, logins of each user. ARGV: name, value, logins. Answers {login, whose} where one is another's.
 for n = 3, #ARGV do
   local whose = redis.call('HGET', KEYS[2], ARGV[n])

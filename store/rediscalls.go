@@ -35,6 +35,7 @@ func (s *Redis) putCall(c call.Stored, safe bool, done func(error)) *change {
 		if c.Owner != "" {
 			s.write.hint(ctx, p, s.key("own:"+c.Owner), c.ID)
 		}
+		s.write.link(ctx, p, c.ID, c.Dialogs)
 		return eval(ctx, p, "put", []string{s.callKey(c.ID)}, epochText(c.Epoch), strconv.FormatUint(c.Version, 10), c.Owner, c.Blob, s.run, number)
 	}}
 }
@@ -44,6 +45,7 @@ func (s *Redis) End(id string, epoch uint64, done func(error)) {
 	s.write.later(&change{key: "call " + id, epoch: epoch, over: id, done: done, issue: func(ctx context.Context, p redis.Pipeliner, number uint64) *redis.Cmd {
 		cmd := eval(ctx, p, "end", []string{s.callKey(id)}, epochText(epoch), s.run, number, forget)
 		s.write.unhint(ctx, p, s.key("own:"+s.node), id)
+		s.write.unlink(ctx, p, id)
 		return cmd
 	}})
 }

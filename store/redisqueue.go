@@ -64,16 +64,18 @@ type redisQueue struct {
 	pause    time.Duration
 	retryAt  time.Time
 	number   uint64
-	hinted   map[string]bool // members of sets that were written since the server was last away
-	gone     []any           // ids of calls that have ended, and have yet to be taken out of the set of all
-	replicas bool            // the server has some
-	askedAt  time.Time       // for them
+	hinted   map[string]bool                 // members of sets that were written since the server was last away
+	gone     []any                           // ids of calls that have ended, and have yet to be taken out of the set of all
+	linked   map[string]map[string]time.Time // by call, the Call-IDs that were written as its own, and when
+	since    time.Time                       // when the server was last away
+	replicas bool                            // the server has some
+	askedAt  time.Time                       // for them
 
 	telling sync.Mutex // taken before turn is given back, so that the order is kept
 }
 
 func newRedisQueue(s *Redis, sentinel bool) *redisQueue {
-	return &redisQueue{s: s, sentinel: sentinel, wake: make(chan struct{}, 1), laterBy: usualLaterBy, hinted: map[string]bool{}}
+	return &redisQueue{s: s, sentinel: sentinel, wake: make(chan struct{}, 1), laterBy: usualLaterBy, hinted: map[string]bool{}, linked: map[string]map[string]time.Time{}}
 }
 
 // add queues a write; it does not wait.
@@ -292,7 +294,7 @@ func (q *redisQueue) lost(err error) {
 	q.s.health.ill(err)
 	q.pause = min(max(2*q.pause, usualRetry), longestRetry)
 	q.retryAt = time.Now().Add(q.pause)
-	q.hinted = map[string]bool{}
+	q.hinted, q.since = map[string]bool{}, time.Now()
 	q.askedAt = time.Time{}
 	time.AfterFunc(q.pause+time.Millisecond, q.signal)
 }

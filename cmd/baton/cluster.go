@@ -35,7 +35,7 @@ func (n *node) openMesh() error {
 	if err != nil {
 		return err
 	}
-	n.edge = edge.New(n.mesh, nil, n.log)
+	n.edge = edge.New(n.mesh, n.ownerOf(), n.log)
 	n.mesh.HandleCall(kindAPI, func(ctx context.Context, _ string, payload []byte) ([]byte, error) {
 		var q web.Asked
 		if err := json.Unmarshal(payload, &q); err != nil {
@@ -53,6 +53,16 @@ func (n *node) directory() cluster.Directory {
 		all = append(all, d)
 	}
 	return all
+}
+
+// ownerOf finds the node whose a dialog is, in the store that all share.
+func (n *node) ownerOf() func(context.Context, string) (string, error) {
+	if s, ok := n.store.(interface {
+		OwnerOf(ctx context.Context, callID string) (string, error)
+	}); ok {
+		return s.OwnerOf
+	}
+	return nil
 }
 
 // follow has the registrar know of nodes that have ended; all else of their devices it reads from the store.

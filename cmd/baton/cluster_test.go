@@ -167,12 +167,16 @@ func (o *office) meets(node string) {
 }
 
 // phone is one that registers here.
-func (o *office) phone(user, transport, model string, b phone.Behaviour) *phone.Phone {
+func (o *office) phone(user, transport, model string, b phone.Behaviour, change ...func(*phone.Config)) *phone.Phone {
 	o.t.Helper()
-	ph, err := phone.New(phone.Config{
+	c := phone.Config{
 		User: user, Password: "of-" + user, Server: netip.MustParseAddrPort(o.at[transport]), Transport: transport,
 		Addr: netip.MustParseAddr("127.0.0.1"), UserAgent: model + "/1.0", Instance: "urn:uuid:" + model,
-	})
+	}
+	for _, fn := range change {
+		fn(&c)
+	}
+	ph, err := phone.New(c)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -302,4 +306,58 @@ func TestCallAcrossNodes(t *testing.T) {
 	n1.sees(`(?m)^carol .* here `)
 	n2.stop(t, syscall.SIGKILL)
 	n1.sees(`(?m)^carol .* away .*its connection ended with node n2`)
+}
+
+// TestOwnerOfADialog: whose a request in a dialog is the store says, whatever the phone was told when the dialog began.
+func TestOwnerOfADialog(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "cluster.key")
+	wants(t, 0, `^$`, "cluster", "key", key)
+	store := redis.Start(t, redis.Options{})
+	n1 := newOffice(t, "n1", clustered("n1", key, "127.0.0.1:0", store.Addr), "alice", "bob")
+	n2 := newOffice(t, "n2", clustered("n2", key, "127.0.0.1:0", store.Addr))
+	n1.meets("n2")
+	n2.meets("n1")
+	alice, second := n1.phone("alice", "udp", "desk", phone.AutoAnswer), n2.phone("alice", "udp", "mobile", phone.AutoAnswer, func(c *phone.Config) { c.Outbound = true })
+	n2.phone("bob", "udp", "far", phone.AutoAnswer)
+	n1.sees(`(?m)^bob .* here `)
+	out, err := alice.Dial("bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Await(5 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	var calls []call.Info
+	said, _, _ := run(t, "", "calls", "--json", "--data", n2.dir)
+	if err := json.Unmarshal([]byte(said), &calls); err != nil || len(calls) != 1 {
+		t.Fatalf("calls are %s, %v", said, err)
+	}
+	there := out.As(second)
+	asks := func(want int) {
+		t.Helper()
+		waitFor(t, fmt.Sprint("an answer ", want), func() bool {
+			m, err := there.Request("INFO", nil)
+			if m == nil {
+				t.Fatal(err)
+			}
+			return m.Code == want
+		})
+	}
+	asks(200)
+	record := "baton:call:{" + calls[0].ID + "}"
+	if _, err := store.Do("HSET", record, "o", "n2"); err != nil { // as a node that has claimed it, but has not taken it up
+		t.Fatal(err)
+	}
+	asks(481)
+	if _, err := store.Do("HSET", record, "o", "n1"); err != nil {
+		t.Fatal(err)
+	}
+	asks(200)
+	if err := there.Hangup(); err != nil {
+		t.Error(err)
+	}
+	waitFor(t, "its dialogs to be forgotten", func() bool {
+		text, err := store.Do("KEYS", "baton:dialog:*")
+		return err == nil && strings.HasPrefix(text, "*0")
+	})
 }

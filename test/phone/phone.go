@@ -25,6 +25,7 @@ type Config struct {
 	Listen      bool       // tcp, tls: take connections at Port too
 	UserAgent   string
 	Instance    string // +sip.instance URN without brackets, "" = none
+	Outbound    bool   // all that it asks goes to Server, whatever the URI says
 	RegID       int    // reg-id of its flow (RFC 5626), 0 = none, but 1 over wss
 	ContactUser string // User if empty
 	GRUU        bool   // asks for GRUUs when it registers, and uses the one it gets as the Contact of its dialogs

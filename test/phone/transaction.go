@@ -192,6 +192,9 @@ func (p *Phone) via(to *link) string {
 
 // route finds where a request goes: the first route, else its URI (RFC 3261 §8.1.2).
 func (p *Phone) route(uri string, routes []string) (*link, error) {
+	if p.cfg.Outbound {
+		return p.linkTo(p.cfg.Server)
+	}
 	if len(routes) > 0 {
 		uri = AddrURI(routes[0])
 	}
