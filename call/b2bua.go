@@ -177,7 +177,7 @@ func (b *B2BUA) start(c *Call, first func()) error {
 	return nil
 }
 
-// enter takes c in, unless the node is draining or its user has begun as many calls as one may. That user is named at the
+// enter takes c in, unless the node is draining or has as many calls as it may, or its user has begun as many calls as one may. That user is named at the
 // beginning: who transfers a call away has begun it all the same, and whoever is only called has not.
 func (b *B2BUA) enter(c *Call) error {
 	b.mu.Lock()
@@ -186,6 +186,8 @@ func (b *B2BUA) enter(c *Call) error {
 	switch limit := b.Config.PerUser; {
 	case b.draining:
 		return refusal(503, "baton is stopping")
+	case b.Config.Capacity > 0 && len(b.calls) >= b.Config.Capacity:
+		return refusal(503, fmt.Sprintf("this node has %d calls, and may have no more (call.capacity)", len(b.calls)))
 	case limit > 0 && b.begun[c.by] >= limit:
 		return refusal(403, fmt.Sprintf("%s has begun %d calls that are not over, and may have no more (call.per_user)", c.by, limit))
 	}

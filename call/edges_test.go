@@ -308,6 +308,33 @@ func TestFailingStoreIsNotFlooded(t *testing.T) {
 	r.nothingLeft()
 }
 
+// TestCapacity: a node that has as many calls as it may refuses the next for a while; what joins or moves those it has goes on.
+func TestCapacity(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *config.Config) { c.Call.Capacity, c.Call.Announce = 1, false })
+	r.user("alice", "101")
+	r.user("bob", "102")
+	alice, desk, bob := r.phone("alice", 1), r.phone("alice", 2), r.phone("bob", 1)
+	out, _ := r.connect(alice, bob)
+	res := r.refused(mustDial(t, desk, "102"), 503)
+	if w := res.Get("Warning"); res.Get("Retry-After") != "10" || !strings.Contains(w, "this node has 1 calls, and may have no more (call.capacity)") {
+		t.Errorf("Retry-After: %s, Warning: %s", res.Get("Retry-After"), w)
+	}
+	desk.Behave(phone.AutoAnswer)
+	ref, err := out.Refer("101*2")
+	must(t, err)
+	if code, err := ref.Wait(5 * time.Second); err != nil || code != 200 {
+		t.Errorf("a move at the limit: %d %v", code, err)
+	}
+	for _, c := range desk.Calls() {
+		_ = c.Hangup()
+	}
+	r.eventually("the call is over", 3*time.Second, func() bool { return len(r.b.Calls("")) == 0 })
+	again, _ := r.connect(alice, bob)
+	must(t, again.Hangup())
+	r.nothingLeft()
+}
+
 // TestNoPortsLeft holds that a call for which there is no port is refused for a while, and the callee hears nothing of it.
 func TestNoPortsLeft(t *testing.T) {
 	t.Parallel()

@@ -138,6 +138,7 @@ type Call struct {
 	SessionMin time.Duration `yaml:"session_min"` // 90s: the shortest that is taken
 	Announce   bool          `yaml:"announce"`    // true: a caller hears a tone for 3 s before "unknown number" and "nobody there"
 	Wait       time.Duration `yaml:"wait"`        // 5m: how long a call waits for one who has left it
+	Capacity   int           `yaml:"capacity"`    // 0 = any number: calls that the node has at once
 	PerUser    int           `yaml:"per_user"`    // 20: calls that one user has begun and that are not over
 	Encryption string        `yaml:"encryption"`  // optional: as each phone has it; required: a phone whose audio cannot be encrypted has no calls
 	OnStop     string        `yaml:"on_stop"`     // keep: calls go on when the node is started again after SIGTERM; end: they are hung up

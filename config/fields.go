@@ -71,6 +71,7 @@ var fields = map[string]field{
 	"call.session":            one(func(c *Config) *time.Duration { return &c.Call.Session }, orOff(between(90*time.Second, 24*time.Hour)), "90s to 24h, or off"),
 	"call.session_min":        one(func(c *Config) *time.Duration { return &c.Call.SessionMin }, between(90*time.Second, time.Hour), "90s to 1h"),
 	"call.wait":               one(func(c *Config) *time.Duration { return &c.Call.Wait }, between(time.Second, 24*time.Hour), "1s to 24h"),
+	"call.capacity":           one(func(c *Config) *int { return &c.Call.Capacity }, number(0, 1_000_000), "0 to 1000000"),
 	"call.per_user":           one(func(c *Config) *int { return &c.Call.PerUser }, number(1, 1_000_000), "1 to 1000000"),
 	"call.encryption":         one(func(c *Config) *string { return &c.Call.Encryption }, among("optional", "required"), "optional or required"),
 	"call.on_stop":            one(func(c *Config) *string { return &c.Call.OnStop }, among("keep", "end"), "keep or end"),

@@ -76,6 +76,7 @@ call:
   session: off
   session_min: 2m
   wait: 10m
+  capacity: 400
   per_user: 7
   encryption: required
   on_stop: end
@@ -123,7 +124,7 @@ registrar:
 		},
 		Groups: Lists{"sales": {"alice", "102"}, "3": {}},
 		Watch:  Lists{"bob": {"@sales", "104"}, "@sales": {"*"}},
-		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, PerUser: 7, Wait: 10 * time.Minute, Encryption: "required", OnStop: "end"},
+		Call:   Call{Ring: 45 * time.Second, Vanished: 20 * time.Second, HoldPing: 2 * time.Minute, SessionMin: 2 * time.Minute, Capacity: 400, PerUser: 7, Wait: 10 * time.Minute, Encryption: "required", OnStop: "end"},
 		Store: Store{
 			Redis: "rediss://baton:secret@redis.example.org/2", PasswordFile: "/etc/baton/redis", CA: "/etc/baton/ca.pem", Prefix: "office:", Degraded: "refuse",
 		},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,7 +94,7 @@ func (n *node) first() bool {
 // carries is what the node tells the others of its load.
 func (n *node) carries() cluster.Load {
 	calls, _ := n.calls.Debug()
-	return cluster.Load{Calls: calls, Draining: n.draining.Load()}
+	return cluster.Load{Calls: calls, Capacity: n.config.Call.Capacity, Draining: n.draining.Load()}
 }
 
 // join makes the agent one of several.
@@ -176,7 +177,7 @@ many calls each has. A node is
 				var rows [][]string
 				now := time.Now()
 				for _, n := range nodes {
-					rows = append(rows, []string{nodeLabel(n), nodeState(n), lasted(now.Sub(n.Since)), fmt.Sprint(n.Calls), orDash(n.Address), rtt(n)})
+					rows = append(rows, []string{nodeLabel(n), nodeState(n), lasted(now.Sub(n.Since)), callsOf(n), orDash(n.Address), rtt(n)})
 				}
 				return table(cmd.OutOrStdout(), []string{"NODE", "STATE", "FOR", "CALLS", "ADDRESS", "RTT"}, rows)
 			})
@@ -202,6 +203,14 @@ func nodeState(n web.NodeInfo) string {
 		return n.State + " (" + n.Why + ")"
 	}
 	return n.State
+}
+
+// callsOf are its calls, of those that it may have.
+func callsOf(n web.NodeInfo) string {
+	if n.Capacity == 0 {
+		return strconv.Itoa(n.Calls)
+	}
+	return fmt.Sprintf("%d of %d", n.Calls, n.Capacity)
 }
 
 func rtt(n web.NodeInfo) string {

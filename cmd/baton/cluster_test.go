@@ -204,7 +204,7 @@ func TestCallAcrossNodes(t *testing.T) {
 	key, at := filepath.Join(t.TempDir(), "cluster.key"), freePort(t)
 	wants(t, 0, `^$`, "cluster", "key", key)
 	store := redis.Start(t, redis.Options{}).Addr
-	n1 := newOffice(t, "n1", clustered("n1", key, at, store), "alice", "bob", "carol")
+	n1 := newOffice(t, "n1", "call: {capacity: 40}\n"+clustered("n1", key, at, store), "alice", "bob", "carol")
 	n2 := newOffice(t, "n2", clustered("n2", key, "127.0.0.1:0", store))
 	n1.meets("n2")
 	n2.meets("n1")
@@ -233,6 +233,10 @@ func TestCallAcrossNodes(t *testing.T) {
 				t.Fatal("they do not hear each other")
 			}
 			wants(t, 0, `(?m) alice \(desk\) +bob \(`+model+`\) +0 +n1\n$`, "calls", "--data", n2.dir)
+			waitFor(t, "n2 to be told how full n1 is", func() bool {
+				said, _, _ := run(t, "", "nodes", "--data", n2.dir)
+				return regexp.MustCompile(`(?m)^n1 +alive .* 1 of 40 `).MatchString(said)
+			})
 			if err := in.Hold(phone.HoldSendonly); err != nil {
 				t.Errorf("hold: %v", err)
 			}
