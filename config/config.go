@@ -60,6 +60,7 @@ type TLS struct {
 // Web is the HTTPS port's section.
 type Web struct {
 	Origins []string `yaml:"origins"` // of pages, beside the node's own, whose scripts may be phones; none by default
+	URL     string   `yaml:"url"`     // where browsers reach this node, for the pages of the other nodes of its cluster; "" = they are not told
 }
 
 // ACME has certificates for public names got and renewed by themselves (RFC 8555); they are shown to who asks for one of

@@ -77,6 +77,8 @@ func TestEveryVariable(t *testing.T) {
 			value = "192.0.2.7/32"
 		case "web.origins":
 			value = "https://phone.example.org"
+		case "web.url":
+			value = "https://node1.example.org:8443"
 		case "tls.acme.names":
 			value = "sip.example.org,www.example.org"
 		case "tls.acme.email":

@@ -32,6 +32,7 @@ var fields = map[string]field{
 	"listen.metrics":          one(func(c *Config) *string { return &c.Listen.Metrics }, listener, `host:port as in 127.0.0.1:9464, or off`),
 	"tls.certificate":         one(func(c *Config) *string { return &c.TLS.Certificate }, text, "a PEM file"),
 	"tls.key":                 one(func(c *Config) *string { return &c.TLS.Key }, text, "a PEM file"),
+	"web.url":                 one(func(c *Config) *string { return &c.Web.URL }, pageURL, "a page's address as in https://node1.example.org:8443"),
 	"web.origins":             {set: setOrigins, want: "origins as in [https://phone.example.org]", list: true},
 	"tls.acme.names":          {set: setNames, want: "host names as in [sip.example.org]", list: true},
 	"tls.acme.email":          one(func(c *Config) *string { return &c.TLS.ACME.Email }, mailbox, "a mail address"),
@@ -403,6 +404,18 @@ func Origin(s string) (string, error) {
 		u.Host = strings.TrimSuffix(u.Host, ":"+port)
 	}
 	return u.String(), nil
+}
+
+// pageURL is the origin of a node's page.
+func pageURL(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	origin, err := Origin(text)
+	if err == nil && !strings.HasPrefix(origin, "https://") {
+		err = fmt.Errorf("%q is no page by HTTPS", text)
+	}
+	return origin, err
 }
 
 // setNames replaces the names that certificates are got for: such as others can resolve, which an address or a name

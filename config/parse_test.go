@@ -50,6 +50,7 @@ advertise:
 media: {address: 10.0.0.1, ports: 30000-30999, webrtc: 9443}
 web:
   origins: [https://phone.example.org:443, HTTP://localhost:5173]
+  url: https://Node1.example.org:443
 codes:
   pull: "*50"
   push: '*51'
@@ -117,7 +118,7 @@ registrar:
 			Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		},
 		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}, WebRTC: 9443},
-		Web:   Web{Origins: []string{"https://phone.example.org", "http://localhost:5173"}},
+		Web:   Web{Origins: []string{"https://phone.example.org", "http://localhost:5173"}, URL: "https://node1.example.org"},
 		Codes: Codes{
 			Pull: "*50", Push: "*51", Pickup: "*52", Companion: "*53", Leave: "*54", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",
 			DoNotDisturb: "*76", DoNotDisturbOff: "*77",
@@ -175,6 +176,7 @@ func TestErrors(t *testing.T) {
 		{"web:\n  origins: [phone.example.org]\n", []string{`baton.yaml:2: web.origins: "phone.example.org" is no origin; want origins as in`}},
 		{"web:\n  origins: [https://phone.example.org/]\n", []string{`baton.yaml:2: web.origins: "https://phone.example.org/" is no origin`}},
 		{"web:\n  origins: [https://a@phone.example.org]\n", []string{`baton.yaml:2: web.origins: "https://a@phone.example.org" is no origin`}},
+		{"web:\n  url: http://node1.example.org\n", []string{`baton.yaml:2: web.url: "http://node1.example.org" is no page by HTTPS`}},
 		{"web:\n  origins: ['*']\n", []string{`baton.yaml:2: web.origins: "*" is no origin`}},
 		{"web:\n  origins: ['null']\n", []string{`baton.yaml:2: web.origins: "null" is no origin`}},
 		{"call:\n  ring: 30\n", []string{`baton.yaml:2: call.ring: "30" is no duration (30s, 2m); want 1s to 1h`}},

@@ -33,6 +33,9 @@ type SiteOptions struct {
 	// Healthy says what is wrong with the store.
 	Healthy func() error
 
+	// Others are the origins of the pages of other nodes; nil = there are none.
+	Others func() []string
+
 	Page fs.FS // the built page; nil = that of this program
 	Log  *slog.Logger
 }
@@ -96,7 +99,7 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // guard sets the headers of every answer. Scripts, styles and connections are the page's own; nobody may show it in a frame.
 func (s *Site) guard(h http.Header, r *http.Request) {
-	h.Set("Content-Security-Policy", "default-src 'self'; connect-src 'self'"+socketSource(r.Host)+
+	h.Set("Content-Security-Policy", "default-src 'self'; connect-src 'self'"+socketSource(r.Host)+s.othersSources()+
 		"; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -118,6 +121,17 @@ func socketSource(host string) string {
 		return ""
 	}
 	return " wss://" + host
+}
+
+// othersSources are the WebSockets of the other nodes.
+func (s *Site) othersSources() (all string) {
+	if s.opt.Others == nil {
+		return ""
+	}
+	for _, origin := range s.opt.Others() {
+		all += socketSource(strings.TrimPrefix(origin, "https://"))
+	}
+	return all
 }
 
 // whileRunning refuses what a node that starts or stops cannot do.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +51,8 @@ type UserOptions struct {
 	Calls     UserCalls
 	Entries   Entries
 	Tail      *Tail
-	ICE       ICE // nil = there is no TURN server
+	ICE       ICE             // nil = there is no TURN server
+	Others    func() []string // the origins of the pages of other nodes; nil = there are none
 	Version   string
 	Domain    string // "" = whatever host the page was asked for
 	Realm     string
@@ -244,17 +246,26 @@ func (a *UserAPI) me(r *http.Request, me person) (any, error) {
 		numbers = []string{}
 	}
 	return Me{
-		User: me.Name, Display: me.Display, Numbers: numbers, Domain: a.domain(r), Realm: a.Realm, Node: MyNode{a.Version}, Nodes: nodesOf(r),
+		User: me.Name, Display: me.Display, Numbers: numbers, Domain: a.domain(r), Realm: a.Realm, Node: MyNode{a.Version}, Nodes: a.nodes(r),
 		SIP: MySIP{URI: a.addressOf(r, me.Name), WS: "/sip"}, Codes: MyCodes{Pull: a.Codes.Pull, Push: a.Codes.Push},
 	}, nil
 }
 
-// nodesOf are the nodes that a page may turn to: so far this one, by the name under which the page has found it.
-func nodesOf(r *http.Request) []string {
-	if !hostPort.MatchString(r.Host) {
-		return []string{}
+// nodes are those that a page may turn to: this one, by the name under which the page has found it, and the others that are there.
+func (a *UserAPI) nodes(r *http.Request) []string {
+	all := []string{}
+	add := func(host string) {
+		if url := "wss://" + host + "/sip"; hostPort.MatchString(host) && !slices.Contains(all, url) {
+			all = append(all, url)
+		}
 	}
-	return []string{"wss://" + r.Host + "/sip"}
+	add(r.Host)
+	if a.Others != nil {
+		for _, origin := range a.Others() {
+			add(strings.TrimPrefix(origin, "https://"))
+		}
+	}
+	return all
 }
 
 // domain is the host part of addresses-of-record: where none is set the address of the node that the browser has come to, which is the

@@ -45,7 +45,7 @@ const pingsAnswered = 10
 type phones struct {
 	// set once
 	agent   SIP
-	origins []string // beside the node's own
+	origins func() []string // beside the node's own
 	log     *slog.Logger
 	pace    pace
 
@@ -54,7 +54,7 @@ type phones struct {
 
 // Phones is a handler that makes WebSockets and has agent serve SIP on them. A page may come from the host that it asks, or
 // from one of origins, as in https://phone.example.org.
-func Phones(agent SIP, origins []string, log *slog.Logger) http.Handler {
+func Phones(agent SIP, origins func() []string, log *slog.Logger) http.Handler {
 	return &phones{agent: agent, origins: origins, log: log, pace: usualPace}
 }
 
@@ -127,7 +127,7 @@ func (p *phones) welcome(r *http.Request) bool {
 		return false
 	}
 	own, err := config.Origin("https://" + r.Host)
-	return err == nil && origin == own || slices.Contains(p.origins, origin)
+	return err == nil && origin == own || slices.Contains(p.origins(), origin)
 }
 
 // tell logs a page that was refused, once in a while.

@@ -95,7 +95,7 @@ func newExchange(t *testing.T, pace pace, tune func(*sip.Options), origins ...st
 		defer close(done)
 		_ = e.agent.Run(ctx)
 	}()
-	h := Phones(e.agent, origins, log).(*phones)
+	h := Phones(e.agent, func() []string { return origins }, log).(*phones)
 	h.pace = pace
 	e.server = httptest.NewUnstartedServer(h)
 	e.server.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -363,5 +367,65 @@ func TestOwnerOfADialog(t *testing.T) {
 	waitFor(t, "its dialogs to be forgotten", func() bool {
 		text, err := store.Do("KEYS", "baton:dialog:*")
 		return err == nil && strings.HasPrefix(text, "*0")
+	})
+}
+
+// TestPagesOfAllNodes: a page of one node may turn to the other as long as that is there, and is let in.
+func TestPagesOfAllNodes(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "cluster.key")
+	wants(t, 0, `^$`, "cluster", "key", key)
+	store := redis.Start(t, redis.Options{}).Addr
+	page := func(name string) string { return "web: {url: 'https://" + name + ".example.org:8443'}\n" }
+	n1 := newOffice(t, "n1", page("n1")+clustered("n1", key, "127.0.0.1:0", store), "alice")
+	n2 := newOffice(t, "n2", page("n2")+clustered("n2", key, "127.0.0.1:0", store))
+	browser := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	ask := func(o *office, method, path, body string, header ...string) (int, http.Header, string) {
+		t.Helper()
+		req, err := http.NewRequest(method, "https://"+o.at["web"]+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		res, err := browser.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode == http.StatusSwitchingProtocols {
+			return res.StatusCode, res.Header, ""
+		}
+		text, _ := io.ReadAll(res.Body)
+		return res.StatusCode, res.Header, string(text)
+	}
+	other := "wss://n2.example.org:8443"
+	waitFor(t, "n1's page to know n2", func() bool {
+		_, h, _ := ask(n1, "GET", "/", "")
+		return strings.Contains(h.Get("Content-Security-Policy"), "connect-src 'self' wss://"+n1.at["web"]+" "+other+";")
+	})
+	_, _, said := ask(n1, "POST", "/api/v1/session", `{"user":"alice","password":"of-alice"}`, "Content-Type", "application/json")
+	var session struct{ Token string }
+	if err := json.Unmarshal([]byte(said), &session); err != nil || session.Token == "" {
+		t.Fatalf("signing in: %s %v", said, err)
+	}
+	var me struct{ Nodes []string }
+	_, _, said = ask(n1, "GET", "/api/v1/me", "", "Authorization", "Bearer "+session.Token)
+	if err := json.Unmarshal([]byte(said), &me); err != nil || !slices.Equal(me.Nodes, []string{"wss://" + n1.at["web"] + "/sip", other + "/sip"}) {
+		t.Errorf("the page is told of %q, %v", me.Nodes, err)
+	}
+	upgrade := func(origin string) int {
+		code, _, _ := ask(n2, "GET", "/sip", "", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13",
+			"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol", "sip", "Origin", origin)
+		return code
+	}
+	waitFor(t, "n2 to let n1's page in", func() bool { return upgrade("https://n1.example.org:8443") == http.StatusSwitchingProtocols })
+	if code := upgrade("https://n3.example.org:8443"); code != http.StatusForbidden {
+		t.Errorf("a page of nobody gets %d", code)
+	}
+	n2.stop(t, syscall.SIGTERM)
+	waitFor(t, "n1's page to forget n2", func() bool {
+		_, h, _ := ask(n1, "GET", "/", "")
+		return !strings.Contains(h.Get("Content-Security-Policy"), other)
 	})
 }

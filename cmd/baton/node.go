@@ -40,6 +40,7 @@ type node struct {
 	mesh      *cluster.Mesh   // the other nodes; nil = the node is alone
 	heirs     *heirs          // nil = it takes no calls over
 	edge      *edge.Edge
+	sites     sites
 	draining  atomic.Bool
 	agent     *sip.Agent
 	engine    *media.Engine
@@ -145,6 +146,7 @@ func (n *node) openSIP() (err error) {
 	if n.mesh != nil {
 		n.edge.Serve(n.agent)
 		n.follow()
+		n.exchangeSites()
 	}
 	name := nameOf(c.Config)
 	n.registrar, err = registrar.New(registrar.Options{

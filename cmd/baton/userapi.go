@@ -6,7 +6,7 @@ import "baton/web"
 func (n *node) userAPI(whole *web.Server) *web.UserAPI {
 	o := web.UserOptions{
 		Registrar: n.registrar, Calls: n.calls, Entries: n.store, Tail: n.tail, Version: version(), Domain: n.config.Domain,
-		Realm: n.store.Realm(), Codes: n.config.Codes, Server: whole, Log: n.log,
+		Realm: n.store.Realm(), Codes: n.config.Codes, Server: whole, Others: n.sites.Others, Log: n.log,
 	}
 	if n.turn != nil {
 		o.ICE = n.turn

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"baton/media"
@@ -15,10 +16,10 @@ import (
 // openWeb opens the HTTPS port, if it is not off, with all that stands behind it.
 func (n *node) openWeb() (err error) {
 	n.site = web.NewSite(web.SiteOptions{
-		Phones:  web.Phones(n.agent, n.config.Web.Origins, n.log),
+		Phones:  web.Phones(n.agent, func() []string { return slices.Concat(n.config.Web.Origins, n.sites.Others()) }, n.log),
 		User:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.user.ServeHTTP(w, r) }),
 		Admin:   func(r *http.Request) bool { return n.user.Admin(r) },
-		Metrics: n.metrics, CA: n.cert.trusted, Public: n.cert.public, Healthy: n.store.Healthy, Log: n.log,
+		Metrics: n.metrics, CA: n.cert.trusted, Public: n.cert.public, Healthy: n.store.Healthy, Others: n.sites.Others, Log: n.log,
 	})
 	if at := n.config.Listen.Web; at != "off" {
 		o := web.PortOptions{TLS: n.cert.webConfig(), HTTP: n.site, Connections: n.config.Connections, Log: n.log}
