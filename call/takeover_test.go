@@ -547,11 +547,15 @@ func TestYieldRinging(t *testing.T) {
 		go c.Request("OPTIONS", nil)
 	}
 	go ring.Cancel()
+	late := r.phone("bob", 2) // which would ring with the other
 	time.Sleep(1500 * time.Millisecond) // an answer, and what is repeated, would have come
 	for _, p := range []*phone.Phone{alice, bob, carol} {
 		for _, m := range p.Received(since) {
 			t.Errorf("%s was sent %s", p.Config().User, m.Line())
 		}
+	}
+	if made := late.Made(); len(made) > 0 {
+		t.Error("the yielded call rings a device that has registered since")
 	}
 	if rung.State() != phone.Alerting {
 		t.Errorf("bob's phone is %v", rung.State())
