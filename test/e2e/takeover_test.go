@@ -219,3 +219,25 @@ func TestRollingRestart(t *testing.T) {
 	}
 	a.hangUp(out, in)
 }
+
+// TestNodeStandsStillBriefly stops the process of a node for a time in which the others may not take it for dead: it keeps its calls, and they go on.
+func TestNodeStandsStillBriefly(t *testing.T) {
+	a, b := newPair(t)
+	out, in := a.talks(3)
+	pause(3500 * time.Millisecond)
+	a.Freeze()
+	pause(2300 * time.Millisecond)
+	a.Thaw()
+	a.Eventually(5*time.Second, "the node to have asked for its calls", func() error {
+		if !strings.Contains(a.Output(), `msg="this node stood still" for=2.`) || !strings.Contains(a.Output(), "calls=3 lost=0") {
+			return fmt.Errorf("it does not say so")
+		}
+		return nil
+	})
+	pause(4 * time.Second) // a takeover would have come
+	a.all(out, in)
+	if strings.Contains(b.Output(), "call goes on") {
+		t.Error("the other node has taken calls of one that lives")
+	}
+	a.hangUp(out, in)
+}
