@@ -191,7 +191,13 @@ func (c *Call) seek(l *Leg) {
 	case c.repoint(l) || l.astray && c.b.Agent.Alive(l.dialog.Flow):
 		c.reinvite(l, l.local)
 	case c.b.Agent.Alive(l.dialog.Flow):
-		c.askWithin(l, probePatience, func(err error) { c.sought(l, err, "answer") })
+		c.askWithin(l, probePatience, func(err error) {
+			if unknown(err) {
+				c.reinvite(l, l.local)
+				return
+			}
+			c.sought(l, err, "answer")
+		})
 	}
 }
 

@@ -271,6 +271,28 @@ func TestNotLost(t *testing.T) {
 	})
 }
 
+// TestDeniesTheDialog: a phone that says 481 to all but INVITE in its dialog, and sends only while somebody speaks, is neither lost nor hung up
+// in its pauses.
+func TestDeniesTheDialog(t *testing.T) {
+	t.Parallel()
+	c := newTorn(t, 0, func(c *config.Config) { c.Call.Vanished = 4 * time.Second })
+	c.alice.Behave(phone.Behaviour{Options: 481})
+	c.out.Media().Mute(true)
+	time.Sleep(6 * time.Second) // short and long
+	if len(requestsTo(c.alice, "OPTIONS")) == 0 || len(requestsTo(c.alice, "INVITE")) == 0 {
+		t.Error("she was not asked")
+	}
+	c.out.Media().Mute(false)
+	if !c.out.Hears(c.in, 3*time.Second) || !c.in.Hears(c.out, 3*time.Second) {
+		t.Error("they do not hear each other")
+	}
+	if n := len(c.entries(journal.CallLost)); n > 0 {
+		t.Errorf("she was taken for lost %d times", n)
+	}
+	must(t, c.in.Hangup())
+	c.nothingLeft()
+}
+
 // TestRebooted: a device that was started anew does not know its call. The seat stays empty, and waits; where its user wants it to be rung
 // for, it rings.
 func TestRebooted(t *testing.T) {

@@ -95,7 +95,7 @@ func (c *Call) checkWithin(l *Leg, patience time.Duration) {
 		switch {
 		case err == nil || !l.alive() || l.spoke().After(began): // it may have spoken from another port of its NAT meanwhile
 		case unanswered(err) && l.dialog.Flow != flow: // it was asked where it is no more
-		case unanswered(err) && c.elsewhere(l):
+		case unanswered(err) && c.elsewhere(l), unknown(err): // some phones say 481 to all but INVITE: that tells
 			c.reinvite(l, l.local)
 		default:
 			c.lost(l, err)

@@ -75,6 +75,7 @@ type Behaviour struct {
 	Talk     bool          // says Allow-Events: talk in its 180 and answers at NOTIFY talk
 	Notify   int           // status for NOTIFY, 0 = 200 and it is obeyed
 	Refuse   int           // status for re-INVITEs, 0 = accept, negative = none is answered
+	Options  int           // status for OPTIONS in a call, 0 = 200, negative = none is answered
 	Only     []Codec       // re-INVITEs are answered with these of its codecs, nil = all
 	Late     time.Duration // re-INVITEs are answered after that
 	Reliable bool          // its 180 and 183 want a PRACK

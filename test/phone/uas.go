@@ -70,8 +70,22 @@ func (c *Call) inDialog(m *Message, from *link) {
 		c.phone.respond(m, from, 603, "Decline", c.localTag, nil)
 	case "INFO":
 		c.onInfo(m, from)
+	case "OPTIONS":
+		c.onOptions(m, from)
 	default:
 		c.phone.respond(m, from, 200, "OK", c.localTag, nil)
+	}
+}
+
+func (c *Call) onOptions(m *Message, from *link) {
+	c.phone.mu.Lock()
+	code := c.phone.behave.Options
+	c.phone.mu.Unlock()
+	switch {
+	case code == 0:
+		c.phone.respond(m, from, 200, "OK", c.localTag, nil)
+	case code > 0:
+		c.phone.respond(m, from, code, "Refused", c.localTag, nil)
 	}
 }
 
