@@ -322,7 +322,7 @@ func TestRestoreSession(t *testing.T) {
 		t.Fatal("the record looks otherwise")
 	}
 	done := make(chan error, 1)
-	r.store.Put(call.Stored{ID: stored[0].ID, Epoch: stored[0].Epoch, Version: stored[0].Version + 1, Blob: []byte(blob)}, func(err error) { done <- err })
+	r.store.Put(call.Stored{ID: stored[0].ID, Epoch: stored[0].Epoch, Version: stored[0].Version + 1, Owner: stored[0].Owner, Blob: []byte(blob)}, func(err error) { done <- err })
 	must(t, <-done)
 	r = r.again(often)
 	r.hears(out, in)
