@@ -547,7 +547,7 @@ func TestYieldRinging(t *testing.T) {
 		go c.Request("OPTIONS", nil)
 	}
 	go ring.Cancel()
-	late := r.phone("bob", 2) // which would ring with the other
+	late := r.phone("bob", 2)           // which would ring with the other
 	time.Sleep(1500 * time.Millisecond) // an answer, and what is repeated, would have come
 	for _, p := range []*phone.Phone{alice, bob, carol} {
 		for _, m := range p.Received(since) {
