@@ -104,8 +104,10 @@ func openNode(t *testing.T, beside *rig, name, dir, udp string, tune func(*confi
 		must(t, err)
 	}
 	users := &lateCredentials{}
-	r := &rig{t: t, dir: dir, store: db, faults: newFaultyStore(db, dir), pass: map[string]string{}, webrtc: cfg.Media.WebRTC}
-	r.whenStopped(func() { db.Close() })
+	r := &rig{t: t, name: name, dir: dir, store: db, faults: newFaultyStore(db, dir), pass: map[string]string{}, webrtc: cfg.Media.WebRTC}
+	if beside == nil {
+		r.whenStopped(func() { db.Close() })
+	}
 	agent, err := newAgent(udp, cfg.Listen.TLS, sip.Options{
 		Realm: db.Realm(), Secret: db.Secret(),
 		InDialog: []string{"REFER", "UPDATE", "INFO", "MESSAGE", "SUBSCRIBE"}, Accept: call.Types, Events: call.Events, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
