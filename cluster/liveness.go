@@ -176,7 +176,7 @@ func (m *Mesh) settle(p *peer, node Node, began time.Time, stalls int, v verdict
 		return
 	}
 	if v.state.Gone() && p.heard.After(began) {
-		p.probed = time.Time{} // it may have been its last word: again at the next tick
+		m.probe(p) // it may have been its last word
 		return
 	}
 	if v.state == Alive { // it has answered: only its heartbeats do not come, unless its connection was all that was missing
