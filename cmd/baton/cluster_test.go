@@ -353,6 +353,14 @@ func TestOwnerOfADialog(t *testing.T) {
 	}
 	asks(200)
 	record := "baton:call:{" + calls[0].ID + "}"
+	version, err := store.Do("HGET", record, "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "n1 to have written the call, which it does every five seconds and would notice that it is another's", func() bool {
+		now, err := store.Do("HGET", record, "v")
+		return err == nil && now != version
+	})
 	if _, err := store.Do("HSET", record, "o", "n2"); err != nil { // as a node that has claimed it, but has not taken it up
 		t.Fatal(err)
 	}
