@@ -30,11 +30,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// baton makes a command of this binary in a directory without a baton.yaml.
+// baton makes a command of this binary in a directory without a baton.yaml. With the race detector a process would sleep for a second at its end.
 func baton(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "BATON_IS_MAIN=1", "TZ=UTC")
+	cmd.Env = append(os.Environ(), "BATON_IS_MAIN=1", "TZ=UTC", "GORACE=atexit_sleep_ms=10")
 	cmd.Dir = t.TempDir()
 	return cmd
 }
@@ -312,7 +312,7 @@ func TestReadme(t *testing.T) {
 	for _, line := range regexp.MustCompile(`(?m)^\./baton (.*)$`).FindAllStringSubmatch(string(text), -1) {
 		n++
 		sh := exec.CommandContext(t.Context(), "sh", "-c", `"$0" `+line[1], os.Args[0])
-		sh.Env = append(os.Environ(), "BATON_IS_MAIN=1", "BATON_DATA="+dir)
+		sh.Env = append(os.Environ(), "BATON_IS_MAIN=1", "GORACE=atexit_sleep_ms=10", "BATON_DATA="+dir)
 		if out, err := sh.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", line[0], err, out)
 		}
