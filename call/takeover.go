@@ -90,7 +90,7 @@ func (c *Call) overtaken(f sip.Flow) sip.Flow {
 		return f
 	}
 	f = f.At(c.predecessor, c.b.Node)
-	if f.Transport == "udp" && f.Node != "" && !c.b.Agent.Alive(f) {
+	if f.Transport == "udp" && (f.Node == c.predecessor || f.Node != "" && !c.b.Agent.Alive(f)) { // it may stand still, and be linked all the same
 		if here, ok := c.b.Agent.FlowTo(f.Remote); ok {
 			return here
 		}

@@ -358,9 +358,9 @@ func (m *Mesh) Linked(id string) bool {
 	return m.linked(id) != nil
 }
 
-// linked is the connection to a node, nil = there is none, or the node is about to close it. mu is held.
+// linked is the connection to a node, nil = there is none, or the node is about to close it, or reads nothing of it. mu is held.
 func (m *Mesh) linked(id string) *session {
-	if p := m.peers[id]; p != nil && p.state != Left {
+	if p := m.peers[id]; p != nil && p.state != Left && !p.state.Gone() {
 		return p.session
 	}
 	return nil

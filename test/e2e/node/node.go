@@ -205,6 +205,7 @@ func (n *Node) running() bool {
 // finish is the invariant after every test: nothing is left.
 func (n *Node) finish() {
 	if n.running() {
+		n.Thaw() // a test may have failed while it stood still
 		n.expectIdle()
 		n.Stop()
 	}
