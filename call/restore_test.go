@@ -27,6 +27,9 @@ func lonely(t *testing.T, tune func(*config.Config)) (*rig, *phone.Phone, *phone
 	return r, r.phone("alice", 1), r.phone("bob", 1)
 }
 
+// ringsLong has phones ring for longer than it takes until the record of a call is surely written.
+func ringsLong(c *config.Config) { c.Call.Ring = 30 * time.Second }
+
 // at1 has a node's audio at one address.
 func at1(at string, tune func(*config.Config)) func(*config.Config) {
 	return func(c *config.Config) {
@@ -496,7 +499,7 @@ func TestRestoreMidMove(t *testing.T) {
 	for _, what := range []string{"it rings", "it is answered while nobody is there", "a transfer rings"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			r, alice, bob := lonely(t, nil)
+			r, alice, bob := lonely(t, ringsLong)
 			desk := r.phone("alice", 2)
 			if what == "a transfer rings" {
 				r.user("carol", "103")
@@ -556,7 +559,7 @@ func TestRestoreMidMove(t *testing.T) {
 // TestRestoreSetup restarts a node while a phone rings: it rings no more, and the log has the end of the call.
 func TestRestoreSetup(t *testing.T) {
 	t.Parallel()
-	r, alice, bob := lonely(t, nil)
+	r, alice, bob := lonely(t, ringsLong)
 	bob.Behave(phone.Behaviour{})
 	out := mustDial(t, alice, "102")
 	in, err := bob.Ringing(3 * time.Second)

@@ -224,7 +224,7 @@ func TestTakeOverMidMove(t *testing.T) {
 	for _, transfer := range []bool{false, true} {
 		t.Run(map[bool]string{false: "a move", true: "a transfer"}[transfer], func(t *testing.T) {
 			t.Parallel()
-			r, alice, bob := lonely(t, nil)
+			r, alice, bob := lonely(t, ringsLong)
 			desk := r.phone("alice", 2)
 			if transfer {
 				r.user("carol", "103")
@@ -268,7 +268,7 @@ func TestTakeOverMidMove(t *testing.T) {
 // has the end of the call.
 func TestTakeOverSetup(t *testing.T) {
 	t.Parallel()
-	r, alice, bob := lonely(t, nil)
+	r, alice, bob := lonely(t, ringsLong)
 	b := r.another("b", nil)
 	bob.Behave(phone.Behaviour{})
 	out := mustDial(t, alice, "102")
