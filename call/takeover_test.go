@@ -503,8 +503,10 @@ func TestTakeOverStale(t *testing.T) {
 	r.written("both sources", latchedBoth)
 	b.claims(r)
 	b.hears(out, in)
-	settled := time.Now()
 	r.eventually("the first node lets go of the call", 9*time.Second, func() bool { return len(r.b.Calls("")) == 0 && r.engine.OpenStreams() == 0 })
+	time.Sleep(100 * time.Millisecond) // what it has sent until then has arrived
+	settled := time.Now()
+	time.Sleep(time.Second)
 	for _, c := range []*phone.Call{out, in} {
 		if at := from(c, settled); len(at) != 1 || at[0] != b.server.Addr().String() {
 			t.Errorf("%s hears %v", c.Phone().Config().User, at)
