@@ -122,10 +122,15 @@ func (c *Call) await(l *Leg) {
 // vacate empties a seat: its user may come back until call.wait is over.
 func (c *Call) vacate(s *Seat, a *absence) {
 	s.holder, s.away = nil, a
-	a.wait = c.after(c.b.Config.Wait, func() { c.waited(s) })
+	c.waitOn(s)
 	if s.joining != nil {
 		c.failCompanion(s.joining, refusal(480, s.user.Name+" is not in the call any more"))
 	}
+}
+
+// waitOn waits for the rest of call.wait.
+func (c *Call) waitOn(s *Seat) {
+	s.away.wait = c.after(max(c.b.Config.Wait-time.Since(s.away.from), 0), func() { c.waited(s) })
 }
 
 // unknown says that a phone has told that it does not know the dialog: it was started anew.

@@ -292,11 +292,6 @@ func (c *Call) restoreLost(s *Seat, r SeatRecord, lost LegRecord) {
 	c.waitOn(s)
 }
 
-// waitOn waits for the rest of call.wait.
-func (c *Call) waitOn(s *Seat) {
-	s.away.wait = c.after(max(c.b.Config.Wait-time.Since(s.away.from), 0), func() { c.waited(s) })
-}
-
 // holderOf is the leg that holds the seat; where none did, one that a move has brought and that was answered; -1 = none.
 func holderOf(r SeatRecord) int {
 	if i := slices.IndexFunc(r.Legs, func(l LegRecord) bool { return l.Holds }); i >= 0 {
