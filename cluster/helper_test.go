@@ -188,6 +188,21 @@ func (b *member) gone(id string) []Event {
 	return all
 }
 
+// firstGone is the first of them. An event is told after the state that it is of can be read, so it is waited for.
+func (b *member) firstGone(t *testing.T, id string) Event {
+	t.Helper()
+	var first Event
+	eventually(t, 5*time.Second, func() error {
+		all := b.gone(id)
+		if len(all) == 0 {
+			return fmt.Errorf("%s was not told that %s is gone", b.self.ID, id)
+		}
+		first = all[0]
+		return nil
+	})
+	return first
+}
+
 func (b *member) is(id string, want State) func() error {
 	return func() error {
 		p, _ := b.Peer(id)

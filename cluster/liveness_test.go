@@ -88,7 +88,7 @@ func TestKillNeedsNoTick(t *testing.T) {
 	began := time.Now()
 	p.kill()
 	eventually(t, 10*time.Second, a.is("b", Dead))
-	if took := a.gone("b")[0].At.Sub(began); took > 1500*time.Millisecond {
+	if took := a.firstGone(t, "b").At.Sub(began); took > 1500*time.Millisecond {
 		t.Errorf("it took %v", took)
 	}
 }
@@ -180,7 +180,7 @@ func TestLongStop(t *testing.T) {
 	began := time.Now()
 	p.signal(syscall.SIGSTOP)
 	eventually(t, 3*time.Second, a.is("b", Frozen))
-	seen := a.gone("b")[0].At.Sub(began)
+	seen := a.firstGone(t, "b").At.Sub(began)
 	t.Logf("SIGSTOP was seen after %v", seen)
 	if seen < 500*time.Millisecond {
 		t.Errorf("it was taken for frozen after %v", seen)
@@ -312,8 +312,8 @@ func TestPartition(t *testing.T) {
 		drop(t, "b", "c")
 		eventually(t, 5*time.Second, a.is("b", Dead))
 		eventually(t, 5*time.Second, c.is("b", Dead))
-		t.Logf("seen after %v", a.gone("b")[0].At.Sub(began))
-		if why := a.gone("b")[0].Why; why != Unreachable {
+		t.Logf("seen after %v", a.firstGone(t, "b").At.Sub(began))
+		if why := a.firstGone(t, "b").Why; why != Unreachable {
 			t.Errorf("because %s", why)
 		}
 		table(t, "-F")
