@@ -11,7 +11,8 @@ import (
 // What keeps a node silent whose calls may be another's by now (docs/cluster.md). All that the agent says goes through here, whatever timer or call it comes
 // from; what other nodes have it write is theirs.
 //
-//	may speak until …   a process that has stood still reads, answers and repeats nothing before it is told that it may
+//	may speak until …   a process that has stood still reads, answers and repeats nothing before it is told that it may; what it
+//	                    wants to say meanwhile it says then
 //	yielded             in the dialogs of a call that another node has nothing is said any more, not even 481: the phone would end the call
 
 // errSilent is why something was not said.
@@ -89,11 +90,8 @@ func (s *silence) tidy(now time.Time) {
 	s.some.Store(len(s.yielded) > 0)
 }
 
-// keeps says that a message of this node is not to be sent.
-func (s *silence) keeps(data []byte) bool {
-	if s.mute() {
-		return true
-	}
+// yields says that a message of this node is of a dialog that is another's.
+func (s *silence) yields(data []byte) bool {
 	if !s.some.Load() {
 		return false
 	}
