@@ -195,8 +195,9 @@ func (b *B2BUA) enter(c *Call) error {
 	return nil
 }
 
-// admit takes c in. mu is held.
+// admit takes c in. mu is held. The log of all nodes tells who had which call under which epoch, from when to when: see test/faults.
 func (b *B2BUA) admit(c *Call) {
+	c.log.Debug("call is owned", "epoch", c.epoch)
 	b.begun[c.by]++
 	b.calls[c.id] = c
 	b.running.Add(1)
@@ -211,6 +212,7 @@ func (b *B2BUA) forget(c *Call) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.live.Done()
+	c.log.Debug("call is let go", "epoch", c.epoch)
 	delete(b.calls, c.id)
 	if b.begun[c.by]--; b.begun[c.by] <= 0 {
 		delete(b.begun, c.by)
