@@ -261,6 +261,9 @@ func (a *Agent) NodeGone(node string) {
 	}
 }
 
+// NodeBack is told that a node which NodeGone was told of is there. lived: it had not ended, it could not be reached; its flows are what they were.
+func (a *Agent) NodeBack(node string, lived bool) { a.away.back(node, lived) }
+
 // sendAway has another node send a message over a flow of its own.
 func (a *Agent) sendAway(f Flow, data []byte) error {
 	if !a.Alive(f) {

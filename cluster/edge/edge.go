@@ -34,6 +34,8 @@ type Edge struct {
 	agent  *sip.Agent
 	log    *slog.Logger
 
+	gone map[string]string // by node: the run of it that is taken for dead. Of changed alone
+
 	mu    sync.RWMutex
 	tags  map[string]string   // the node by its tag
 	hosts map[string][]string // by node
@@ -46,7 +48,7 @@ func New(m *cluster.Mesh, find func(ctx context.Context, callID string) (string,
 		log = slog.New(slog.DiscardHandler)
 	}
 	self := m.Self().ID
-	return &Edge{mesh: m, owners: newOwners(find), log: log, tags: map[string]string{sip.NodeTag(self): self}, hosts: map[string][]string{}}
+	return &Edge{mesh: m, owners: newOwners(find), log: log, tags: map[string]string{sip.NodeTag(self): self}, hosts: map[string][]string{}, gone: map[string]string{}}
 }
 
 // Serve has an agent serve what other nodes bring. It is called once, before the mesh runs.
@@ -153,8 +155,13 @@ func (e *Edge) changed(ev cluster.Event) {
 	case node == e.mesh.Self().ID:
 	case ev.To == cluster.Dead || ev.To == cluster.Left:
 		e.owners.forget()
+		e.gone[node] = ev.Node.Instance
 		e.agent.NodeGone(node)
 	case ev.Why == cluster.Linked:
+		if instance, ok := e.gone[node]; ok {
+			delete(e.gone, node)
+			e.agent.NodeBack(node, instance == ev.Node.Instance)
+		}
 		e.met(node)
 	}
 }

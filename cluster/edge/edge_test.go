@@ -672,3 +672,34 @@ func FuzzUnpack(f *testing.F) {
 		}
 	})
 }
+
+// TestNodeBack: a node that could not be reached for a while is there again, with the connections that it had; one that was started anew has none of them.
+func TestNodeBack(t *testing.T) {
+	for _, c := range []struct {
+		run  string
+		want bool
+	}{{"first", true}, {"second", false}} {
+		all := nodes(t, 2)
+		n1, n2 := all[0], all[1]
+		p := dial(t, "tcp", n2)
+		flow := p.registered(n2, "bob", n1)
+		gone := make(chan error, 1)
+		go func() {
+			d := newCall(flow)
+			_, err := n1.agent.Do(context.Background(), d.NewRequest("OPTIONS", sip.Body{}))
+			gone <- err
+		}()
+		p.want("OPTIONS")
+		n1.edge.changed(cluster.Event{Node: cluster.Node{ID: "n2", Instance: "first"}, To: cluster.Dead})
+		if err := <-gone; !errors.Is(err, sip.ErrFlowGone) {
+			t.Errorf("who waits for an answer over a connection of a node that is gone is told %v", err)
+		}
+		if n1.agent.Alive(flow) {
+			t.Error("a connection of a node that is gone is alive")
+		}
+		n1.edge.changed(cluster.Event{Node: cluster.Node{ID: "n2", Instance: c.run}, To: cluster.Alive, Why: cluster.Linked})
+		if got := n1.agent.Alive(flow); got != c.want {
+			t.Errorf("after the node is back in its %s run its connection is alive: %v", c.run, got)
+		}
+	}
+}
