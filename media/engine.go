@@ -37,6 +37,7 @@ type Engine struct {
 	shared    *shared              // the port of all browsers' legs; nil = off
 
 	until   atomic.Int64   // when nothing is sent any more, on the clock; 0 = never
+	fenced  atomic.Bool    // only who is heard is spoken to
 	readers sync.WaitGroup // every goroutine that a stream has started
 
 	mu      sync.Mutex // what calls do; the packet path never takes it
@@ -53,6 +54,18 @@ func (e *Engine) SpeakFor(d time.Duration) { e.until.Store(int64(e.clock() + d))
 func (e *Engine) mute(now time.Duration) bool {
 	until := e.until.Load()
 	return until != 0 && int64(now) > until
+}
+
+// Fence has the streams send to those peers alone that are heard, until it is told the contrary: the node is cut off, and calls of it may be at
+// another one by now, which their phones speak to.
+func (e *Engine) Fence(on bool) { e.fenced.Store(on) }
+
+// unheard is how long a fenced stream goes on sending to a peer that it does not hear.
+const unheard = time.Second
+
+// mute says that nothing may be sent to the stream's peer at a moment.
+func (s *Stream) mute(now time.Duration) bool {
+	return s.engine.mute(now) || s.engine.fenced.Load() && now-s.lastHeard() > unheard
 }
 
 // NewEngine checks its options; it starts nothing.

@@ -244,7 +244,7 @@ func putHeader(b []byte, pt uint8, marker bool, seq uint16, ts, ssrc uint32) {
 
 // write protects and sends a packet.
 func (l *line) write(b []byte, now time.Duration) {
-	if l.stream.engine.mute(now) {
+	if l.stream.mute(now) {
 		l.unsent.inc()
 		return
 	}

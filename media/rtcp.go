@@ -302,7 +302,7 @@ func (s *Stream) writeRTCP(b []byte) {
 	case c.source.IsValid():
 		to = c.source
 	}
-	if to.IsValid() && !s.engine.mute(s.engine.clock()) {
+	if to.IsValid() && !s.mute(s.engine.clock()) {
 		c.spoke = true
 		_, _ = from.WriteToUDPAddrPort(b, to) // lost reports are made up for by the next
 	}

@@ -95,3 +95,24 @@ func BenchmarkWatch(b *testing.B) {
 		e.watch(now)
 	}
 }
+
+// TestFence: an engine that is cut off sends to a peer as long as it hears it, and for a second more.
+func TestFence(t *testing.T) {
+	e := &Engine{}
+	s := &Stream{engine: e}
+	const heard = 10 * time.Second
+	s.ear.source.last.Store(int64(heard))
+	for _, c := range []struct {
+		fenced bool
+		since  time.Duration
+		want   bool
+	}{{false, time.Hour, false}, {true, 0, false}, {true, unheard, false}, {true, unheard + time.Millisecond, true}, {false, time.Hour, false}} {
+		if e.Fence(c.fenced); s.mute(heard+c.since) != c.want {
+			t.Errorf("fenced %v, unheard for %s: mute %v", c.fenced, c.since, !c.want)
+		}
+	}
+	e.Fence(true)
+	if s.ctrl.last.Store(int64(heard + time.Hour)); s.mute(heard + time.Hour) {
+		t.Error("mute towards a peer whose RTCP is heard")
+	}
+}

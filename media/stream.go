@@ -261,12 +261,15 @@ func (s *Stream) InUse() (Codec, bool) {
 }
 
 // LastHeard returns when RTP, RTCP or a valid ICE check was last heard from the peer; zero = never.
-func (s *Stream) LastHeard() time.Time {
+func (s *Stream) LastHeard() time.Time { return s.engine.wall(s.lastHeard()) }
+
+// lastHeard is that on the engine's clock, 0 = never.
+func (s *Stream) lastHeard() time.Duration {
 	last := max(s.ear.source.last.Load(), s.ctrl.last.Load())
 	if s.ice != nil {
 		last = max(last, s.ice.last.Load())
 	}
-	return s.engine.wall(time.Duration(last))
+	return time.Duration(last)
 }
 
 // FirstSent returns when the first packet was sent to the peer; zero = never.

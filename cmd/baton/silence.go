@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"baton/cluster"
 	"baton/store"
 )
 
@@ -18,15 +19,55 @@ const (
 	askPatience = 2 * time.Second // then the node goes on: what is another's is refused at its next write
 )
 
+// cutPatience is how long a node must have reached neither the store nor any other node to be cut off: the others may take its calls over later than that.
+const cutPatience = 1500 * time.Millisecond
+
+// cut says that this node reaches neither the store nor any of the nodes that it knows. Its calls may be another's by now, and it cannot know: it
+// speaks to those phones alone that speak to it.
+func (h *heirs) cut() bool {
+	if h.n.store.Healthy() == nil {
+		return false
+	}
+	known := false
+	for _, p := range h.n.mesh.Peers() {
+		switch {
+		case p.Self || p.State == cluster.Left:
+		case p.State == cluster.Alive:
+			return false
+		default:
+			known = true
+		}
+	}
+	return known
+}
+
+// fence tells the engine whether the node is cut off. since is when that began, zero = it is not.
+func (h *heirs) fence(since time.Time) time.Time {
+	cut := h.cut()
+	if cut && since.IsZero() {
+		since = time.Now()
+	}
+	lasts := time.Since(since)
+	h.n.engine.Fence(cut && lasts > cutPatience)
+	if cut {
+		return since
+	}
+	if !since.IsZero() && lasts > cutPatience {
+		h.n.log.Warn("this node was cut off from the store and from all other nodes", "for", lasts.Round(time.Millisecond).String())
+	}
+	return time.Time{}
+}
+
 // watch keeps the node speaking until ctx ends.
 func (h *heirs) watch(ctx context.Context) error {
 	tick := time.NewTicker(speakEvery)
 	defer tick.Stop()
+	var since time.Time
 	for last := time.Now(); ; {
 		if stood := time.Since(last); stood > speakTime {
 			h.woke(ctx, stood)
 		}
-		last = time.Now()
+		last, since = time.Now(), h.fence(since)
 		h.n.agent.SpeakFor(speakTime)
 		h.n.engine.SpeakFor(speakTime)
 		select {
