@@ -9,7 +9,7 @@ PAGETEST = @if [ -d web/page/node_modules ]; then cd web/page && npm test --sile
 TOOL = $(GO) tool -modfile=tools.mod
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: run build unit test bench soak fmt lint clean setup
+.PHONY: run build unit test bench soak faults fmt lint clean setup
 
 run: build
 	./baton serve --demo --data ./data
@@ -43,10 +43,16 @@ bench: setup build
 	$(GO) test ./test/bench -run '(?i)$(subst |,|(?i),$(or $(BENCH),.))' -v -timeout 60m -count 1 -args -bench $(if $(COMPARE),-compare $(abspath $(COMPARE))) $(if $(PROFILE),-profile $(abspath $(PROFILE)))
 
 # Every fuzz target for SOAK seconds, one after the other; ONLY names some (an expression on package and target). Then calls to which
-# everything happens at once, in SEQUENCES random orders.
+# everything happens at once, in SEQUENCES random orders. Then a cluster that is broken again and again.
 soak:
 	$(GO) run ./test/soak -for $(or $(SOAK),60)s -only '$(ONLY)'
 	$(GO) test ./call -run '^TestInterleavings$$' -count 1 -v -timeout 120m -args -sequences $(or $(SEQUENCES),20000)
+	$(MAKE) faults
+
+# Three nodes with the race detector, Redis with sentinels and phones, for FAULTS (10m, 24h) with one fault after the other; SEED draws the
+# same ones again, KIND those alone whose names fit an expression. The nodes' logs are kept in LOGS, or where something was broken.
+faults: setup
+	$(GO) test ./test/faults -run '^TestFaults$$' -count 1 -v -timeout 0 -args -for $(or $(FAULTS),5m) -seed $(or $(SEED),0) -only '$(KIND)' -logs '$(LOGS)'
 
 fmt:
 	$(TOOL) gofumpt -w .

@@ -80,6 +80,21 @@ func (p *Phone) Unplug(on bool) {
 	}
 }
 
+// Rehome has the phone use another server from now on, as one that finds its own gone. It says nothing of it by itself.
+func (p *Phone) Rehome(server netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.place.server = server
+}
+
+// Connected says that the phone needs no connection, or has one to its server.
+func (p *Phone) Connected() bool {
+	server := p.server().String()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.place.udp != nil || p.links[server] != nil
+}
+
 // leave closes the old sockets, or only stops listening to them.
 func (p *Phone) leave(to place, abrupt bool) {
 	p.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +48,7 @@ type Server struct {
 	dir     string
 	args    []string
 	command []string // before redis-server
+	within  *node.Network
 	mu      sync.Mutex
 	cmd     *exec.Cmd
 	out     bytes.Buffer
@@ -58,6 +60,8 @@ type Options struct {
 	Args    []string // settings, as --maxmemory 1mb
 	Host    string   // 127.0.0.1
 	Command []string // that starts it, as ip netns exec x
+
+	Network *node.Network // it runs in, with Host an address of it that the tests reach; nil = the tests' own
 }
 
 // Start starts a server, which ends with the test. It keeps nothing on the disk unless it is told to.
@@ -68,7 +72,7 @@ func Start(t testing.TB, o Options) *Server {
 		o.Host = "127.0.0.1"
 	}
 	for try := 1; ; try++ {
-		s := &Server{t: t, Host: o.Host, Port: freePort(t), dir: t.TempDir(), command: o.Command}
+		s := &Server{t: t, Host: o.Host, Port: freePort(t), dir: t.TempDir(), command: o.Command, within: o.Network}
 		s.Addr = net.JoinHostPort(s.Host, s.Port)
 		s.args = append([]string{
 			"--port", s.Port, "--bind", s.Host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no",
@@ -110,7 +114,7 @@ func (s *Server) run() error {
 	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
-	err := node.Spawn(s.cmd)
+	err := s.within.Spawn(s.cmd)
 	cmd, over := s.cmd, make(chan struct{})
 	s.over = over
 	s.mu.Unlock()
@@ -218,17 +222,21 @@ type Set struct {
 	Sentinels []*Server
 }
 
-// StartSet starts one master, two replicas and three sentinels that take a master for dead after downAfter.
-func StartSet(t testing.TB, downAfter time.Duration) *Set {
+// StartSet starts one master, two replicas and three sentinels that take a master for dead after downAfter. At says where: one server and
+// one sentinel at each of three places; none = all here.
+func StartSet(t testing.TB, downAfter time.Duration, at ...Options) *Set {
 	t.Helper()
-	set := &Set{Name: "mymaster"}
-	master := Start(t, Options{})
-	set.Servers = []*Server{master}
-	for range 2 {
-		set.Servers = append(set.Servers, StartReplica(t, master))
+	if at == nil {
+		at = make([]Options, 3)
 	}
-	for range 3 {
-		set.Sentinels = append(set.Sentinels, startSentinel(t, set.Name, master, downAfter))
+	set := &Set{Name: "mymaster"}
+	master := Start(t, at[0])
+	set.Servers = []*Server{master}
+	for _, o := range at[1:] {
+		set.Servers = append(set.Servers, startReplica(t, master, o))
+	}
+	for _, o := range at {
+		set.Sentinels = append(set.Sentinels, startSentinel(t, set.Name, master, downAfter, o))
 	}
 	for _, s := range set.Sentinels {
 		until(t, "sentinels that know each other", func() bool {
@@ -242,24 +250,33 @@ func StartSet(t testing.TB, downAfter time.Duration) *Set {
 // StartReplica starts a server that follows another, and waits until it does.
 func StartReplica(t testing.TB, master *Server) *Server {
 	t.Helper()
+	return startReplica(t, master, Options{})
+}
+
+func startReplica(t testing.TB, master *Server, o Options) *Server {
+	t.Helper()
 	online := func() int {
 		text, _ := master.Do("INFO", "replication")
 		return strings.Count(text, "state=online")
 	}
 	had := online()
-	s := Start(t, Options{Args: []string{"--replicaof", master.Host, master.Port}})
+	o.Args = append(slices.Clone(o.Args), "--replicaof", master.Host, master.Port)
+	s := Start(t, o)
 	until(t, "replicas online", func() bool { return online() > had })
 	return s
 }
 
 // startSentinel writes what a sentinel wants to have in a file that it may change.
-func startSentinel(t testing.TB, name string, master *Server, downAfter time.Duration) *Server {
+func startSentinel(t testing.TB, name string, master *Server, downAfter time.Duration, o Options) *Server {
 	t.Helper()
-	s := &Server{t: t, Host: "127.0.0.1", Port: freePort(t), dir: t.TempDir()}
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
+	}
+	s := &Server{t: t, Host: o.Host, Port: freePort(t), dir: t.TempDir(), within: o.Network}
 	s.Addr = net.JoinHostPort(s.Host, s.Port)
 	file := filepath.Join(s.dir, "sentinel.conf")
-	text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nprotected-mode no\nsentinel monitor %s %s %s 2\nsentinel down-after-milliseconds %s %d\nsentinel failover-timeout %s 5000\nsentinel parallel-syncs %s 2\n",
-		s.Port, s.dir, name, master.Host, master.Port, name, downAfter.Milliseconds(), name, name)
+	text := fmt.Sprintf("port %s\nbind %s\ndir %s\nprotected-mode no\nsentinel monitor %s %s %s 2\nsentinel down-after-milliseconds %s %d\nsentinel failover-timeout %s 5000\nsentinel parallel-syncs %s 2\n",
+		s.Port, s.Host, s.dir, name, master.Host, master.Port, name, downAfter.Milliseconds(), name, name)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -59,6 +59,60 @@ func (n *Network) Do(what func()) {
 	<-done
 }
 
+// Spawn starts a process in the namespace, or in the tests' own where n is nil; it is killed if the test process dies.
+func (n *Network) Spawn(cmd *exec.Cmd) (err error) {
+	if n == nil {
+		return spawn(cmd)
+	}
+	n.Do(func() { err = cmd.Start() })
+	return err
+}
+
+// Try runs a program in the namespace that may fail.
+func (n *Network) Try(program string, args ...string) (out []byte, err error) {
+	n.Do(func() { out, err = exec.Command(program, args...).CombinedOutput() })
+	return out, err
+}
+
+// Switch is a bridge in the tests' own namespace, which has addresses of it.
+type Switch struct {
+	t    testing.TB
+	name string
+	bits int
+}
+
+// NewSwitch makes a bridge, with the from-th to the to-th address of a network on it.
+func NewSwitch(t testing.TB, network netip.Prefix, from, to int) *Switch {
+	t.Helper()
+	s := &Switch{t: t, name: fmt.Sprintf("switch%d", routers.Add(1)), bits: network.Bits()}
+	s.ip("link add %s type bridge", s.name)
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", s.name).Run() })
+	for n := from; n <= to; n++ {
+		s.ip("addr add %s/%d dev %s nodad", Host(network, n), s.bits, s.name)
+	}
+	s.ip("link set %s up", s.name)
+	return s
+}
+
+// Plug joins a namespace to the switch, at an address.
+func (s *Switch) Plug(n *Network, addr netip.Addr) {
+	s.t.Helper()
+	cable := fmt.Sprintf("plug%d", routers.Add(1))
+	s.ip("link add %s type veth peer name %s netns %d", cable, farEnd, n.thread)
+	s.ip("link set %s master %s", cable, s.name)
+	s.ip("link set %s up", cable)
+	n.IP(fmt.Sprintf("addr add %s/%d dev %s nodad", addr, s.bits, farEnd))
+	n.IP("link set " + farEnd + " up")
+}
+
+func (s *Switch) ip(format string, args ...any) {
+	s.t.Helper()
+	command := fmt.Sprintf(format, args...)
+	if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
+		s.t.Fatalf("ip %s: %v: %s", command, err, out)
+	}
+}
+
 // IP runs a command of the program ip in the namespace.
 func (n *Network) IP(command string) { n.t.Helper(); n.run("ip", command) }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -25,6 +26,10 @@ type Options struct {
 	Users  map[string]string // name → number; alice 101, bob 102, carol 103 if nil
 	Host   string            // listen on this address only
 	Env    []string          // settings that stand over those of Config, as BATON_DOMAIN=example.org
+
+	Network *Network   // it runs in; nil = the tests' own
+	Addr    netip.Addr // at which it is reached there; IP(1) if invalid
+	Log     io.Writer  // takes what it writes; Output is empty then
 }
 
 // Node is a running baton and its data directory.
@@ -40,6 +45,8 @@ type Node struct {
 	config string
 	env    []string
 	cli    []string // settings of the command line
+	within *Network
+	log    io.Writer
 	http   *http.Client
 
 	mu  sync.Mutex
@@ -76,12 +83,15 @@ func Start(t testing.TB, o Options) *Node {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	sip, tls := freePorts()
+	if !o.Addr.IsValid() {
+		o.Addr = IP(1)
+	}
 	own := []string{fmt.Sprintf("BATON_MEDIA_WEBRTC=%d", tls+2)} // or two nodes at once would want the same port for browsers' audio
 	n := &Node{
 		t: t, Dir: filepath.Join(dir, "data"), config: filepath.Join(dir, "baton.yaml"), env: append(own, o.Env...), out: &bytes.Buffer{},
-		UDP: netip.AddrPortFrom(IP(1), uint16(sip)), TCP: netip.AddrPortFrom(IP(1), uint16(sip)),
-		TLS: netip.AddrPortFrom(IP(1), uint16(tls)), UDP6: netip.AddrPortFrom(IP6(1), uint16(sip)),
-		Web: netip.AddrPortFrom(IP(1), uint16(tls+2)),
+		UDP: netip.AddrPortFrom(o.Addr, uint16(sip)), TCP: netip.AddrPortFrom(o.Addr, uint16(sip)),
+		TLS: netip.AddrPortFrom(o.Addr, uint16(tls)), UDP6: netip.AddrPortFrom(IP6(1), uint16(sip)),
+		Web: netip.AddrPortFrom(o.Addr, uint16(tls+2)), within: o.Network, log: o.Log,
 	}
 	if strings.Contains(o.Config, "store:") { // users are made before the node runs
 		n.cli = []string{"BATON_CONFIG=" + n.config}
@@ -131,7 +141,7 @@ func (n *Node) Run() {
 	cmd.Env = append(os.Environ(), n.env...)
 	cmd.Stdout, cmd.Stderr = &locked{n: n}, &locked{n: n}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := spawn(cmd); err != nil {
+	if err := n.within.Spawn(cmd); err != nil {
 		n.t.Fatalf("start baton: %v", err)
 	}
 	end := make(chan struct{})
@@ -309,5 +319,8 @@ type locked struct{ n *Node }
 func (l *locked) Write(b []byte) (int, error) {
 	l.n.mu.Lock()
 	defer l.n.mu.Unlock()
+	if l.n.log != nil {
+		return l.n.log.Write(b)
+	}
 	return l.n.out.Write(b)
 }
