@@ -24,21 +24,20 @@ const cutPatience = 1500 * time.Millisecond
 
 // cut says that this node reaches neither the store nor any of the nodes that it knows. Its calls may be another's by now, and it cannot know: it
 // speaks to those phones alone that speak to it.
-func (h *heirs) cut() bool {
-	if h.n.store.Healthy() == nil {
-		return false
-	}
-	known := false
-	for _, p := range h.n.mesh.Peers() {
+func (h *heirs) cut() bool { return h.n.store.Healthy() != nil && alone(h.n.mesh.Peers()) }
+
+// alone says that there are other nodes, and that none is reached. Who has said goodbye takes no calls over.
+func alone(peers []cluster.Peer) (is bool) {
+	for _, p := range peers {
 		switch {
 		case p.Self || p.State == cluster.Left:
 		case p.State == cluster.Alive:
 			return false
 		default:
-			known = true
+			is = true
 		}
 	}
-	return known
+	return is
 }
 
 // fence tells the engine whether the node is cut off. since is when that began, zero = it is not.

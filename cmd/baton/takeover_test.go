@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"baton/cluster"
 )
 
 // TestHeirs shares calls between nodes: all nodes come to the same, each has its share, and when one is gone only its calls change hands.
@@ -31,5 +33,28 @@ func TestHeirs(t *testing.T) {
 	}
 	if heir := heirOf("c", nil); heir != "" {
 		t.Errorf("with nobody left it is %q", heir)
+	}
+}
+
+// TestAlone: a node is cut off when there are others and it reaches none.
+func TestAlone(t *testing.T) {
+	self := cluster.Peer{Self: true, State: cluster.Alive}
+	for _, c := range []struct {
+		others []cluster.State
+		want   bool
+	}{
+		{nil, false},
+		{[]cluster.State{cluster.Left}, false},
+		{[]cluster.State{cluster.Dead}, true},
+		{[]cluster.State{cluster.Dead, cluster.Alive}, false},
+		{[]cluster.State{cluster.Suspect, cluster.Left, cluster.Frozen}, true},
+	} {
+		peers := []cluster.Peer{self}
+		for _, s := range c.others {
+			peers = append(peers, cluster.Peer{State: s})
+		}
+		if got := alone(peers); got != c.want {
+			t.Errorf("others %v: alone %v", c.others, got)
+		}
 	}
 }
