@@ -17,7 +17,6 @@ type device struct {
 	*phone.Phone
 	c    *cluster
 	home atomic.Int32
-	busy atomic.Bool // it is registering
 	stop chan struct{}
 	done chan struct{}
 }

@@ -33,6 +33,6 @@ func TestMain(m *testing.M) {
 
 // patience of the steps that are not judged by time.
 const (
-	soon  = 5 * time.Second
+	soon  = 20 * time.Second
 	later = 40 * time.Second
 )

@@ -186,7 +186,8 @@ func again(do func() error) (err error) {
 // startMove has the call go to alice's other device just now.
 func (p *pair) startMove() {
 	p.state = moving
-	p.moved = make(chan error, 1)
+	moved := make(chan error, 1)
+	p.moved = moved
 	near, to := p.near, 1-p.at
 	drain(p.a[to])
 	go func() {
@@ -194,7 +195,8 @@ func (p *pair) startMove() {
 		if err == nil {
 			_, err = r.Wait(soon)
 		}
-		p.moved <- err
+		moved <- err
+		close(moved)
 	}()
 }
 
@@ -254,12 +256,13 @@ func (p *pair) settle(fault string, end time.Time) (f Fate) {
 		p.state = talking
 		p.hear(&f, left)
 	case busy:
+		p.state = held
 		close(p.idle)
 		select {
 		case <-p.quiet: // a request that nobody has answered goes on for 32 s
 		case <-time.After(later):
 		}
-		end = time.Now().Add(2 * soon)
+		end = time.Now().Add(soon)
 		if ended("alice", p.near) || ended("bob", p.far) {
 			return f
 		}
