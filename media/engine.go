@@ -61,7 +61,7 @@ func (e *Engine) mute(now time.Duration) bool {
 func (e *Engine) Fence(on bool) { e.fenced.Store(on) }
 
 // unheard is how long a fenced stream goes on sending to a peer that it does not hear.
-const unheard = time.Second
+const unheard = 500 * time.Millisecond
 
 // mute says that nothing may be sent to the stream's peer at a moment.
 func (s *Stream) mute(now time.Duration) bool {

@@ -96,7 +96,7 @@ func BenchmarkWatch(b *testing.B) {
 	}
 }
 
-// TestFence: an engine that is cut off sends to a peer as long as it hears it, and for a second more.
+// TestFence: an engine that is cut off sends to a peer as long as it hears it, and for half a second more.
 func TestFence(t *testing.T) {
 	e := &Engine{}
 	s := &Stream{engine: e}

@@ -40,21 +40,21 @@ func alone(peers []cluster.Peer) (is bool) {
 	return is
 }
 
-// fence tells the engine whether the node is cut off. since is when that began, zero = it is not.
-func (h *heirs) fence(since time.Time) time.Time {
-	cut := h.cut()
+// fence tells the engine whether the node is cut off. since is when that began, zero = it is not. Before it speaks to all again it asks whose its calls are.
+func (h *heirs) fence(ctx context.Context, since time.Time) time.Time {
+	fenced := !since.IsZero() && time.Since(since) > cutPatience
+	cut := h.cut() || fenced && h.n.store.Healthy() != nil // the others do not say whose the calls are
 	if cut && since.IsZero() {
 		since = time.Now()
 	}
-	lasts := time.Since(since)
-	h.n.engine.Fence(cut && lasts > cutPatience)
-	if cut {
-		return since
+	if !cut && fenced {
+		h.back(ctx, "was cut off from the store and from all other nodes", time.Since(since))
 	}
-	if !since.IsZero() && lasts > cutPatience {
-		h.n.log.Warn("this node was cut off from the store and from all other nodes", "for", lasts.Round(time.Millisecond).String())
+	h.n.engine.Fence(cut && fenced)
+	if !cut {
+		return time.Time{}
 	}
-	return time.Time{}
+	return since
 }
 
 // watch keeps the node speaking until ctx ends.
@@ -64,9 +64,9 @@ func (h *heirs) watch(ctx context.Context) error {
 	var since time.Time
 	for last := time.Now(); ; {
 		if stood := time.Since(last); stood > speakTime {
-			h.woke(ctx, stood)
+			h.back(ctx, "stood still", stood)
 		}
-		last, since = time.Now(), h.fence(since)
+		last, since = time.Now(), h.fence(ctx, since)
 		h.n.agent.SpeakFor(speakTime)
 		h.n.engine.SpeakFor(speakTime)
 		select {
@@ -89,8 +89,8 @@ func (h *heirs) ask(ctx context.Context, ids []string) (owners map[string]store.
 	}
 }
 
-// woke falls silent about all calls that others have by now.
-func (h *heirs) woke(ctx context.Context, stood time.Duration) {
+// back falls silent about all calls that others have by now, after a time in which this node could not know.
+func (h *heirs) back(ctx context.Context, what string, long time.Duration) {
 	began, mine := time.Now(), h.n.calls.Owned()
 	var ids, lost []string
 	for id := range mine {
@@ -98,7 +98,7 @@ func (h *heirs) woke(ctx context.Context, stood time.Duration) {
 	}
 	owners, err := h.ask(ctx, ids)
 	if err != nil {
-		h.n.log.Warn("this node stood still, and the store does not tell which calls it still has; it goes on with all", "for", stood.Round(time.Millisecond).String(), "err", err)
+		h.n.log.Warn("this node "+what+", and the store does not tell which calls it still has; it goes on with all", "for", long.Round(time.Millisecond).String(), "err", err)
 		return
 	}
 	for id, epoch := range mine {
@@ -107,5 +107,5 @@ func (h *heirs) woke(ctx context.Context, stood time.Duration) {
 		}
 	}
 	h.n.calls.Yield(lost)
-	h.n.log.Warn("this node stood still", "for", stood.Round(time.Millisecond).String(), "calls", len(mine), "lost", len(lost), "silent", time.Since(began).Round(time.Millisecond).String())
+	h.n.log.Warn("this node "+what, "for", long.Round(time.Millisecond).String(), "calls", len(mine), "lost", len(lost), "silent", time.Since(began).Round(time.Millisecond).String())
 }

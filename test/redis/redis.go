@@ -89,15 +89,23 @@ func Start(t testing.TB, o Options) *Server {
 	}
 }
 
-// freePort is one that nobody has now.
+// given are the ports of all servers of this process: one in another namespace does not hold its own here.
+var given sync.Map
+
+// freePort is one that nobody has now, and no server of this process has had.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+		l.Close()
+		if _, had := given.LoadOrStore(port, true); !had {
+			return port
+		}
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // Run starts a server that has ended, with the settings that it had.
