@@ -181,9 +181,12 @@ func (s *soak) once() {
 		hold, limit = max(hold, f.hold), max(limit, f.limit)
 	}
 	time.Sleep(hold)
+	rest := time.Duration(0)
 	for _, f := range all {
 		f.end()
+		rest = max(rest, f.rest)
 	}
+	time.Sleep(rest)
 	s.judge(all, name, double, began, time.Now().Add(limit), owners)
 }
 

@@ -21,6 +21,7 @@ type fault struct {
 	begin  func()
 	hold   time.Duration
 	end    func()
+	rest   time.Duration // after its end, before anybody does something: what is done sooner may be lost (docs/cluster.md, a node that is cut off)
 }
 
 // kind makes faults of one kind.
@@ -95,7 +96,7 @@ var kinds = []kind{
 	}},
 	{"node cut from nodes and Redis, not phones", func(s *soak, r *rand.Rand) *fault {
 		m := s.unlucky(r)
-		return &fault{target: m, begin: func() { m.cut(append(s.c.others(m), s.c.redises...)...) }, hold: 10 * time.Second, end: m.heal, limit: 20 * time.Second}
+		return &fault{target: m, begin: func() { m.cut(append(s.c.others(m), s.c.redises...)...) }, hold: 10 * time.Second, end: m.heal, rest: 5 * time.Second, limit: 20 * time.Second}
 	}},
 	{"node cut from all", func(s *soak, r *rand.Rand) *fault {
 		m := s.unlucky(r)
