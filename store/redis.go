@@ -337,7 +337,7 @@ func (s *Redis) beat(now time.Time, tidy bool) {
 	s.mu.Lock()
 	keep := s.keep
 	s.mu.Unlock()
-	s.write.later(&change{key: "beat", issue: func(ctx context.Context, p redis.Pipeliner, _ uint64) *redis.Cmd {
+	s.write.later(&change{key: "beat", asks: true, issue: func(ctx context.Context, p redis.Pipeliner, _ uint64) *redis.Cmd {
 		if tidy && keep.age > 0 {
 			p.XTrimMinIDApprox(ctx, s.key("log"), strconv.FormatInt(now.Add(-keep.age).UnixMilli(), 10), 0)
 		}

@@ -26,11 +26,8 @@ func (s *Redis) dialogKey(callID string) string {
 	return s.prefix + "dialog:{" + hex.EncodeToString(sum[:16]) + "}"
 }
 
-// link queues that dialogs belong to a call, if that is not known to be there. turn is held.
+// link queues that dialogs belong to a call, if that is not known to be there, and notes that the server may know the call. turn is held.
 func (q *redisQueue) link(ctx context.Context, p redis.Pipeliner, id string, callIDs []string) {
-	if len(callIDs) == 0 {
-		return
-	}
 	linked := q.linked[id]
 	if linked == nil {
 		linked = make(map[string]time.Time, len(callIDs))

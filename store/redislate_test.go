@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -187,5 +188,107 @@ func TestPartOfABatch(t *testing.T) {
 	results, failed, err := s.write.exec([]*change{put("good"), put("bad")})
 	if err == nil || failed != 0 || !errors.Is(results[0], call.ErrUnsafe) || results[1] == nil {
 		t.Errorf("results are %v; from %d on they are kept because of %v", results, failed, err)
+	}
+}
+
+// TestCallsOfAnOutage has calls begin, change and end while the server is away: of those that were over by then nothing is kept, however many, and of one
+// that the server may know, and of one of another run, its end.
+func TestCallsOfAnOutage(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	s := opened(t, "redis://"+server.Addr)
+	put := func(id string, epoch, version uint64) {
+		s.Put(call.Stored{ID: id, Epoch: epoch, Version: version, Owner: "n1", Blob: []byte("x"), Dialogs: []string{id + "@phone"}}, nil)
+	}
+	put("before", 1, 1)
+	put("late", 1, 1)
+	s.write.flush()
+	server.Kill()
+	put("lost", 1, 1) // with this the node finds out
+	s.write.flush()
+	for i := range 2000 {
+		id := fmt.Sprint("c", i)
+		put(id, 1, 1)
+		put(id, 1, 2)
+		if s.write.flush(); i >= 10 {
+			s.End(id, 1, nil)
+		}
+	}
+	put("restored", 2, 1)
+	for _, id := range []string{"before", "lost"} {
+		s.End(id, 1, nil)
+	}
+	s.End("restored", 2, nil)
+	s.write.flush()
+	if n, list := s.write.kept.len(), len(s.write.kept.list); n != 13 || list > 2*n+1 {
+		t.Errorf("%d changes are kept in a list of %d, want ten calls and three ends", n, list)
+	}
+	server.Run()
+	put("before the end", 1, 1)
+	for end := time.Now().Add(5 * time.Second); s.Healthy() != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		s.write.flush()
+	}
+	s.write.flush()
+	calls, err := s.Calls()
+	if err != nil || len(calls) != 11 {
+		t.Errorf("%d calls are stored, %v, want those ten and another", len(calls), err)
+	}
+	for _, c := range calls {
+		if c.ID != "before the end" && c.Version != 2 {
+			t.Errorf("%s has version %d", c.ID, c.Version)
+		}
+	}
+}
+
+// TestUnconfirmedDevices has devices change while no replica confirms: what a replica that has become the master never got of them is written again, with
+// what has changed since, and nothing older than that.
+func TestUnconfirmedDevices(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	replica := redis.StartReplica(t, server)
+	s := opened(t, "redis://"+server.Addr)
+	device := func(key, name string) registrar.Device { return registrar.Device{User: "alice", Key: key, Name: name} }
+	told := map[string]error{}
+	bind := func(what string, put []registrar.Device, drop ...string) {
+		s.Bind("alice", put, drop, func(err error) { told[what] = err })
+	}
+	both := func(a, b registrar.Device) []registrar.Device { return []registrar.Device{a, b} }
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		bind("first", both(device("a", "a1"), device("b", "b1")))
+		if s.write.flush(); told["first"] == nil && s.write.sure {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("with a replica: %v", told["first"])
+		}
+	}
+	replica.Freeze()
+	bind("second", both(device("a", "a2"), device("c", "c2")))
+	s.write.flush()
+	bind("third", both(device("a", "a3"), device("d", "d3")), "b")
+	bind("fourth", []registrar.Device{device("a", "a4")})
+	s.write.flush()
+	for _, what := range []string{"second", "third", "fourth"} {
+		if !errors.Is(told[what], call.ErrUnsafe) {
+			t.Errorf("the %s bind, with a frozen replica: %v", what, told[what])
+		}
+	}
+	ctx := context.Background()
+	s.client.Del(ctx, s.devicesKey("alice")) // the other one never got it
+	replica.Thaw()
+	for end := time.Now().Add(10 * time.Second); len(s.write.unsure) > 0; time.Sleep(20 * time.Millisecond) {
+		s.beat(time.Now(), false)
+		if s.write.flush(); time.Now().After(end) {
+			t.Fatal("they are not written again")
+		}
+	}
+	all, err := s.Devices()
+	var names []string
+	for _, d := range all {
+		names = append(names, d.Name)
+	}
+	slices.Sort(names)
+	if err != nil || !slices.Equal(names, []string{"a4", "c2", "d3"}) {
+		t.Errorf("devices are %v, %v", names, err)
 	}
 }

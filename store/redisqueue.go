@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +21,6 @@ const (
 	longestRetry = 500 * time.Millisecond
 	replicaWait  = 50 * time.Millisecond // that a replica may take to have a write
 	askReplicas  = 5 * time.Second       // how often a server is asked whether it has any
-	keptEntries  = 10_000                // of the log while the server is away
 	goodbye      = 3 * time.Second       // for what is left at the end
 )
 
@@ -32,10 +32,13 @@ type change struct {
 	epoch uint64 // of a call
 	entry bool   // of the log
 	safe  bool   // somebody waits for it: it shall survive the loss of the master
+	asks  bool   // it finds out whether a replica confirms again what none has
 	over  string // id of a call that it ends
 	bound *bound // devices: they are merged with those of an earlier change
 	issue func(ctx context.Context, p redis.Pipeliner, number uint64) *redis.Cmd
 	done  func(error) // nil = nobody asks
+
+	issued bool // the server may have it
 }
 
 func (c *change) tell(err error) {
@@ -69,13 +72,18 @@ type redisQueue struct {
 	linked   map[string]map[string]time.Time // by call, the Call-IDs that were written as its own, and when
 	since    time.Time                       // when the server was last away
 	replicas bool                            // the server has some
+	unsure   map[string]*bound               // by user, devices that are written and that no replica has confirmed
+	sure     bool                            // the last write that a replica was asked of was confirmed
 	askedAt  time.Time                       // for them
 
 	telling sync.Mutex // taken before turn is given back, so that the order is kept
 }
 
 func newRedisQueue(s *Redis, sentinel bool) *redisQueue {
-	return &redisQueue{s: s, sentinel: sentinel, wake: make(chan struct{}, 1), laterBy: usualLaterBy, hinted: map[string]bool{}, linked: map[string]map[string]time.Time{}}
+	return &redisQueue{
+		s: s, sentinel: sentinel, wake: make(chan struct{}, 1), laterBy: usualLaterBy,
+		hinted: map[string]bool{}, linked: map[string]map[string]time.Time{}, unsure: map[string]*bound{},
+	}
 }
 
 // add queues a write; it does not wait.
@@ -212,7 +220,10 @@ func (q *redisQueue) sendBatch() (batch []*change, results []error, more bool) {
 	if q.away {
 		more = q.sendKept()
 	}
-	if batch = q.take(); len(batch) == 0 {
+	if batch = q.take(); !q.away {
+		batch = append(q.again(redisBatch-len(batch)), batch...)
+	}
+	if len(batch) == 0 {
 		return nil, nil, more
 	}
 	if q.away {
@@ -264,7 +275,7 @@ func (q *redisQueue) keepAll(batch []*change) []error {
 	results := make([]error, len(batch))
 	for i, c := range batch {
 		results[i] = fmt.Errorf("store is out of reach: %w", call.ErrUnsafe)
-		q.kept.add(c)
+		q.keep(c)
 	}
 	return results
 }
@@ -279,7 +290,7 @@ func (q *redisQueue) send(batch []*change) []error {
 		if errors.Is(results[i], call.ErrStale) || permanent(results[i]) {
 			continue
 		}
-		q.kept.add(batch[i])
+		q.keep(batch[i])
 		if results[i] != nil {
 			results[i] = fmt.Errorf("%w: %w", call.ErrUnsafe, results[i])
 		}
@@ -295,7 +306,7 @@ func (q *redisQueue) lost(err error) {
 	q.pause = min(max(2*q.pause, usualRetry), longestRetry)
 	q.retryAt = time.Now().Add(q.pause)
 	q.hinted, q.since = map[string]bool{}, time.Now()
-	q.askedAt = time.Time{}
+	q.askedAt, q.sure = time.Time{}, false
 	time.AfterFunc(q.pause+time.Millisecond, q.signal)
 }
 
@@ -321,14 +332,15 @@ func (q *redisQueue) execOnce(work []*change) (results []error, failed int, err 
 	if len(q.gone) > 0 {
 		pipe.SRem(ctx, q.s.key("calls"), q.gone...)
 	}
-	cmds, safe := make([]*redis.Cmd, len(work)), false
+	waits := slices.ContainsFunc(work, func(c *change) bool { return c.safe || c.asks && len(q.unsure) > 0 }) && q.waits(ctx)
+	cmds := make([]*redis.Cmd, len(work))
 	for i, c := range work {
 		q.number++
-		cmds[i] = c.issue(ctx, pipe, q.number)
-		safe = safe || c.safe
+		c.issued = true
+		cmds[i] = q.whole(c).issue(ctx, pipe, q.number)
 	}
 	var wait *redis.Cmd
-	if safe && q.waits(ctx) {
+	if waits {
 		wait = pipe.Do(ctx, "WAIT", 1, replicaWait.Milliseconds())
 	}
 	if len(work) == 0 {
@@ -352,6 +364,9 @@ func (q *redisQueue) execOnce(work []*change) (results []error, failed int, err 
 	if err == nil {
 		q.gone = nil
 		q.s.health.well(soft)
+		if wait != nil {
+			q.confirm(work, soft == "")
+		}
 	}
 	q.ended(work[:failed], results)
 	return results, failed, err
@@ -448,57 +463,3 @@ func (q *redisQueue) unhint(ctx context.Context, p redis.Pipeliner, set, member 
 }
 
 func hintOf(set, member string) string { return set + "\x00" + member }
-
-// kept is what waits for a server that is away: the newest of each key, in the order in which the keys came.
-type kept struct {
-	list    []*change
-	by      map[string]*change
-	entries int
-}
-
-func (k *kept) len() int { return len(k.list) }
-
-func (k *kept) add(c *change) {
-	quiet := *c
-	quiet.done, quiet.safe = nil, false
-	if c.entry {
-		if k.entries >= keptEntries {
-			return // what came first tells how it began
-		}
-		k.entries++
-	}
-	old := k.by[c.key]
-	switch {
-	case c.key == "" || old == nil:
-		k.list = append(k.list, &quiet)
-		if c.key != "" {
-			if k.by == nil {
-				k.by = map[string]*change{}
-			}
-			k.by[c.key] = &quiet
-		}
-	case quiet.epoch < old.epoch: // it would be refused
-	case quiet.bound != nil:
-		*old = *old.bound.merge(quiet.bound).change(nil)
-	default:
-		*old = quiet
-	}
-}
-
-func (k *kept) first(n int) []*change { return k.list[:min(n, len(k.list))] }
-
-// drop takes away the first n, which are written.
-func (k *kept) drop(n int) {
-	for _, c := range k.list[:n] {
-		if c.key != "" && k.by[c.key] == c {
-			delete(k.by, c.key)
-		}
-		if c.entry {
-			k.entries--
-		}
-	}
-	clear(k.list[:n])
-	if k.list = k.list[n:]; len(k.list) == 0 {
-		*k = kept{}
-	}
-}
