@@ -41,24 +41,40 @@ type RedisServer struct {
 // hidden stands for a password.
 const hidden = "xxxxx"
 
-// String is the URL without its passwords.
+// split takes a URL apart. The last @ before the query ends the login, so that a password may hold whatever was typed; and the query begins at a ?
+// that a name stands behind which is known, for a password may hold one too.
+func (u RedisURL) split() (scheme, login, place, query string, ok bool) {
+	scheme, place, ok = strings.Cut(string(u), "://")
+	for i := range place {
+		if known := strings.HasPrefix(place[i:], "?sentinel_") || strings.HasPrefix(place[i:], "?db="); known || place[i] == '?' && !strings.Contains(place[i:], "@") {
+			place, query = place[:i], place[i+1:]
+			break
+		}
+	}
+	if at := strings.LastIndexByte(place, '@'); at >= 0 {
+		login, place = place[:at+1], place[at+1:]
+	}
+	return scheme, login, place, query, ok
+}
+
+// String is the URL without its passwords. Of one that cannot be read nothing is shown that may be one.
 func (u RedisURL) String() string {
-	scheme, rest, ok := strings.Cut(string(u), "://")
-	if !ok {
-		return string(u)
+	scheme, login, place, query, ok := u.split()
+	if _, err := u.Parse(); err != nil || !ok {
+		switch {
+		case !strings.ContainsAny(string(u), "@?"):
+			return string(u)
+		case !ok:
+			return hidden
+		}
+		return scheme + "://" + hidden
 	}
-	at := strings.LastIndexByte(rest, '@')
-	login, rest := rest[:max(at, 0)], rest[at+1:]
 	if user, _, secret := strings.Cut(login, ":"); secret {
-		login = user + ":" + hidden
+		login = user + ":" + hidden + "@"
 	}
-	if at >= 0 {
-		login += "@"
-	}
-	place, query, asks := strings.Cut(rest, "?")
-	if asks {
-		values, err := url.ParseQuery(query)
-		if err != nil || values.Has("sentinel_password") {
+	if query != "" {
+		values, _ := url.ParseQuery(query)
+		if values.Has("sentinel_password") {
 			values.Set("sentinel_password", hidden)
 		}
 		place += "?" + values.Encode()
@@ -72,16 +88,14 @@ func (u RedisURL) GoString() string { return strconv.Quote(u.String()) }
 // Parse reads the URL. Its errors show no password.
 func (u RedisURL) Parse() (RedisServer, error) {
 	var s RedisServer
-	scheme, rest, ok := strings.Cut(string(u), "://")
+	scheme, login, place, query, ok := u.split()
 	sentinel := strings.HasSuffix(scheme, "-sentinel")
 	kind := strings.TrimSuffix(scheme, "-sentinel")
 	s.TLS, s.Unix = kind == "rediss", scheme == "unix"
 	if !ok || kind != "redis" && kind != "rediss" && !s.Unix {
 		return s, errors.New("has no scheme redis://, rediss://, redis-sentinel://, rediss-sentinel:// or unix://")
 	}
-	at := strings.LastIndexByte(rest, '@')
-	login, rest := rest[:max(at, 0)], rest[at+1:]
-	user, password, _ := strings.Cut(login, ":")
+	user, password, _ := strings.Cut(strings.TrimSuffix(login, "@"), ":")
 	var err error
 	if s.User, err = url.PathUnescape(user); err == nil {
 		s.Password, err = url.PathUnescape(password)
@@ -89,7 +103,6 @@ func (u RedisURL) Parse() (RedisServer, error) {
 	if err != nil {
 		return s, errors.New("user or password is not written as a URL has it; write % as %25, @ as %40")
 	}
-	place, query, _ := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return s, errors.New("what stands behind ? cannot be read")

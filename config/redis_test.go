@@ -18,6 +18,10 @@ func TestRedisURL(t *testing.T) {
 		"rediss-sentinel://u:p@a/m?sentinel_username=s&sentinel_password=q": {
 			Addrs: []string{"a:26379"}, Master: "m", User: "u", Password: "p", SentinelUser: "s", SentinelPassword: "q", TLS: true,
 		},
+		"redis-sentinel://a,b/m?sentinel_password=q@x/y":    {Addrs: []string{"a:26379", "b:26379"}, Master: "m", SentinelPassword: "q@x/y"},
+		"redis-sentinel://:p@q@a/m?sentinel_password=q@x:y": {Addrs: []string{"a:26379"}, Master: "m", Password: "p@q", SentinelPassword: "q@x:y"},
+		"redis://:p?q@a":   {Addrs: []string{"a:6379"}, Password: "p?q"},
+		"redis://:p/q@a/1": {Addrs: []string{"a:6379"}, Password: "p/q", DB: 1},
 	} {
 		got, err := RedisURL(text).Parse()
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -65,5 +69,21 @@ func TestRedisURLShowsNoPassword(t *testing.T) {
 	}
 	if plain := RedisURL("redis://a:1/2"); plain.String() != "redis://a:1/2" {
 		t.Errorf("%s", plain)
+	}
+	for text, want := range map[string]string{
+		"redis-sentinel://a,b/m?sentinel_password=geheim@geheim":         "redis-sentinel://a,b/m?sentinel_password=xxxxx",
+		"redis-sentinel://:geheim@a/m?sentinel_password=geheim@geheim:1": "redis-sentinel://:xxxxx@a/m?sentinel_password=xxxxx",
+		"redis-sentinel://u:geheim@a/m?sentinel_username=s":              "redis-sentinel://u:xxxxx@a/m?sentinel_username=s",
+		"redis://:ge?heim@a":            "redis://:xxxxx@a",
+		"redis://:ge/heim@a":            "redis://:xxxxx@a",
+		"redis://:geheim%zz@a":          "redis://xxxxx", // what cannot be read
+		"redis://:geheim@":              "redis://xxxxx",
+		"redis://a?password=geheim":     "redis://xxxxx",
+		"redis://a/m?sentinel_x=geheim": "redis://xxxxx",
+		"redis:geheim@a":                "xxxxx", // and has no scheme
+	} {
+		if got := RedisURL(text).String(); strings.Contains(got, "heim") || got != want {
+			t.Errorf("%s is shown as %s, want %s", text, got, want)
+		}
 	}
 }
