@@ -74,7 +74,7 @@ func (c *Call) write() {
 	c.store.writing = version
 	c.hold()
 	put := c.b.Store.Put
-	if c.store.lazy = len(c.store.acts) == 0; c.store.lazy {
+	if c.store.lazy = len(c.store.acts) == 0 && !c.store.unsafe; c.store.lazy {
 		put = c.b.Store.PutLater
 	}
 	s := Stored{ID: c.id, Epoch: c.epoch, Version: version, Owner: c.b.Owner, Blob: blob}
@@ -90,6 +90,7 @@ func (c *Call) write() {
 
 // written takes the store's answer to the write of version.
 func (c *Call) written(version uint64, err error) {
+	lazy := c.store.lazy
 	c.store.writing, c.store.lazy = 0, false
 	switch {
 	case errors.Is(err, ErrStale):
@@ -99,6 +100,10 @@ func (c *Call) written(version uint64, err error) {
 		c.markUnsafe("write the call's record", err)
 		c.runActs(version)
 		c.writeAgain()
+		return
+	case lazy && c.store.unsafe: // it has become so meanwhile, and of this write no replica was asked
+		c.runActs(version)
+		c.write()
 		return
 	}
 	c.stop(c.store.retry)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"baton/cluster"
@@ -10,7 +11,8 @@ import (
 
 // A node that has stood still (its process was stopped, its machine starved or was moved) may have lost its calls to others meanwhile. Agent and engine may
 // speak for a second at a time; the watch tells them that they may, again and again. When it finds that it has not for longer than that, it first asks the
-// store which calls are still this node's.
+// store which calls are still this node's. One that has not reached the store for a while asks it the same, when it is back: others may have taken the calls of
+// a node that neither they nor the store have heard of.
 
 const (
 	speakTime   = time.Second
@@ -61,8 +63,14 @@ func (h *heirs) fence(ctx context.Context, since time.Time) time.Time {
 func (h *heirs) watch(ctx context.Context) error {
 	tick := time.NewTicker(speakEvery)
 	defer tick.Stop()
+	var asked sync.WaitGroup
+	defer asked.Wait()
 	var since time.Time
-	for last := time.Now(); ; {
+	for last, well := time.Now(), true; ; {
+		was := well
+		if well = !h.n.store.HealthySince().IsZero(); well && !was {
+			asked.Go(func() { h.regained(ctx) })
+		}
 		if stood := time.Since(last); stood > speakTime {
 			h.back(ctx, "stood still", stood)
 		}
@@ -91,15 +99,32 @@ func (h *heirs) ask(ctx context.Context, ids []string) (owners map[string]store.
 
 // back falls silent about all calls that others have by now, after a time in which this node could not know.
 func (h *heirs) back(ctx context.Context, what string, long time.Duration) {
-	began, mine := time.Now(), h.n.calls.Owned()
+	began := time.Now()
+	calls, lost, err := h.yieldLost(ctx)
+	if err != nil {
+		h.n.log.Warn("this node "+what+", and the store does not tell which calls it still has; it goes on with all", "for", long.Round(time.Millisecond).String(), "err", err)
+		return
+	}
+	h.n.log.Warn("this node "+what, "for", long.Round(time.Millisecond).String(), "calls", calls, "lost", lost, "silent", time.Since(began).Round(time.Millisecond).String())
+}
+
+// regained is back for a node that did not reach the store alone. Should that fail again, what is another's is refused at its next write.
+func (h *heirs) regained(ctx context.Context) {
+	if calls, lost, err := h.yieldLost(ctx); err == nil && lost > 0 {
+		h.n.log.Warn("others have taken over calls while this node did not reach the store", "calls", calls, "lost", lost)
+	}
+}
+
+// yieldLost asks whose the calls are, lets go of those of others, and says how many of how many.
+func (h *heirs) yieldLost(ctx context.Context) (calls, gone int, err error) {
+	mine := h.n.calls.Owned()
 	var ids, lost []string
 	for id := range mine {
 		ids = append(ids, id)
 	}
 	owners, err := h.ask(ctx, ids)
 	if err != nil {
-		h.n.log.Warn("this node "+what+", and the store does not tell which calls it still has; it goes on with all", "for", long.Round(time.Millisecond).String(), "err", err)
-		return
+		return 0, 0, err
 	}
 	for id, epoch := range mine {
 		if o := owners[id]; o.Epoch > epoch || o.Owner != "" && o.Owner != h.n.name() {
@@ -107,5 +132,5 @@ func (h *heirs) back(ctx context.Context, what string, long time.Duration) {
 		}
 	}
 	h.n.calls.Yield(lost)
-	h.n.log.Warn("this node "+what, "for", long.Round(time.Millisecond).String(), "calls", len(mine), "lost", len(lost), "silent", time.Since(began).Round(time.Millisecond).String())
+	return len(mine), len(lost), nil
 }

@@ -23,7 +23,15 @@ var meshPorts atomic.Uint32
 // newPair runs two nodes of one cluster on one Redis.
 func newPair(t *testing.T) (a, b *world) {
 	t.Helper()
-	server := redis.Start(t, redis.Options{})
+	url := "redis://" + redis.Start(t, redis.Options{}).Addr
+	a, b, _ = newPairAt(t, url, url)
+	return a, b
+}
+
+// newPairAt runs two nodes of one cluster, each of which has its own way to the Redis that they share. between are rules for node.Drop, of what goes from one to the
+// other.
+func newPairAt(t *testing.T, urlOfA, urlOfB string) (a, b *world, between []string) {
+	t.Helper()
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	file := filepath.Join(t.TempDir(), "cluster.key")
@@ -31,12 +39,12 @@ func newPair(t *testing.T) (a, b *world) {
 		t.Fatal(err)
 	}
 	n := meshPorts.Add(1)
-	at := []string{fmt.Sprintf("127.0.0.1:%d", 4000+2*n), fmt.Sprintf("127.0.0.1:%d", 4001+2*n)}
-	config := func(name string, own, other int) string {
-		return fmt.Sprintf("store:\n  redis: redis://%s\ncluster:\n  name: %s\n  key_file: %s\n  listen: %q\n  peers: [%q]\n", server.Addr, name, file, at[own], at[other])
+	ports := []uint32{4000 + 2*n, 4001 + 2*n}
+	config := func(name, url string, own, other uint32) string {
+		return fmt.Sprintf("store:\n  redis: %s\ncluster:\n  name: %s\n  key_file: %s\n  listen: \"127.0.0.1:%d\"\n  peers: [\"127.0.0.1:%d\"]\n", url, name, file, own, other)
 	}
-	a = newWorld(t, node.Options{Config: config("a", 0, 1)})
-	b = newWorld(t, node.Options{Config: config("b", 1, 0), Users: map[string]string{}})
+	a = newWorld(t, node.Options{Config: config("a", urlOfA, ports[0], ports[1])})
+	b = newWorld(t, node.Options{Config: config("b", urlOfB, ports[1], ports[0]), Users: map[string]string{}})
 	b.next = 100 // its phones have addresses of their own
 	b.Eventually(10*time.Second, "the nodes to know each other", func() error {
 		if !strings.Contains(b.Output(), "connected to node") || !strings.Contains(a.Output(), "connected to node") {
@@ -44,7 +52,12 @@ func newPair(t *testing.T) (a, b *world) {
 		}
 		return nil
 	})
-	return a, b
+	for _, port := range ports {
+		for _, what := range []string{"tcp --dport", "tcp --sport", "udp --dport"} {
+			between = append(between, fmt.Sprintf("-p %s %d", what, port))
+		}
+	}
+	return a, b, between
 }
 
 // talks has n calls up at a node, each of two phones over UDP.

@@ -60,6 +60,8 @@ type Options struct {
 	Args    []string // settings, as --maxmemory 1mb
 	Host    string   // 127.0.0.1
 	Command []string // that starts it, as ip netns exec x
+	Dir     string   // where it keeps its files; "" = a new directory
+	Further []string // addresses at which it is reached too; it speaks from Host alone
 
 	Network *node.Network // it runs in, with Host an address of it that the tests reach; nil = the tests' own
 }
@@ -71,8 +73,11 @@ func Start(t testing.TB, o Options) *Server {
 	if o.Host == "" {
 		o.Host = "127.0.0.1"
 	}
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
 	for try := 1; ; try++ {
-		s := &Server{t: t, Host: o.Host, Port: freePort(t), dir: t.TempDir(), command: o.Command, within: o.Network}
+		s := &Server{t: t, Host: o.Host, Port: freePort(t), dir: o.Dir, command: o.Command, within: o.Network}
 		s.Addr = net.JoinHostPort(s.Host, s.Port)
 		s.args = append([]string{
 			"--port", s.Port, "--bind", s.Host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no",
@@ -237,13 +242,27 @@ func StartSet(t testing.TB, downAfter time.Duration, at ...Options) *Set {
 	if at == nil {
 		at = make([]Options, 3)
 	}
+	return startSet(t, downAfter, at, at)
+}
+
+// StartSetAt is StartSet with the master at one address, and all others at another, from which they also speak to the master. At further addresses
+// they are reached, and speak from none.
+func StartSetAt(t testing.TB, downAfter time.Duration, at, others string, further ...string) *Set {
+	t.Helper()
+	other := Options{Host: others, Further: further}
+	return startSet(t, downAfter, []Options{{Host: at}, other, other}, []Options{other, other, other})
+}
+
+// startSet starts a server for each of servers, of which the first is the master, and a sentinel for each of sentinels.
+func startSet(t testing.TB, downAfter time.Duration, servers, sentinels []Options) *Set {
+	t.Helper()
 	set := &Set{Name: "mymaster"}
-	master := Start(t, at[0])
+	master := Start(t, servers[0])
 	set.Servers = []*Server{master}
-	for _, o := range at[1:] {
+	for _, o := range servers[1:] {
 		set.Servers = append(set.Servers, startReplica(t, master, o))
 	}
-	for _, o := range at {
+	for _, o := range sentinels {
 		set.Sentinels = append(set.Sentinels, startSentinel(t, set.Name, master, downAfter, o))
 	}
 	for _, s := range set.Sentinels {
@@ -283,8 +302,8 @@ func startSentinel(t testing.TB, name string, master *Server, downAfter time.Dur
 	s := &Server{t: t, Host: o.Host, Port: freePort(t), dir: t.TempDir(), within: o.Network}
 	s.Addr = net.JoinHostPort(s.Host, s.Port)
 	file := filepath.Join(s.dir, "sentinel.conf")
-	text := fmt.Sprintf("port %s\nbind %s\ndir %s\nprotected-mode no\nsentinel monitor %s %s %s 2\nsentinel down-after-milliseconds %s %d\nsentinel failover-timeout %s 5000\nsentinel parallel-syncs %s 2\n",
-		s.Port, s.Host, s.dir, name, master.Host, master.Port, name, downAfter.Milliseconds(), name, name)
+	text := fmt.Sprintf("port %s\nbind %s\nbind-source-addr %s\ndir %s\nprotected-mode no\nsentinel monitor %s %s %s 2\nsentinel down-after-milliseconds %s %d\nsentinel failover-timeout %s 5000\nsentinel parallel-syncs %s 2\n",
+		s.Port, strings.Join(append([]string{s.Host}, o.Further...), " "), s.Host, s.dir, name, master.Host, master.Port, name, downAfter.Milliseconds(), name, name)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func outside() int {
 	cmd := exec.Command(os.Args[0], os.Args[1:]...)
 	cmd.Env = append(os.Environ(), envInside+"=1", envBinary+"="+binary)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
@@ -123,8 +123,11 @@ func build(to string) error {
 	return nil
 }
 
-// inside sets the namespace up and runs the tests.
+// inside sets the namespace up and runs the tests. What they mount is seen by them alone, and vanishes with them.
 func inside(m *testing.M, after []func() error) int {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fail("keep mounts to the tests: %v", err)
+	}
 	commands := []string{
 		"link set lo up",
 		"link add b0 type veth peer name b1",
