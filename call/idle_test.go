@@ -121,6 +121,59 @@ func TestCommitHurriesTheWriteBefore(t *testing.T) {
 	})
 }
 
+// unconfirmed is a store whose replicas confirm nothing until they are up; a lazy write asks none.
+type unconfirmed struct {
+	counting
+	up   bool
+	lazy int
+}
+
+func (s *unconfirmed) Put(_ Stored, done func(error)) {
+	if s.puts.Add(1); s.up {
+		done(nil)
+		return
+	}
+	done(ErrUnsafe)
+}
+
+func (s *unconfirmed) PutLater(_ Stored, done func(error)) {
+	s.lazy++
+	done(nil)
+}
+
+// TestLazyWriteConfirmsNothing: a call that no replica has is not safe by being written where no replica is asked.
+func TestLazyWriteConfirmsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &unconfirmed{}
+		b := New(Options{Config: config.Default().Call, Store: s, Journal: s, Log: slog.New(slog.DiscardHandler)})
+		c := b.newCall(b.ctx)
+		c.seats = []*Seat{newSeat(registrar.User{Name: "alice"})}
+		if err := b.start(c, func() { c.commit(func() {}) }); err != nil {
+			t.Fatal(err)
+		}
+		touched := func(d time.Duration) {
+			c.do(c.touch)
+			time.Sleep(d)
+			synctest.Wait()
+		}
+		touched(time.Minute)
+		if puts := s.puts.Load(); !c.store.unsafe || puts < 3 || s.lazy != 0 {
+			t.Errorf("unsafe %v after %d writes and %d lazy ones", c.store.unsafe, puts, s.lazy)
+		}
+		c.do(func() { s.up = true })
+		if touched(31 * time.Second); c.store.unsafe {
+			t.Error("it is not safe, though a replica has it")
+		}
+		before := s.lazy
+		if touched(2 * time.Second); s.lazy != before+1 {
+			t.Errorf("%d lazy writes of a call that is safe, want 1", s.lazy-before)
+		}
+		c.do(func() { c.end("over") })
+		b.running.Wait()
+		b.stop()
+	})
+}
+
 // TestLooksOftenEnough holds the looks to what is set: a phone that vanishes is asked when call.vanished says so.
 func TestLooksOftenEnough(t *testing.T) {
 	for _, c := range []struct{ vanished, holdPing, want time.Duration }{
