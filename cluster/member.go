@@ -20,7 +20,7 @@ func (m *Mesh) meet(h hello, from netip.Addr, asks bool) {
 	defer m.mu.Unlock()
 	if h.ID == m.self.ID {
 		if h.Instance != m.self.Instance {
-			m.log.Error("another node has this node's name; give each its own (cluster.node)", "node", h.ID, "from", from.String())
+			m.log.Error("another node has this node's name; give each its own (cluster.name)", "node", h.ID, "from", from.String())
 		}
 		return
 	}
@@ -34,6 +34,29 @@ func (m *Mesh) meet(h hello, from netip.Addr, asks bool) {
 	if p.state != Left {
 		m.hears(p, now)
 	}
+}
+
+// Twin is where another process answers that runs under this node's name, "" = nowhere: it is looked for where the directory says that the name was last. It
+// is asked for before Run, and before anything is done in the name of the node.
+func (m *Mesh) Twin(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, m.timing.probe)
+	defer cancel()
+	all, _ := m.opt.Directory.Nodes(ctx) // what cannot be read tells of none
+	for _, n := range all {
+		if n.ID != m.self.ID || n.Addr == m.self.Addr { // an earlier run of this one
+			continue
+		}
+		raw, err := m.dialer().DialContext(ctx, "tcp", n.Addr)
+		if err != nil {
+			continue
+		}
+		_, them, err := m.greet(ctx, raw, true)
+		_ = raw.Close()
+		if err == nil && them.ID == m.self.ID && them.Instance != m.self.Instance {
+			return n.Addr
+		}
+	}
+	return ""
 }
 
 // know finds or makes a peer; nil: there is no room for another. mu is held.

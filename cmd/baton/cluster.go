@@ -36,6 +36,9 @@ func (n *node) openMesh() error {
 	if err != nil {
 		return err
 	}
+	if at := n.mesh.Twin(context.Background()); at != "" {
+		return fmt.Errorf("cluster.name: a node named %q runs already, at %s; give each node a name of its own", nameOf(n.config.Config), at)
+	}
 	n.edge = edge.New(n.mesh, n.ownerOf(), n.log)
 	n.mesh.HandleCall(kindAPI, func(ctx context.Context, _ string, payload []byte) ([]byte, error) {
 		var q web.Asked

@@ -111,6 +111,8 @@ func TestTwoNodes(t *testing.T) {
 		said, _, _ := run(t, "", on("nodes", "--json")...)
 		return json.Unmarshal([]byte(said), &nodes) == nil && len(nodes) == 2 && nodes[1].Calls == 1
 	})
+	wants(t, 1, `^baton: cluster\.name: a node named "n2" runs already, at 127\.0\.0\.1:\d+; give each`,
+		"serve", "--data", shortDir(t), "--config", write(t, clustered("n2", key, "127.0.0.1:0", store)))
 	wants(t, 0, `^$`, on("end", id[:6])...)
 	wants(t, 0, `^no live calls\n$`, on("calls")...)
 	wants(t, 0, `^no live calls\n$`, "calls", "--data", p.dir)
