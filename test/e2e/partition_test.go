@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -213,6 +214,10 @@ func TestNodesApart(t *testing.T) {
 		}
 	}
 	a.noGap(both, cut)
+	var status *phone.Status
+	if _, err := there.Request("OPTIONS", nil); !errors.As(err, &status) || status.Code != 500 || status.Get("Retry-After") == "" {
+		t.Errorf("a request in the call from the far phone: %v, want 500 with Retry-After", err)
+	}
 	a.must(out[1].Hangup()) // what one node alone has to do with
 	a.ended(in[1])
 	heal()
@@ -239,11 +244,13 @@ func TestNodeIsolated(t *testing.T) {
 	a, b, between := newPairAt(t, "redis://127.0.0.2:"+server.Port, "redis://127.0.0.1:"+server.Port)
 	out, in := a.talks(3)
 	both := slices.Concat(out, in)
+	tied := a.phone("carol", "tied", over("tls")) // its connection stays where it is
+	speaks, hears := a.connect(tied, "bob", in[0].Phone())
 	pause(3500 * time.Millisecond)
-	old, cut := sources(both), time.Now()
+	old, cut := sources(append(both, hears)), time.Now()
 	heal := node.Drop(t, append(between, "-d 127.0.0.2 -p tcp --dport "+server.Port)...)
 	b.Eventually(20*time.Second, "the calls at the other node", func() error {
-		if n := strings.Count(b.Output(), "call goes on"); n < len(out) {
+		if n := strings.Count(b.Output(), "call goes on"); n < len(out)+1 {
 			return fmt.Errorf("%d", n)
 		}
 		return nil
@@ -252,7 +259,7 @@ func TestNodeIsolated(t *testing.T) {
 	t.Logf("taken over %s after the cut", taken.Sub(cut).Round(time.Millisecond))
 	b.all(out, in)
 	pause(4 * time.Second)
-	if n := heardFrom(both, old, taken.Add(time.Second)); n > 0 {
+	if n := heardFrom(append(both, hears), old, taken.Add(time.Second)); n > 0 {
 		t.Errorf("the cut off node has sent %d packets of sound for longer than a second", n)
 	}
 	heal()
@@ -274,8 +281,14 @@ func TestNodeIsolated(t *testing.T) {
 	}
 	b.all(out, in)
 	b.noGap(both, taken.Add(2*time.Second))
-	if got := owned(t, server); len(got) != 3 {
+	if got := owned(t, server); len(got) != 4 {
 		t.Errorf("the store has %v", got)
 	}
-	b.hangUp(out, in)
+	b.Eventually(15*time.Second, "the phone whose connection is at the first node to be in its call", func() error {
+		if !speaks.Hears(hears, 200*time.Millisecond) || !hears.Hears(speaks, 200*time.Millisecond) {
+			return errors.New("they do not hear each other")
+		}
+		return nil
+	})
+	b.hangUp(append(out, speaks), append(in, hears))
 }
