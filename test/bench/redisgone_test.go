@@ -246,8 +246,9 @@ func written(log string) (changes int, after string) {
 		n, _ := strconv.Atoi(m[1])
 		changes = max(changes, n)
 	}
-	if _, rest, ok := strings.Cut(log, `msg="store is back" after=`); ok {
-		after, _, _ = strings.Cut(rest, "\n")
+	const back = `msg="store is back" after=`
+	if i := strings.LastIndex(log, back); i >= 0 {
+		after, _, _ = strings.Cut(log[i+len(back):], "\n")
 	}
 	return changes, after
 }
