@@ -49,6 +49,9 @@ const (
 // whoever takes over its calls needs that beside it (and must count on it to wake).
 func (s State) Gone() bool { return s == Dead || s == Frozen }
 
+// Ended says that the instance runs no more, and its connections are no more: it is dead, or was stopped. A frozen one may wake.
+func (s State) Ended() bool { return s == Dead || s == Left }
+
 // Event is a change of a peer's state. One with Why Stalled is about this node itself, which did not run for Stall: what it knew of
 // the others before is old, and others may have taken it for dead. One with Why Linked tells of a connection, a new one perhaps
 // to a peer that was alive all the while.

@@ -153,7 +153,7 @@ func (e *Edge) changed(ev cluster.Event) {
 	node := ev.Node.ID
 	switch {
 	case node == e.mesh.Self().ID:
-	case ev.To == cluster.Dead || ev.To == cluster.Left:
+	case ev.To.Ended():
 		e.owners.forget()
 		e.gone[node] = ev.Node.Instance
 		e.agent.NodeGone(node)

@@ -72,17 +72,15 @@ func (n *node) ownerOf() func(context.Context, string) (string, error) {
 // follow has the registrar know of nodes that have ended; all else of their devices it reads from the store.
 func (n *node) follow() {
 	n.mesh.Subscribe(func(e cluster.Event) {
-		if gone(e.To) && n.first() {
+		if e.To.Ended() && n.first() {
 			for _, p := range n.mesh.Peers() { // one that was first, and is gone itself, may have left some to do
-				if gone(p.State) {
+				if p.State.Ended() {
 					n.registrar.NodeGone(p.ID)
 				}
 			}
 		}
 	})
 }
-
-func gone(s cluster.State) bool { return s == cluster.Dead || s == cluster.Left }
 
 // first says whether this node is the one of those that live that writes what happens to them all.
 func (n *node) first() bool {

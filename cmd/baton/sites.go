@@ -53,7 +53,7 @@ func (n *node) exchangeSites() {
 	})
 	n.mesh.Subscribe(func(e cluster.Event) {
 		switch own := n.config.Web.URL; {
-		case gone(e.To):
+		case e.To.Ended():
 			n.sites.set(e.Node.ID, "")
 		case e.Why == cluster.Linked && own != "":
 			if err := n.mesh.Send(e.Node.ID, kindSite, []byte(own)); err != nil {

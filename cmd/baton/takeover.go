@@ -60,7 +60,7 @@ func (n *node) inherit() {
 	n.heirs = h
 	n.mesh.Handle(kindHandOver, h.receive)
 	n.mesh.Subscribe(func(e cluster.Event) {
-		if !e.To.Gone() && e.To != cluster.Left || e.Why == cluster.Replaced { // who has come back has taken up what it had
+		if !e.To.Gone() && !e.To.Ended() || e.Why == cluster.Replaced { // who has come back has taken up what it had
 			return
 		}
 		select {
@@ -183,7 +183,7 @@ func (h *heirs) proved(ctx context.Context, e cluster.Event) error {
 // stillGone says that a node has not come back, as the one it was or as another run.
 func (h *heirs) stillGone(node cluster.Node) bool {
 	p, ok := h.n.mesh.Peer(node.ID)
-	return !ok || p.Instance == node.Instance && (p.State.Gone() || p.State == cluster.Left)
+	return !ok || p.Instance == node.Instance && (p.State.Gone() || p.State.Ended())
 }
 
 // claimFrom claims this node's share of a node's calls, or all, and goes on with them. left is how many calls the node has still.
