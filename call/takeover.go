@@ -54,6 +54,14 @@ func (b *B2BUA) Owned() map[string]uint64 {
 	return all
 }
 
+// Has says that a call is this node's and has been taken up: its dialogs are known.
+func (b *B2BUA) Has(id string) bool {
+	b.mu.Lock()
+	c := b.calls[id]
+	b.mu.Unlock()
+	return c != nil && c.public.Load() != nil
+}
+
 // yieldPatience bounds the wait for calls to fall silent.
 const yieldPatience = time.Second
 

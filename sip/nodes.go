@@ -38,13 +38,16 @@ type Nodes interface {
 	Close(node string, f Flow)
 	// Tagged is the node with a tag (NodeTag), this one too; "" = there is none.
 	Tagged(tag string) string
-	// Owner is the node that a dialog belongs to, this one too; "" = not known.
+	// Owner is the node that a dialog belongs to, this one too; "" = not known, Untaken = that of a call which its node has not taken up yet.
 	Owner(d DialogID) string
 	// Seek has then called, later and in order, when Owner can tell of a dialog; false: there is nothing to wait for.
 	Seek(d DialogID, then func()) bool
 	// Own says whether a host is another node's: any node takes any node's URI for its own.
 	Own(host string) bool
 }
+
+// Untaken is no node: a dialog that it owns goes on soon, its node has only claimed the call so far. It is linked to nobody.
+const Untaken = "\x00"
 
 // tagDigits is how long a node's tag is.
 const tagDigits = 8
@@ -100,15 +103,18 @@ func (f Flow) At(from, to string) Flow {
 // that cannot be given it now.
 func (a *Agent) elsewhere(m *message, r *Request) (node string, away bool) {
 	n := a.opt.Nodes
-	if n == nil || m.flow.Node != "" {
+	if n == nil {
 		return "", false
+	}
+	if m.flow.Node != "" {
+		return "", r != nil && a.strange(r) && n.Owner(dialogOf(r)) == Untaken
 	}
 	if r == nil {
 		branch, _ := strings.CutPrefix(m.via.branch(), magic)
 		if node = n.Tagged(marked(branch)); a.shard(m.callID).waits(m) { // as if this node had asked: it has taken the call over
 			node = ""
 		}
-	} else if m.callID != "" && r.ToTag() != "" && r.method != "REGISTER" && !a.shard(m.callID).known(r) {
+	} else if a.strange(r) {
 		node = a.ownerOf(r)
 	}
 	if node == "" || node == a.opt.Node {
@@ -117,10 +123,17 @@ func (a *Agent) elsewhere(m *message, r *Request) (node string, away bool) {
 	return node, !n.Linked(node)
 }
 
+// strange says that a request is in a dialog that this node does not know.
+func (a *Agent) strange(r *Request) bool {
+	return r.callID != "" && r.ToTag() != "" && r.method != "REGISTER" && !a.shard(r.callID).known(r)
+}
+
+func dialogOf(r *Request) DialogID { return DialogID{r.callID, r.ToTag(), r.FromTag()} }
+
 // ownerOf is the node that a request in a dialog belongs to, "" = not known.
 func (a *Agent) ownerOf(r *Request) string {
 	n := a.opt.Nodes
-	if node := n.Owner(DialogID{r.callID, r.ToTag(), r.FromTag()}); node != "" {
+	if node := n.Owner(dialogOf(r)); node != "" {
 		return node
 	}
 	tag, _ := r.uri.Params.Get(markParam)
@@ -132,8 +145,7 @@ func (a *Agent) ownerOf(r *Request) string {
 
 // known says whether a request in a dialog belongs to a dialog or transaction of this node.
 func (s *shard) known(r *Request) bool {
-	id := DialogID{r.callID, r.ToTag(), r.FromTag()}
-	method := r.method
+	id, method := dialogOf(r), r.method
 	if method == "ACK" || method == "CANCEL" {
 		method = "INVITE"
 	}
@@ -154,19 +166,19 @@ func (s *shard) waits(m *message) bool {
 // found out the request itself tells.
 func (a *Agent) sought(r *Request, data []byte) bool {
 	n := a.opt.Nodes
-	if n == nil || r.flow.Node != "" || r.callID == "" || r.ToTag() == "" || r.method == "REGISTER" || a.shard(r.callID).known(r) {
+	if n == nil || !a.strange(r) {
 		return false
 	}
 	flow := r.flow
 	kept := slices.Clone(data)
-	return n.Seek(DialogID{r.callID, r.ToTag(), r.FromTag()}, func() { a.read(kept, flow, true) })
+	return n.Seek(dialogOf(r), func() { a.read(kept, flow, true) })
 }
 
 // handed hands a message to the node that it belongs to; true: nothing more is to be done with it.
 func (a *Agent) handed(m *message, r *Request, data []byte) bool {
 	node, away := a.elsewhere(m, r)
 	switch {
-	case node == "":
+	case node == "" && !away:
 		return false
 	case away && r != nil && r.method != "ACK": // the dialog may live on (RFC 5057 §5.1): its owner is soon back, or another
 		a.stateless(r, Reply{Code: 500, Reason: "Node Not Reached", Headers: []Header{RetryAfter(1, 3)}})

@@ -50,24 +50,24 @@ func (q *redisQueue) unlink(ctx context.Context, p redis.Pipeliner, id string) {
 	delete(q.linked, id)
 }
 
-// OwnerOf is the node that has the call which a dialog with a Call-ID belongs to, "" = there is no such call.
-func (s *Redis) OwnerOf(ctx context.Context, callID string) (string, error) {
+// OwnerOf is the call that a dialog with a Call-ID belongs to, and the node that has it; "" = there is no such call.
+func (s *Redis) OwnerOf(ctx context.Context, callID string) (id, node string, err error) {
 	if err := s.Healthy(); err != nil { // nobody shall wait for a server that does not answer
-		return "", err
+		return "", "", err
 	}
-	id, err := s.client.Get(ctx, s.dialogKey(callID)).Result()
+	id, err = s.client.Get(ctx, s.dialogKey(callID)).Result()
 	if errors.Is(err, redis.Nil) {
-		return "", nil
+		return "", "", nil
 	} else if err != nil {
-		return "", fmt.Errorf("find a dialog: %w", err)
+		return "", "", fmt.Errorf("find a dialog: %w", err)
 	}
 	pipe := s.client.Pipeline()
 	owner, size := pipe.HGet(ctx, s.callKey(id), "o"), pipe.HStrLen(ctx, s.callKey(id), "b")
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return "", fmt.Errorf("find the owner of call %s: %w", id, err)
+		return "", "", fmt.Errorf("find the owner of call %s: %w", id, err)
 	}
 	if size.Val() == 0 {
-		return "", nil
+		return "", "", nil
 	}
-	return owner.Val(), nil
+	return id, owner.Val(), nil
 }

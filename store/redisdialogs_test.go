@@ -16,7 +16,7 @@ func TestRedisOwnerOf(t *testing.T) {
 	two, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n2"))
 	want := func(s *store.Redis, callID, owner string) {
 		t.Helper()
-		if got, err := s.OwnerOf(t.Context(), callID); err != nil || got != owner {
+		if _, got, err := s.OwnerOf(t.Context(), callID); err != nil || got != owner {
 			t.Errorf("%s is %q's, %v, want %q", callID, got, err, owner)
 		}
 	}
@@ -58,7 +58,7 @@ func TestRedisOwnerOf(t *testing.T) {
 	}
 
 	server.Kill()
-	if _, err := one.OwnerOf(t.Context(), "d"); err == nil {
+	if _, _, err := one.OwnerOf(t.Context(), "d"); err == nil {
 		t.Error("a server that is away tells of owners")
 	}
 	for end := time.Now().Add(5 * time.Second); one.Healthy() == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -66,7 +66,7 @@ func TestRedisOwnerOf(t *testing.T) {
 	}
 	server.Run() // with nothing in it
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if owner, err := two.OwnerOf(t.Context(), "d"); err == nil && owner != "" {
+		if _, owner, err := two.OwnerOf(t.Context(), "d"); err == nil && owner != "" {
 			break
 		}
 	}

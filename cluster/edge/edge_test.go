@@ -442,6 +442,17 @@ func TestEachHintFindsTheOwner(t *testing.T) {
 	lost.method, lost.to, lost.callID, lost.cseq = "BYE", "<sip:bob@example.com>;tag=nobody", "c9", 5
 	q.send(lost.String())
 	q.want("SIP/2.0 481")
+	// claimed by n2, which has not taken it up yet: asked there, and through n1
+	for _, n := range all {
+		n.locked(func() { n.owners["c8"] = map[string]string{"n1": "n2", "n2": sip.Untaken, "n3": "n2"}[n.name] })
+	}
+	for _, at := range []*phone{p, q} {
+		lost.callID, lost.branch = "c8", ""
+		at.send(lost.String())
+		if text := at.want("SIP/2.0 500"); field(text, "Retry-After") == "" {
+			t.Errorf("no Retry-After:\n%s", text)
+		}
+	}
 	// who is known as owner counts more than a hint
 	n2.locked(func() { n2.owners["c1"] = "n3" })
 	n2.edge.owners.forget()

@@ -59,14 +59,31 @@ func (n *node) directory() cluster.Directory {
 	return all
 }
 
-// ownerOf finds the node whose a dialog is, in the store that all share.
+// takeUpPause is how often a call is looked for that this node has claimed and not taken up yet.
+const takeUpPause = 50 * time.Millisecond
+
+// ownerOf finds the node whose a dialog is, in the store that all share. One of a call that this node has claimed is waited for until the
+// call is taken up, or ctx ends.
 func (n *node) ownerOf() func(context.Context, string) (string, error) {
-	if s, ok := n.store.(interface {
-		OwnerOf(ctx context.Context, callID string) (string, error)
-	}); ok {
-		return s.OwnerOf
+	s, ok := n.store.(interface {
+		OwnerOf(ctx context.Context, callID string) (id, node string, err error)
+	})
+	if !ok {
+		return nil
 	}
-	return nil
+	return func(ctx context.Context, callID string) (string, error) {
+		for {
+			id, owner, err := s.OwnerOf(ctx, callID)
+			switch {
+			case ctx.Err() != nil:
+				return sip.Untaken, nil
+			case err != nil || owner != n.name() || n.calls.Has(id):
+				return owner, err
+			case !pause(ctx, takeUpPause):
+				return sip.Untaken, nil
+			}
+		}
+	}
 }
 
 // follow has the registrar know of nodes that have ended; all else of their devices it reads from the store.
