@@ -56,6 +56,9 @@ type Options struct {
 
 	Node  string // this node's name in its cluster
 	Nodes Nodes  // the others; nil = there is no cluster
+	// Place finds out which node is to serve a new INVITE, which has proved its user, and has decided called with that, once, at once or later;
+	// false: this one. It must not block. nil = this one serves all.
+	Place func(r *Request, decided func(Place)) bool
 }
 
 // The timers of RFC 3261 §17 and Timer C of §16.6.
@@ -104,6 +107,7 @@ type Agent struct {
 	challenges   challenges
 	silence      silence
 	away         away
+	placements   placements
 	ended        endCounts
 	acceptErrors atomic.Uint64
 
@@ -255,6 +259,7 @@ func (a *Agent) sweep() {
 				s.expire(now)
 			}
 			a.silence.tidy(now)
+			a.placements.tidy(now)
 		}
 	}
 }

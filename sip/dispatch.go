@@ -86,7 +86,7 @@ func (a *Agent) read(data []byte, flow Flow, found bool) {
 	m, err := parse(data, flow)
 	switch m := m.(type) {
 	case *Request:
-		if !found && a.sought(m, data) || a.handed(&m.message, m, data) {
+		if a.followed(m, data) || !found && a.sought(m, data) || a.handed(&m.message, m, data) {
 			return
 		}
 		s := a.shard(m.callID)

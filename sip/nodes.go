@@ -20,6 +20,7 @@ import (
 //	a response     the node whose tag stands in the branch of our Via
 //	in a dialog    this one, if the dialog or a transaction of it is known here; else the dialog's owner as Nodes finds it; else
 //	               the node whose tag stands in the Request-URI, which is the Contact that we gave, or else in our tag of the dialog
+//	a new INVITE   the node that has room for it, or the call that it means (placing.go)
 //	anything else  this one
 //
 // What was handed on once is never handed on again.
@@ -32,6 +33,8 @@ type Nodes interface {
 	Send(node string, f Flow, data []byte) error
 	// Hand has a node handle a message that this node has read from a flow of its own.
 	Hand(node string, f Flow, data []byte) error
+	// Begin has a node serve a new INVITE that this node has read from a flow of its own and that has proved whose it is.
+	Begin(node string, f Flow, p Proof, data []byte) error
 	// Gone tells a node that a flow of this node, which that one has used, is no more.
 	Gone(node string, f Flow)
 	// Close has a node close a flow of its own.

@@ -10,6 +10,7 @@ type Request struct {
 	user string
 
 	login string // that proved it
+	text  []byte // as it came, of a new INVITE that another node may be given; else nil
 }
 
 // ParseRequest parses and validates one request, as if it had come in a datagram.

@@ -123,9 +123,15 @@ func (s *shard) inside(r *Request, d *attached) {
 
 // outside serves a request that stands for itself.
 func (s *shard) outside(r *Request) {
-	if s.shed(r) || !s.authenticate(r, nil) || s.exceeds(r) {
+	if s.shed(r) || r.user == "" && (!s.authenticate(r, nil) || s.exceeds(r) || s.place(r)) {
 		return
 	}
+	s.fresh(r)
+}
+
+// fresh serves a request outside dialogs whose user is known.
+func (s *shard) fresh(r *Request) {
+	r.text = nil
 	s.agent.pastStrictRouter(r)
 	x := s.begin(r)
 	if h := s.agent.opt.Handlers[r.method]; h != nil {

@@ -19,6 +19,7 @@ import (
 // The kinds of messages.
 const (
 	kindRead  = "sip.read"  // was read from a flow of the sender, for the receiver to handle
+	kindBegin = "sip.begin" // a new INVITE that was read from a flow of the sender, and whose it is
 	kindSend  = "sip.send"  // to be written to a flow of the receiver
 	kindGone  = "sip.gone"  // a flow of the sender is no more
 	kindClose = "sip.close" // a flow of the receiver, to be closed
@@ -70,14 +71,29 @@ func (e *Edge) Serve(a *sip.Agent) {
 			fn(from, f, data)
 		})
 	}
+	e.mesh.Handle(kindBegin, func(from string, payload []byte) {
+		var b begun
+		data, err := openPacked(payload, &b)
+		if err != nil {
+			e.log.Warn("message of another node cannot be read", "node", from, "err", err)
+			return
+		}
+		a.Begin(from, b.Flow, b.Proof, data)
+	})
 	hear(e, kindHold, a.Hold)
 	hear(e, kindHosts, e.called)
 	e.mesh.Subscribe(e.changed)
 }
 
-// pack puts a flow before a message.
-func pack(f sip.Flow, data []byte) ([]byte, error) {
-	head, err := json.Marshal(f)
+// begun is what goes before a new INVITE.
+type begun struct {
+	Flow  sip.Flow  `json:"flow"`
+	Proof sip.Proof `json:"proof"`
+}
+
+// pack puts a flow, or what else is to be known of it, before a message.
+func pack(about any, data []byte) ([]byte, error) {
+	head, err := json.Marshal(about)
 	if err != nil {
 		return nil, err
 	}
@@ -89,16 +105,21 @@ var errShort = errors.New("it is shorter than it says")
 
 // unpack takes them apart; the flow is one of the node that it was sent to or by: it never names a third.
 func unpack(b []byte) (f sip.Flow, data []byte, err error) {
+	data, err = openPacked(b, &f)
+	f.Node = ""
+	return f, data, err
+}
+
+// openPacked reads what stands before a message.
+func openPacked(b []byte, about any) (data []byte, err error) {
 	if len(b) < 2 {
-		return f, nil, errShort
+		return nil, errShort
 	}
 	n := int(binary.BigEndian.Uint16(b))
 	if len(b) < 2+n {
-		return f, nil, errShort
+		return nil, errShort
 	}
-	err = json.Unmarshal(b[2:2+n], &f)
-	f.Node = ""
-	return f, b[2+n:], err
+	return b[2+n:], json.Unmarshal(b[2:2+n], about)
 }
 
 func (e *Edge) send(node, kind string, f sip.Flow, data []byte) error {
@@ -121,6 +142,16 @@ func (e *Edge) Send(node string, f sip.Flow, data []byte) error {
 // Hand has a node handle a message that was read here.
 func (e *Edge) Hand(node string, f sip.Flow, data []byte) error {
 	return e.send(node, kindRead, f, data)
+}
+
+// Begin has a node serve a new INVITE that was read here.
+func (e *Edge) Begin(node string, f sip.Flow, p sip.Proof, data []byte) error {
+	f.Node = ""
+	b, err := pack(begun{f, p}, data)
+	if err != nil {
+		return err
+	}
+	return e.mesh.Send(node, kindBegin, b)
 }
 
 // Gone tells a node that a flow of this one is no more. When it cannot be told it asks, once it is linked again.

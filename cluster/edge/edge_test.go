@@ -53,6 +53,7 @@ type node struct {
 	flows  map[string]sip.Flow
 	closed []sip.Flow
 	invite func(*sip.Exchange)
+	place  func(r *sip.Request, decided func(sip.Place)) bool
 }
 
 func (n *node) locked(fn func()) {
@@ -111,6 +112,12 @@ func open(t *testing.T, name string, key cluster.Key, dir cluster.Directory) *no
 				n.mu.Unlock()
 				serve(x)
 			},
+		},
+		Place: func(r *sip.Request, decided func(sip.Place)) bool {
+			n.mu.Lock()
+			place := n.place
+			n.mu.Unlock()
+			return place != nil && place(r, decided)
 		},
 		FlowClosed: func(f sip.Flow) { n.locked(func() { n.closed = append(n.closed, f) }) },
 	})
