@@ -65,7 +65,7 @@ func (c *Call) publish() {
 		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, l.listens(), c.shows(l)})
 	}
 	if was := c.public.Swap(s); was == nil || !s.looksLike(was) {
-		c.b.changes.tell(func(user string) bool { return s.concerns(user) || was != nil && was.concerns(user) })
+		c.b.changes.tell(was, s)
 		c.b.notifier.changed(c, was, s)
 	}
 }

@@ -205,10 +205,7 @@ func (b *B2BUA) admit(c *Call) {
 }
 
 func (b *B2BUA) forget(c *Call) {
-	defer b.changes.tell(func(user string) bool {
-		s := c.public.Load()
-		return s != nil && s.concerns(user)
-	})
+	defer func() { b.changes.tell(c.public.Load(), nil) }()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.live.Done()

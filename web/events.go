@@ -92,7 +92,7 @@ func (s *eventStream) serve(ctx context.Context) {
 	entries, stopEntries := s.a.follow()
 	defer stopEntries()
 	opened := time.Now()
-	if s.begin() != nil {
+	if s.begin(ctx) != nil {
 		return
 	}
 	comment, figures := time.NewTicker(eventComment), time.NewTicker(eventFigures)
@@ -130,7 +130,7 @@ func (s *eventStream) serve(ctx context.Context) {
 			continue
 		}
 		began := time.Now()
-		if s.send() != nil {
+		if s.send(ctx) != nil {
 			return
 		}
 		resting = true
@@ -147,7 +147,7 @@ func (a *UserAPI) follow() (<-chan Entry, func()) {
 }
 
 // begin sends the head and the lists as they are.
-func (s *eventStream) begin() error {
+func (s *eventStream) begin(ctx context.Context) error {
 	past, read, err := s.a.chronicle(s.me.Name, defaultPast, time.Time{})
 	if err != nil {
 		failWith(s.w, &http.Request{}, s.a.Log, err)
@@ -168,7 +168,7 @@ func (s *eventStream) begin() error {
 		return err
 	}
 	s.newCalls, s.newDevices, s.newPast = true, true, true
-	return s.send()
+	return s.send(ctx)
 }
 
 // keyOf tells an entry from others.
@@ -187,10 +187,10 @@ func (s *eventStream) note(e Entry) {
 }
 
 // send sends what is new, in one write.
-func (s *eventStream) send() error {
+func (s *eventStream) send(ctx context.Context) error {
 	var out bytes.Buffer
 	if s.newCalls {
-		list := s.a.myCalls(s.me.Name)
+		list := s.a.myCalls(ctx, s.me.Name)
 		s.live = len(list) > 0
 		event(&out, "calls", list)
 	}

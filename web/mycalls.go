@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,9 +12,9 @@ import (
 )
 
 // myCalls are the calls that a user is in or that ring for him, as he may see them.
-func (a *UserAPI) myCalls(user string) []call.Info {
+func (a *UserAPI) myCalls(ctx context.Context, user string) []call.Info {
 	shown := []call.Info{}
-	all := a.Calls.Calls(user)
+	all := a.allCalls(ctx, user)
 	if len(all) == 0 {
 		return shown
 	}
@@ -109,6 +110,9 @@ func (a *UserAPI) move(r *http.Request, me person) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "name the device that shall take the call")
 	}
 	ask := call.MoveRequest{User: me.Name, Seat: me.Name, Device: want.Device, Who: me.Name, How: "page"}
+	if done, report, err := a.moveElsewhere(r, me.Name, want); done {
+		return report, err
+	}
 	if want.Call != "" {
 		c, err := a.mine(want.Call, me.Name)
 		if err != nil {
@@ -125,8 +129,13 @@ func (a *UserAPI) move(r *http.Request, me person) (any, error) {
 
 // mine is the call of a user that an id means, which may be abbreviated. Others' calls are not there.
 func (a *UserAPI) mine(id, user string) (call.Info, error) {
+	return oneOf(a.Calls.Calls(user), id)
+}
+
+// oneOf is the call that an id means, which may be abbreviated.
+func oneOf(all []call.Info, id string) (call.Info, error) {
 	var found []call.Info
-	for _, c := range a.Calls.Calls(user) {
+	for _, c := range all {
 		if c.ID == id {
 			return c, nil
 		}
@@ -145,6 +154,9 @@ func (a *UserAPI) mine(id, user string) (call.Info, error) {
 
 // end hangs up a call that the user has a place in. One that is only being given to him is others' to end.
 func (a *UserAPI) end(r *http.Request, me person) (any, error) {
+	if done, err := a.doneElsewhere(r, me.Name, r.PathValue("call"), nil, nil); done {
+		return nil, err
+	}
 	c, err := a.mine(r.PathValue("call"), me.Name)
 	if err != nil {
 		return nil, err
@@ -168,6 +180,9 @@ func placed(c call.Info, user string) bool {
 
 // leave hangs the user's device up; the call waits for him.
 func (a *UserAPI) leave(r *http.Request, me person) (any, error) {
+	if done, err := a.doneElsewhere(r, me.Name, r.PathValue("call"), nil, nil); done {
+		return nil, err
+	}
 	c, err := a.mine(r.PathValue("call"), me.Name)
 	if err != nil {
 		return nil, err
@@ -190,6 +205,10 @@ func (a *UserAPI) rejoin(r *http.Request, me person) (any, error) {
 		if err := read(r, &want); err != nil {
 			return nil, err
 		}
+	}
+	var there call.MoveReport
+	if done, err := a.doneElsewhere(r, me.Name, r.PathValue("call"), want, &there); done {
+		return there, err
 	}
 	c, err := a.mine(r.PathValue("call"), me.Name)
 	if err != nil {

@@ -38,8 +38,9 @@ type NodeInfo struct {
 // Asked is a request of the API that is brought to another node.
 type Asked struct {
 	Method string `json:"method"`
-	Path   string `json:"path"` // with its query
-	Who    string `json:"who"`  // asks, for the log
+	Path   string `json:"path"`           // with its query
+	Who    string `json:"who"`            // asks, for the log
+	User   string `json:"user,omitempty"` // whose request it is, of the users' API; "" = an administrator's
 	Body   []byte `json:"body,omitempty"`
 }
 
@@ -56,6 +57,8 @@ type Others interface {
 	// Names are those that can be asked now.
 	Names() []string
 	Ask(ctx context.Context, node string, q Asked) (Told, error)
+	// WithCallsOf are those that have calls of a user, as they have said, and can be asked now.
+	WithCallsOf(user string) []string
 }
 
 // othersPatience bounds the wait for another node where many are asked.
@@ -69,12 +72,23 @@ func alone(ctx context.Context) bool { return ctx.Value(aloneKey{}) != nil }
 // Answer answers what another node was asked: what may be had from elsewhere, and nothing else.
 func (s *Server) Answer(ctx context.Context, q Asked) Told {
 	ctx = context.WithValue(withWho(ctx, q.Who), aloneKey{}, true)
+	if q.User != "" {
+		if s.own == nil {
+			return Told{Code: http.StatusServiceUnavailable}
+		}
+		return s.own.answer(ctx, q)
+	}
+	return servedBy(ctx, s.remote, q, "/api/v1/")
+}
+
+// servedBy has a handler answer what was asked below a path.
+func servedBy(ctx context.Context, h http.Handler, q Asked, below string) Told {
 	r, err := http.NewRequestWithContext(ctx, q.Method, "http://node"+q.Path, bytes.NewReader(q.Body))
-	if err != nil || !strings.HasPrefix(q.Path, "/api/v1/") {
+	if err != nil || !strings.HasPrefix(q.Path, below) {
 		return Told{Code: http.StatusBadRequest}
 	}
 	a := &answer{header: http.Header{}, code: http.StatusOK}
-	s.remote.ServeHTTP(a, r)
+	h.ServeHTTP(a, r)
 	return Told{a.code, a.body.Bytes()}
 }
 
@@ -99,15 +113,18 @@ func (s *Server) names(r *http.Request) []string {
 
 // each asks all other nodes at once, and takes the answers that are 200, in the order of names.
 func (s *Server) each(r *http.Request, path string, take func(node string, body []byte)) {
-	names := s.names(r)
-	all := make([]Told, len(names))
-	ctx, cancel := context.WithTimeout(r.Context(), othersPatience)
+	s.eachOf(r.Context(), s.names(r), path, take)
+}
+
+func (s *Server) eachOf(ctx context.Context, names []string, path string, take func(node string, body []byte)) {
+	all, asked := make([]Told, len(names)), ctx
+	ctx, cancel := context.WithTimeout(ctx, othersPatience)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i, name := range names {
 		wg.Go(func() {
-			told, err := s.Others.Ask(ctx, name, Asked{Method: "GET", Path: path, Who: Who(r.Context())})
-			if err != nil && s.Log != nil && r.Context().Err() == nil {
+			told, err := s.Others.Ask(ctx, name, Asked{Method: "GET", Path: path, Who: Who(asked)})
+			if err != nil && s.Log != nil && asked.Err() == nil {
 				s.Log.Warn("node does not answer", "node", name, "err", err)
 			}
 			all[i] = told
@@ -184,7 +201,12 @@ func (s *Server) elsewhere(r *http.Request, id, user string) (string, error) {
 
 // bring has another node answer, and gives what it has said. into is a pointer to what an answer holds; nil = nothing.
 func (s *Server) bring(r *http.Request, node string, body, into any) error {
-	q := Asked{Method: r.Method, Path: r.URL.RequestURI(), Who: Who(r.Context())}
+	return s.bringAs(r, node, "", body, into)
+}
+
+// bringAs is bring for a request of a user's own; "" = an administrator's.
+func (s *Server) bringAs(r *http.Request, node, user string, body, into any) error {
+	q := Asked{Method: r.Method, Path: r.URL.RequestURI(), Who: Who(r.Context()), User: user}
 	if body != nil {
 		var err error
 		if q.Body, err = json.Marshal(body); err != nil {

@@ -67,6 +67,8 @@ func (m *mesh) Names() (all []string) {
 	return all
 }
 
+func (m *mesh) WithCallsOf(string) []string { return m.Names() }
+
 func (m *mesh) Ask(ctx context.Context, node string, q Asked) (Told, error) {
 	if m.deaf[node] {
 		return Told{}, errors.New("it does not answer")

@@ -80,6 +80,7 @@ type Server struct {
 	Options
 	mux    *http.ServeMux
 	remote *http.ServeMux
+	own    *UserAPI // nil = there is none
 	routes []string // patterns of the mux
 }
 

@@ -127,16 +127,16 @@ func (n *node) others() web.Others {
 	if n.mesh == nil {
 		return nil
 	}
-	return peers{n.mesh}
+	return peers{n}
 }
 
 // peers are the other nodes' APIs, over the mesh.
-type peers struct{ mesh *cluster.Mesh }
+type peers struct{ n *node }
 
 // Nodes are all that are known.
 func (p peers) Nodes() []web.NodeInfo {
 	var all []web.NodeInfo
-	for _, m := range p.mesh.Peers() {
+	for _, m := range p.n.mesh.Peers() {
 		all = append(all, web.NodeInfo{
 			Name: m.ID, Self: m.Self, State: string(m.State), Why: string(m.Why), Since: m.Since, Address: m.Addr, Instance: m.Instance,
 			Calls: m.Load.Calls, Capacity: m.Load.Capacity, Draining: m.Load.Draining,
@@ -149,7 +149,7 @@ func (p peers) Nodes() []web.NodeInfo {
 // Names are those that are connected.
 func (p peers) Names() []string {
 	var all []string
-	for _, m := range p.mesh.Peers() {
+	for _, m := range p.n.mesh.Peers() {
 		if m.Linked && !m.Self {
 			all = append(all, m.ID)
 		}
@@ -157,13 +157,16 @@ func (p peers) Names() []string {
 	return all
 }
 
+// WithCallsOf are those that have calls of a user and are connected.
+func (p peers) WithCallsOf(user string) []string { return p.n.callers.with(user) }
+
 // Ask has a node's API answer.
 func (p peers) Ask(ctx context.Context, node string, q web.Asked) (told web.Told, err error) {
 	payload, err := json.Marshal(q)
 	if err != nil {
 		return told, err
 	}
-	b, err := p.mesh.Call(ctx, node, kindAPI, payload)
+	b, err := p.n.mesh.Call(ctx, node, kindAPI, payload)
 	if err != nil {
 		return told, err
 	}

@@ -172,6 +172,49 @@ func (o *office) meets(node string) {
 	})
 }
 
+// browser trusts every certificate.
+var browser = http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+
+// browse sends a request to the node's HTTPS port.
+func (o *office) browse(method, path, body string, header ...string) (int, http.Header, string) {
+	o.t.Helper()
+	res := o.open(method, path, body, header...)
+	defer res.Body.Close()
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return res.StatusCode, res.Header, ""
+	}
+	text, _ := io.ReadAll(res.Body)
+	return res.StatusCode, res.Header, string(text)
+}
+
+// open is browse for an answer that is read as it comes.
+func (o *office) open(method, path, body string, header ...string) *http.Response {
+	o.t.Helper()
+	req, err := http.NewRequestWithContext(o.t.Context(), method, "https://"+o.at["web"]+path, strings.NewReader(body))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := browser.Do(req)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return res
+}
+
+// signIn gives a token of a user's.
+func (o *office) signIn(user string) string {
+	o.t.Helper()
+	_, _, said := o.browse("POST", "/api/v1/session", fmt.Sprintf(`{"user":%q,"password":"of-%s"}`, user, user), "Content-Type", "application/json")
+	var session struct{ Token string }
+	if err := json.Unmarshal([]byte(said), &session); err != nil || session.Token == "" {
+		o.t.Fatalf("signing in: %s %v", said, err)
+	}
+	return session.Token
+}
+
 // phone is one that registers here.
 func (o *office) phone(user, transport, model string, b phone.Behaviour, change ...func(*phone.Config)) *phone.Phone {
 	o.t.Helper()
@@ -388,39 +431,18 @@ func TestPagesOfAllNodes(t *testing.T) {
 	page := func(name string) string { return "web: {url: 'https://" + name + ".example.org:8443'}\n" }
 	n1 := newOffice(t, "n1", page("n1")+clustered("n1", key, "127.0.0.1:0", store), "alice")
 	n2 := newOffice(t, "n2", page("n2")+clustered("n2", key, "127.0.0.1:0", store))
-	browser := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	ask := func(o *office, method, path, body string, header ...string) (int, http.Header, string) {
 		t.Helper()
-		req, err := http.NewRequest(method, "https://"+o.at["web"]+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := 0; i < len(header); i += 2 {
-			req.Header.Set(header[i], header[i+1])
-		}
-		res, err := browser.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		if res.StatusCode == http.StatusSwitchingProtocols {
-			return res.StatusCode, res.Header, ""
-		}
-		text, _ := io.ReadAll(res.Body)
-		return res.StatusCode, res.Header, string(text)
+		return o.browse(method, path, body, header...)
 	}
 	other := "wss://n2.example.org:8443"
 	waitFor(t, "n1's page to know n2", func() bool {
 		_, h, _ := ask(n1, "GET", "/", "")
 		return strings.Contains(h.Get("Content-Security-Policy"), "connect-src 'self' wss://"+n1.at["web"]+" "+other+";")
 	})
-	_, _, said := ask(n1, "POST", "/api/v1/session", `{"user":"alice","password":"of-alice"}`, "Content-Type", "application/json")
-	var session struct{ Token string }
-	if err := json.Unmarshal([]byte(said), &session); err != nil || session.Token == "" {
-		t.Fatalf("signing in: %s %v", said, err)
-	}
+	token := n1.signIn("alice")
 	var me struct{ Nodes []string }
-	_, _, said = ask(n1, "GET", "/api/v1/me", "", "Authorization", "Bearer "+session.Token)
+	_, _, said := ask(n1, "GET", "/api/v1/me", "", "Authorization", "Bearer "+token)
 	if err := json.Unmarshal([]byte(said), &me); err != nil || !slices.Equal(me.Nodes, []string{"wss://" + n1.at["web"] + "/sip", other + "/sip"}) {
 		t.Errorf("the page is told of %q, %v", me.Nodes, err)
 	}

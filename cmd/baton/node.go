@@ -39,6 +39,7 @@ type node struct {
 	reload    <-chan struct{} // the certificate, now
 	mesh      *cluster.Mesh   // the other nodes; nil = the node is alone
 	heirs     *heirs          // nil = it takes no calls over
+	callers   *callers        // of the other nodes; nil = the node is alone
 	edge      *edge.Edge
 	sites     sites
 	draining  atomic.Bool
@@ -169,6 +170,9 @@ func (n *node) openSIP() (err error) {
 		Config: c.Call, Codes: c.Codes, Rights: call.Rights{Groups: c.Groups, Watch: c.Watch}, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
 		Registrar: n.registrar, Store: n.store, Secret: n.store.Secret(), Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
 	})
+	if n.mesh != nil {
+		n.exchangeCallers()
+	}
 	n.metrics.Watch(n.calls, n.registrar, n.held, n.store.Healthy)
 	return n.openWeb()
 }
@@ -215,7 +219,7 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 	parts = append(parts, n.webParts()...) // below sip, which says farewell on its WebSockets
 	parts = append(parts, part{"sip", n.agent.Run})
 	if n.mesh != nil { // what calls end with still goes out over it
-		parts = append(parts, part{"cluster", n.mesh.Run})
+		parts = append(parts, part{"cluster", n.mesh.Run}, part{"callers", n.callers.run})
 	}
 	if n.heirs != nil {
 		parts = append(parts, part{"takeover", n.heirs.run})
