@@ -197,7 +197,7 @@ func (n *notifier) drop(s *watch) {
 		return
 	}
 	n.b.Store.DropSubscription(s.ID, func(err error) {
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrStale) {
 			n.log.Warn("delete a subscription's record", "user", s.User, "err", err)
 		}
 	})
@@ -243,7 +243,9 @@ func (n *notifier) write(s *watch, done func()) {
 		return
 	}
 	n.b.Store.PutSubscription(StoredSubscription{ID: s.ID, Owner: n.b.Owner, Blob: blob}, func(err error) {
-		if err != nil && !errors.Is(err, ErrUnsafe) {
+		if errors.Is(err, ErrStale) { // another node has taken it over
+			n.mail.Do(func() { n.remove(s) })
+		} else if err != nil && !errors.Is(err, ErrUnsafe) {
 			n.log.Warn("a subscription is not safe in the store", "user", s.User, "err", err)
 		}
 		done()
@@ -264,7 +266,7 @@ func (n *notifier) load() error {
 			if !n.b.owns(v.Owner) {
 				continue
 			}
-			n.restore(v, time.Duration(i)*restorePace)
+			n.restore(v, "", time.Duration(i)*restorePace)
 		}
 		n.tidyLater()
 	})
@@ -287,8 +289,11 @@ func (n *notifier) tidy() {
 }
 
 // restore takes a stored subscription in, and tells its phone after wait how things stand. What cannot be read, has expired or
-// is nobody's any more is forgotten.
-func (n *notifier) restore(v StoredSubscription, wait time.Duration) {
+// is nobody's any more is forgotten. from is the node that had it, "" = this one.
+func (n *notifier) restore(v StoredSubscription, from string, wait time.Duration) {
+	if n.all[v.ID] != nil || n.closing {
+		return
+	}
 	s := &watch{}
 	err := json.Unmarshal(v.Blob, &s.Subscription)
 	if err == nil && s.ID != v.ID {
@@ -305,7 +310,11 @@ func (n *notifier) restore(v StoredSubscription, wait time.Duration) {
 		return
 	}
 	s.pack, s.reserved, s.must = pack, s.Dialog.LocalCSeq, true
+	s.Dialog.Flow = n.b.overtaken(s.Dialog.Flow, from)
 	n.add(s)
+	if from != "" {
+		n.write(s, func() {}) // its flow is named otherwise here
+	}
 	n.expireAt(s, s.Expires)
 	s.pause = n.after(s, wait, func() { n.resume(s) })
 }

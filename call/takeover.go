@@ -43,6 +43,34 @@ func (b *B2BUA) TakeOver(from string, claimed ...Stored) int {
 	return b.reviveAll(all, func(l *leftover) uint64 { return l.Stored.Epoch })
 }
 
+// TakeOverSubscriptions goes on with subscriptions that this node has claimed from another: their phones are told how things stand.
+func (b *B2BUA) TakeOverSubscriptions(from string, claimed []StoredSubscription) {
+	n := b.notifier
+	n.mail.Do(func() {
+		for i, v := range claimed {
+			n.restore(v, from, time.Duration(i)*restorePace)
+		}
+	})
+}
+
+// YieldSubscriptions lets go of those that other nodes have by now: stored is all that there are.
+func (b *B2BUA) YieldSubscriptions(stored []StoredSubscription) (lost int) {
+	n, done := b.notifier, make(chan struct{})
+	taken := n.mail.Do(func() {
+		defer close(done)
+		for _, v := range stored {
+			if s := n.all[v.ID]; s != nil && !b.owns(v.Owner) {
+				n.remove(s)
+				lost++
+			}
+		}
+	})
+	if taken {
+		<-done
+	}
+	return lost
+}
+
 // Owned is the calls that this node has, and under which epochs.
 func (b *B2BUA) Owned() map[string]uint64 {
 	b.mu.Lock()
@@ -93,13 +121,15 @@ func (b *B2BUA) Yield(ids []string) {
 
 // overtaken is a flow that the record of another node names, as it is from here: by UDP a phone is reached from anywhere, a connection is at
 // the node that had it.
-func (c *Call) overtaken(f sip.Flow) sip.Flow {
-	if c.predecessor == "" {
+func (c *Call) overtaken(f sip.Flow) sip.Flow { return c.b.overtaken(f, c.predecessor) }
+
+func (b *B2BUA) overtaken(f sip.Flow, predecessor string) sip.Flow {
+	if predecessor == "" {
 		return f
 	}
-	f = f.At(c.predecessor, c.b.Node)
-	if f.Transport == "udp" && (f.Node == c.predecessor || f.Node != "" && !c.b.Agent.Alive(f)) { // it may stand still, and be linked all the same
-		if here, ok := c.b.Agent.FlowTo(f.Remote); ok {
+	f = f.At(predecessor, b.Node)
+	if f.Transport == "udp" && (f.Node == predecessor || f.Node != "" && !b.Agent.Alive(f)) { // it may stand still, and be linked all the same
+		if here, ok := b.Agent.FlowTo(f.Remote); ok {
 			return here
 		}
 	}

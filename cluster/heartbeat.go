@@ -13,6 +13,7 @@ type Load struct {
 	Calls    int  `json:"calls"`
 	Capacity int  `json:"capacity"` // calls it takes, 0 = no limit is known
 	Draining bool `json:"draining"` // it takes no new calls
+	Busy     bool `json:"busy"`     // nor now, for the load of its machine or by policy
 }
 
 // A heartbeat is one datagram:
@@ -28,6 +29,7 @@ const (
 	beatMAC   = 16
 	beatSize  = beatBody + beatMAC
 	draining  = 1
+	busy      = 2
 )
 
 // beats are the keys and counters of heartbeats between two nodes, for as long as a connection and the time until the next.
@@ -74,6 +76,9 @@ func (b *beats) next(l Load) []byte {
 	if l.Draining {
 		flags |= draining
 	}
+	if l.Busy {
+		flags |= busy
+	}
 	p = append(p, flags)
 	return append(p, beatSum(b.send, p)...)
 }
@@ -98,5 +103,6 @@ func (b *beats) open(p []byte) (l Load, ok, replayed bool) {
 	b.seen = n
 	return Load{
 		Calls: int(binary.BigEndian.Uint32(p[20:])), Capacity: int(binary.BigEndian.Uint32(p[24:])), Draining: p[28]&draining != 0,
+		Busy: p[28]&busy != 0,
 	}, true, false
 }

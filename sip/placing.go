@@ -162,6 +162,9 @@ func (s *shard) placed(key mergeKey, r *Request, p Place) {
 		}
 		a.log.Info("call is not given to another node", "node", p.Node, "err", err)
 	}
+	if p.Dialled != "" {
+		r.uri.User = p.Dialled
+	}
 	s.fresh(r)
 	follow(a.placements.settle(key, ""))
 }

@@ -65,3 +65,27 @@ if old then redis.call('HDEL', KEYS[2], unpack(cjson.decode(old))) end
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('HDEL', KEYS[1], ARGV[1])
 return 1
+
+--- watch KEYS: subscriptions. ARGV: id, owner, value. Another node's is not written: it has claimed it.
+local was = redis.call('HGET', KEYS[1], ARGV[1])
+if was and string.byte(was, 1) == 0 then
+  local whose = string.sub(was, 3, 2 + string.byte(was, 2))
+  if ARGV[2] ~= '' and whose ~= ARGV[2] then return 0 end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+
+--- unwatch KEYS: subscriptions. ARGV: id, owner
+local was = redis.call('HGET', KEYS[1], ARGV[1])
+if was and string.byte(was, 1) == 0 and ARGV[2] ~= '' and string.sub(was, 3, 2 + string.byte(was, 2)) ~= ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[1])
+return 1
+
+--- claimwatch KEYS: subscriptions. ARGV: id, who has it, who shall, the latter as values begin with it. Answers the rest of the value, or nothing.
+local was = redis.call('HGET', KEYS[1], ARGV[1])
+if not was or string.byte(was, 1) ~= 0 then return {} end
+local first = 3 + string.byte(was, 2)
+local whose, rest = string.sub(was, 3, first - 1), string.sub(was, first)
+if whose ~= ARGV[2] and whose ~= ARGV[3] then return {} end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[4] .. rest)
+return {rest}

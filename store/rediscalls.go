@@ -227,17 +227,17 @@ func readStored(id string, v []any) (call.Stored, error) {
 	return c, nil
 }
 
-// PutSubscription writes a subscription.
+// PutSubscription writes a subscription, unless another node has claimed it (call.ErrStale).
 func (s *Redis) PutSubscription(v call.StoredSubscription, done func(error)) {
 	s.write.add(&change{key: "subscription " + v.ID, done: done, issue: func(ctx context.Context, p redis.Pipeliner, _ uint64) *redis.Cmd {
-		return p.Do(ctx, "HSET", s.key("subscriptions"), v.ID, packOwned(v.Owner, v.Blob))
+		return eval(ctx, p, "watch", []string{s.key("subscriptions")}, v.ID, v.Owner, packOwned(v.Owner, v.Blob))
 	}})
 }
 
-// DropSubscription deletes a subscription.
+// DropSubscription deletes a subscription, unless another node has claimed it (call.ErrStale).
 func (s *Redis) DropSubscription(id string, done func(error)) {
 	s.write.later(&change{key: "subscription " + id, done: done, issue: func(ctx context.Context, p redis.Pipeliner, _ uint64) *redis.Cmd {
-		return p.Do(ctx, "HDEL", s.key("subscriptions"), id)
+		return eval(ctx, p, "unwatch", []string{s.key("subscriptions")}, id, s.node)
 	}})
 }
 

@@ -125,3 +125,40 @@ func (s *Redis) LastBeat(ctx context.Context, node string) (time.Time, error) {
 	}
 	return time.UnixMilli(ms), nil
 }
+
+// ClaimSubscriptions makes owner the owner of what is left of these subscriptions of a node's, and gives them.
+func (s *Redis) ClaimSubscriptions(ids []string, from, owner string) ([]call.StoredSubscription, error) {
+	s.write.catchUp()
+	ctx, cancel := waiting()
+	defer cancel()
+	mine, err := s.claimSubscriptions(ctx, ids, from, owner)
+	if unknown(err) {
+		if err = loadScripts(ctx, s.client); err == nil {
+			mine, err = s.claimSubscriptions(ctx, ids, from, owner)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claim %d subscriptions: %w", len(ids), err)
+	}
+	return mine, nil
+}
+
+func (s *Redis) claimSubscriptions(ctx context.Context, ids []string, from, owner string) (mine []call.StoredSubscription, err error) {
+	err = eachPage(ids, func(ids []string) error {
+		pipe := s.client.Pipeline()
+		cmds := make([]*redis.Cmd, len(ids))
+		for i, id := range ids {
+			cmds[i] = eval(ctx, pipe, "claimwatch", []string{s.key("subscriptions")}, id, from, owner, packOwned(owner, nil))
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return err
+		}
+		for i, cmd := range cmds {
+			if rest, err := cmd.StringSlice(); err == nil && len(rest) == 1 {
+				mine = append(mine, call.StoredSubscription{ID: ids[i], Owner: owner, Blob: []byte(rest[0])})
+			}
+		}
+		return nil
+	})
+	return mine, err
+}

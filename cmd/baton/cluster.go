@@ -39,6 +39,7 @@ func (n *node) openMesh() error {
 	if at := n.mesh.Twin(context.Background()); at != "" {
 		return fmt.Errorf("cluster.name: a node named %q runs already, at %s; give each node a name of its own", nameOf(n.config.Config), at)
 	}
+	n.mesh.HandleCall(kindMeant, n.meant)
 	n.edge = edge.New(n.mesh, n.ownerOf(), n.log)
 	n.mesh.HandleCall(kindAPI, func(ctx context.Context, _ string, payload []byte) ([]byte, error) {
 		var q web.Asked
@@ -112,13 +113,13 @@ func (n *node) first() bool {
 // carries is what the node tells the others of its load.
 func (n *node) carries() cluster.Load {
 	calls, _ := n.calls.Debug()
-	return cluster.Load{Calls: calls, Capacity: n.config.Call.Capacity, Draining: n.draining.Load()}
+	return cluster.Load{Calls: calls, Capacity: n.config.Call.Capacity, Draining: n.draining.Load(), Busy: n.busy()}
 }
 
 // join makes the agent one of several.
 func (n *node) join(o *sip.Options) {
 	if n.mesh != nil {
-		o.Node, o.Nodes = nameOf(n.config.Config), n.edge
+		o.Node, o.Nodes, o.Place = nameOf(n.config.Config), n.edge, n.place
 	}
 }
 

@@ -42,6 +42,7 @@ type node struct {
 	callers   *callers        // of the other nodes; nil = the node is alone
 	edge      *edge.Edge
 	sites     sites
+	given     given
 	draining  atomic.Bool
 	agent     *sip.Agent
 	engine    *media.Engine

@@ -132,5 +132,10 @@ func (h *heirs) yieldLost(ctx context.Context) (calls, gone int, err error) {
 		}
 	}
 	h.n.calls.Yield(lost)
+	if h.n.calls.Subscriptions() > 0 {
+		if stored, err := h.store.Subscriptions(); err == nil {
+			h.n.calls.YieldSubscriptions(stored)
+		}
+	}
 	return len(mine), len(lost), nil
 }

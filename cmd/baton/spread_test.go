@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"baton/call"
+	"baton/cluster"
 	"baton/test/phone"
 	"baton/test/redis"
 )
@@ -112,4 +114,171 @@ func TestMyCallsAtAnotherNode(t *testing.T) {
 	do(auth, "calls/"+id+"/end", "", 204, "")
 	shown("the end", func(l []call.Info) bool { return len(l) == 0 })
 	wants(t, 0, `^no live calls\n$`, "calls", "--data", n1.dir)
+}
+
+// TestCodesAtAnotherNode: the codes of a device at n2 bring, push, and leave the call at n1, and a call of n1 is counted with those of n2.
+func TestCodesAtAnotherNode(t *testing.T) {
+	n1, n2 := twoOffices(t, "", "alice", "bob")
+	desk := n1.phone("alice", "udp", "desk", phone.AutoAnswer)
+	bob := n1.phone("bob", "udp", "far", phone.AutoAnswer)
+	tablet := n2.phone("alice", "udp", "tablet", phone.AutoAnswer)
+	n1.sees(`(?m)^alice .* tablet .* here `)
+	n2.sees(`(?m)^alice .* desk .* here `)
+	first := up(t, desk, "bob")
+	n2.knows(t, "alice")
+	hears := func(what string, in *phone.Call) {
+		t.Helper()
+		far := bob.Calls()[0]
+		if !in.Hears(far, 5*time.Second) || !far.Hears(in, 5*time.Second) {
+			t.Fatalf("%s: they do not hear each other", what)
+		}
+	}
+	pulled := up(t, tablet, "*40")
+	if err := first.AwaitEnd(5 * time.Second); err != nil {
+		t.Error(err)
+	}
+	hears("pulled", pulled)
+	if err := pulled.Hold(phone.HoldSendonly); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tablet.Dial("*411"); err != nil { // to the desk
+		t.Fatal(err)
+	}
+	if err := pulled.AwaitEnd(10 * time.Second); err != nil {
+		t.Fatalf("pushed: %v", err)
+	}
+	wants(t, 0, `(?m) alice \(desk\) +bob \(far\) .* n1$`, "calls", "--data", n2.dir)
+	pulled = up(t, tablet, "*401") // the first of all
+	hears("pulled by number", pulled)
+	if _, err := tablet.Dial("*42"); err != nil {
+		t.Fatal(err)
+	}
+	if err := pulled.AwaitEnd(10 * time.Second); err != nil {
+		t.Fatalf("left: %v", err)
+	}
+	back := up(t, tablet, "bob") // who calls him again means the call that waits
+	hears("called again", back)
+	wants(t, 0, `(?m)^\S+ .* n1\n$`, "calls", "--data", n2.dir)
+}
+
+// knows waits until the node has heard that a user is in a call at another.
+func (o *office) knows(t *testing.T, user string) {
+	t.Helper()
+	waitFor(t, o.name+" to hear of a call of "+user, func() bool {
+		said, _, _ := run(t, "", "calls", "--user", user, "--data", o.dir)
+		return strings.Contains(said, "up")
+	})
+	time.Sleep(2 * tellEvery)
+}
+
+// TestPlacedByLoad: a node that is full gives new calls to one with room, and refuses only when none has any.
+func TestPlacedByLoad(t *testing.T) {
+	n1, n2 := twoOffices(t, "call: {capacity: 2}\n", "alice", "bob")
+	alice := n1.phone("alice", "udp", "desk", phone.AutoAnswer)
+	bob := n1.phone("bob", "udp", "far", phone.AutoAnswer)
+	n2.sees(`(?m)^bob .* far .* here `)
+	var last *phone.Call
+	for range 4 {
+		last = up(t, alice, "bob")
+	}
+	if in := bob.Calls()[3]; !last.Hears(in, 5*time.Second) || !in.Hears(last, 5*time.Second) {
+		t.Error("alice and bob do not hear each other in a call that was given away")
+	}
+	for _, node := range []string{"n1", "n2"} {
+		said := wants(t, 0, ` `+node+`\n`, "calls", "--data", n1.dir)
+		if got := strings.Count(said, " "+node+"\n"); got != 2 {
+			t.Errorf("%s has %d calls, want 2:\n%s", node, got, said)
+		}
+	}
+	waitFor(t, "the nodes to be full", func() bool {
+		said, _, _ := run(t, "", "nodes", "--data", n1.dir)
+		return strings.Count(said, " 2 of 2 ") == 2
+	})
+	out, err := alice.Dial("bob")
+	if err == nil {
+		err = out.Await(5 * time.Second)
+	}
+	if err == nil || !strings.Contains(err.Error(), "503") {
+		t.Errorf("a fifth call: %v, want 503", err)
+	}
+	if err := last.Hangup(); err != nil { // its BYE finds n2
+		t.Error(err)
+	}
+	waitFor(t, "n2 to have room", func() bool {
+		said, _, _ := run(t, "", "nodes", "--data", n1.dir)
+		return strings.Count(said, " 1 of 2 ") == 1
+	})
+	up(t, alice, "bob")
+}
+
+// TestRoomiest: who has room keeps its calls, and two nodes never give each other calls.
+func TestRoomiest(t *testing.T) {
+	load := func(calls, capacity int) cluster.Load { return cluster.Load{Calls: calls, Capacity: capacity} }
+	for _, c := range []struct {
+		own    cluster.Load
+		others map[string]cluster.Load
+		want   string
+	}{
+		{load(0, 0), nil, ""},
+		{load(9000, 0), nil, ""},
+		{load(100, 0), map[string]cluster.Load{"b": load(0, 0)}, ""},
+		{load(102, 0), map[string]cluster.Load{"b": load(0, 0)}, "b"},
+		{load(102, 0), map[string]cluster.Load{"b": load(0, 0), "a": load(0, 0)}, "a"},
+		{load(10, 100), map[string]cluster.Load{"b": load(0, 100), "c": load(1, 100)}, ""},
+		{load(12, 100), map[string]cluster.Load{"b": load(0, 100), "c": load(1, 100)}, "b"},
+		{load(2, 2), map[string]cluster.Load{"b": load(1, 2)}, "b"},
+		{load(2, 2), map[string]cluster.Load{"b": load(2, 2)}, ""},
+		{load(2, 2), map[string]cluster.Load{"b": {Draining: true}, "c": {Busy: true}}, ""},
+		{load(50, 100), map[string]cluster.Load{"b": load(100, 1000)}, "b"},
+	} {
+		if got := roomiest(c.own, c.others); got != c.want {
+			t.Errorf("%+v beside %+v gives its call to %q, want %q", c.own, c.others, got, c.want)
+		}
+	}
+	g, now, full := &given{}, time.Now(), load(12, 100)
+	others := func() map[string]cluster.Load { return map[string]cluster.Load{"b": load(0, 100)} }
+	if to := g.choose(full, others(), now); to != "b" {
+		t.Errorf("the first of a rush goes to %q", to)
+	}
+	if to := g.choose(full, others(), now.Add(unseen/2)); to != "" {
+		t.Errorf("so does the second, before b has told of the first: %q", to)
+	}
+	if to := g.choose(full, others(), now.Add(2*unseen)); to != "b" {
+		t.Errorf("later %q", to)
+	}
+}
+
+// TestSubscriptionsOfADeadNode: a phone that watched at n1 is told by n2 how things stand, once n1 has been killed.
+func TestSubscriptionsOfADeadNode(t *testing.T) {
+	n1, n2 := twoOffices(t, "watch: {alice: [bob]}\n", "alice", "bob", "carol")
+	alice := n1.phone("alice", "udp", "desk", phone.Behaviour{})
+	bob := n2.phone("bob", "udp", "far", phone.AutoAnswer)
+	n2.phone("carol", "udp", "near", phone.AutoAnswer)
+	n2.sees(`(?m)^alice .* desk .* here `)
+	s, res, err := alice.Subscribe("bob", 10*time.Minute)
+	if err != nil {
+		t.Fatal(err, res)
+	}
+	if _, err := s.Await(5*time.Second, func(phone.Notice) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	before := len(s.Told())
+	n1.stop(t, syscall.SIGKILL)
+	waitFor(t, "a NOTIFY of n2", func() bool { return len(s.Told()) > before })
+	if state := s.Last().Get("Subscription-State"); !strings.HasPrefix(state, "active;") {
+		t.Errorf("the subscription is %s", state)
+	}
+	out := up(t, bob, "carol")
+	busy := func(want int) func(phone.Notice) bool {
+		return func(n phone.Notice) bool { return strings.Count(string(n.Body), "<state>confirmed</state>") == want }
+	}
+	if _, err := s.Await(5*time.Second, busy(1)); err != nil {
+		t.Error(err)
+	}
+	if err := out.Hangup(); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Await(5*time.Second, busy(0)); err != nil {
+		t.Error(err)
+	}
 }

@@ -22,6 +22,8 @@ type claimStore interface {
 	ClaimAll(calls []call.Stored, owner string) ([]call.Stored, error)
 	Owners(ctx context.Context, ids []string) (map[string]store.Owned, error)
 	LastBeat(ctx context.Context, node string) (time.Time, error)
+	Subscriptions() ([]call.StoredSubscription, error)
+	ClaimSubscriptions(ids []string, from, owner string) ([]call.StoredSubscription, error)
 }
 
 const (
@@ -122,7 +124,12 @@ func (h *heirs) inheritFrom(ctx context.Context, e cluster.Event) {
 		left, err := h.claimFrom(ctx, e.Node.ID, round > 0)
 		if err != nil {
 			log.Warn("take over calls", "err", err)
-		} else if left == 0 {
+		}
+		watches, err2 := h.claimSubscriptions(e.Node.ID, round > 0)
+		if err2 != nil {
+			log.Warn("take over subscriptions", "err", err2)
+		}
+		if err == nil && err2 == nil && left+watches == 0 {
 			return
 		}
 	}
@@ -217,6 +224,33 @@ func (h *heirs) claimFrom(ctx context.Context, dead string, all bool) (left int,
 		h.n.log.Info("calls of a node are taken over", "node", dead, "calls", taken, "of", left, "took", time.Since(began).Round(time.Millisecond).String())
 	}
 	return left - taken, nil
+}
+
+// claimSubscriptions is claimFrom for a node's subscriptions: phones that watch others are told by this node from now on.
+func (h *heirs) claimSubscriptions(dead string, all bool) (left int, err error) {
+	stored, err := h.store.Subscriptions()
+	if err != nil {
+		return 0, err
+	}
+	alive, ids := h.alive(), []string(nil)
+	for _, s := range stored {
+		if s.Owner != dead {
+			continue
+		}
+		if left++; all || heirOf(s.ID, alive) == h.n.name() {
+			ids = append(ids, s.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return left, nil
+	}
+	mine, err := h.store.ClaimSubscriptions(ids, dead, h.n.name())
+	if err != nil {
+		return left, err
+	}
+	h.n.calls.TakeOverSubscriptions(dead, mine)
+	h.n.log.Info("subscriptions of a node are taken over", "node", dead, "subscriptions", len(mine), "of", left)
+	return left - len(mine), nil
 }
 
 // alive are the nodes that take calls over: this one, and those that live and do not stop.
