@@ -241,9 +241,12 @@ func (r *Registrar) take(ctx context.Context, a *account, devices []Device, writ
 		if same && !a.gone {
 			before := a.list()
 			after, ours := r.newest(before, devices)
-			r.appear(a, before, after)
 			if len(ours) > 0 {
 				r.log.Warn("devices stood in the store as they were before: they are written again", "user", a.name, "devices", len(ours))
+			}
+			ours = r.distinguish(after, ours)
+			r.appear(a, before, after)
+			if len(ours) > 0 {
 				r.bind(a, ours, nil, r.written(a.name))
 			}
 		}
@@ -268,6 +271,44 @@ func (r *Registrar) newest(here, stored []Device) (all, ours []Device) {
 		all = append(all, d)
 	}
 	return all, ours
+}
+
+// distinguish gives devices of this node another index and name, of which an older one has the same: two nodes have met new devices of one user at
+// the same moment. The newer one's node does it. Given are those of this node that are to be written, and these beside.
+func (r *Registrar) distinguish(all, ours []Device) []Device {
+	for i := range all {
+		d := &all[i]
+		if !d.Here() || r.foreign(*d.Binding) {
+			continue
+		}
+		taken := func(same func(o Device) bool) bool {
+			return slices.ContainsFunc(all, func(o Device) bool { return o.Key != d.Key && same(o) && o.older(*d) })
+		}
+		index := d.Index != 0 && taken(func(o Device) bool { return o.Index == d.Index })
+		name := taken(func(o Device) bool { return o.Name == d.Name })
+		if !index && !name {
+			continue
+		}
+		was := d.Label()
+		if index {
+			d.Index = freeIndex(all)
+		}
+		if name {
+			d.Name = unique(d.Name, "-", func(name string) bool { return slices.ContainsFunc(all, func(o Device) bool { return o.Name == name }) })
+		}
+		r.log.Info("two nodes have met new devices at once: one is called otherwise", "user", d.User, "device", was, "now", d.Label())
+		if k := byKey(ours, d.Key); k >= 0 {
+			ours[k] = *d
+		} else {
+			ours = append(ours, *d)
+		}
+	}
+	return ours
+}
+
+// older says, the same at each node, which of two devices keeps what both have.
+func (d Device) older(than Device) bool {
+	return d.Since.Before(than.Since) || d.Since.Equal(than.Since) && d.Key < than.Key
 }
 
 // changed is when a device last came, went or registered.

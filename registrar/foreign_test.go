@@ -219,3 +219,42 @@ func TestForeignLateWrite(t *testing.T) {
 		o.want("alice", "1 baresip away")
 	})
 }
+
+// TestSameIndexAtTwoNodes: two nodes have met a new device of a user each at the same moment, and given both the same index and name. The newer
+// one is called otherwise, by its own node.
+func TestSameIndexAtTwoNodes(t *testing.T) {
+	for _, theirsIsOlder := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			o, s := foreignOffice(t)
+			o.expect(200, desk("alice", "Yealink SIP-T46S 1", "198.51.100.7:5060"), "")
+			o.want("alice", "1 yealink-t46s here")
+			since := time.Now().Add(time.Second)
+			if theirsIsOlder {
+				since = time.Now().Add(-time.Minute)
+			}
+			theirs := Device{User: "alice", Name: "yealink-t46s", Index: 1, Key: "theirs", Since: since.Round(0), Binding: &Binding{
+				Contact: "sip:alice@198.51.100.8", Flow: tcp("198.51.100.8:40000", 1), Registered: since, Expires: since.Add(10 * time.Minute), Node: "n2",
+			}}
+			s.Bind("alice", []Device{theirs}, nil, func(error) {})
+			s.changes <- Change{Devices: []string{"alice"}}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			_, stored, err := s.ReadUser("alice")
+			if err != nil || len(stored) != 2 {
+				t.Fatalf("stored are %d devices, %v", len(stored), err)
+			}
+			for _, d := range stored {
+				want := "1 yealink-t46s" // n2's is n2's to change
+				if d.Key != "theirs" && theirsIsOlder {
+					want = "2 yealink-t46s-2"
+				}
+				if d.Label() != want {
+					t.Errorf("theirs is older: %v; device %q is stored as %s, want %s", theirsIsOlder, d.Key, d.Label(), want)
+				}
+			}
+			if theirsIsOlder {
+				o.want("alice", "1 yealink-t46s here, 2 yealink-t46s-2 here")
+			}
+		})
+	}
+}
