@@ -149,6 +149,9 @@ func NewAgent(o Options) (*Agent, error) {
 	a.allow, a.accepts = allowed(o), strings.Join(append([]string{typeSDP}, o.Accept...), ", ")
 	a.events = strings.Join(o.Events, ", ")
 	a.auth.guesses = a.limits.guesses
+	if o.Nodes != nil {
+		a.limits.guesses.tell = o.Nodes.Failed
+	}
 	a.shards = newShards(a)
 	if err := a.listen(); err != nil {
 		a.closeListeners()

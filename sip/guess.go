@@ -15,12 +15,16 @@ import (
 //     behind the same NAT as the guesser. A guesser who takes a new port for each guess shares these few with it, and so
 //     has twenty guesses a minute instead of as many as he likes.
 //
+// The nodes of a cluster tell each other of failures, so that a guesser has not as many more tries as there are nodes.
+//
 // Nothing is counted for a user alone, and a forged source fails nowhere but at the place that it forges.
 type guesses struct {
 	limits   *limits
 	failures *table
 
 	count, unread atomic.Uint64
+
+	tell func(f Flow, user string) // the other nodes of a failure; nil = there are none. Set once
 }
 
 const failuresHeld = 8192
@@ -67,6 +71,14 @@ func (g *guesses) counts(f Flow, user string, ours bool) bool {
 // that was given to its address: who forges addresses cannot use up all of another's ports.
 func (g *guesses) failed(f Flow, user string, ours bool) (begins bool) {
 	g.count.Add(1)
+	if ours && g.tell != nil { // a forged source is told of to nobody
+		g.tell(f, user)
+	}
+	return g.owe(f, user, ours)
+}
+
+// owe counts a failure, here or at another node.
+func (g *guesses) owe(f Flow, user string, ours bool) (begins bool) {
 	now := g.limits.now()
 	if ours {
 		g.failures.owe(flowKey(f).hash(), guessesOfFlow, now)
@@ -82,6 +94,12 @@ func (a *Agent) trust(f Flow, user string) {
 		st.trust()
 	}
 	a.limits.learn(f, user)
+}
+
+// Failed counts a login that has failed at another node, with a nonce that it gave to that address.
+func (a *Agent) Failed(f Flow, user string) {
+	f.Node = ""
+	a.limits.guesses.owe(f, user, true)
 }
 
 // tellRefused logs a login that failed; guessing is told when it begins, seldom.

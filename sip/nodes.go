@@ -35,6 +35,8 @@ type Nodes interface {
 	Hand(node string, f Flow, data []byte) error
 	// Begin has a node serve a new INVITE that this node has read from a flow of its own and that has proved whose it is.
 	Begin(node string, f Flow, p Proof, data []byte) error
+	// Failed tells all nodes of a login that has failed.
+	Failed(f Flow, user string)
 	// Gone tells a node that a flow of this node, which that one has used, is no more.
 	Gone(node string, f Flow)
 	// Close has a node close a flow of its own.

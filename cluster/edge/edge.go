@@ -24,6 +24,7 @@ const (
 	kindGone  = "sip.gone"  // a flow of the sender is no more
 	kindClose = "sip.close" // a flow of the receiver, to be closed
 	kindHold  = "sip.hold"  // the flows of the receiver that the sender uses
+	kindFail  = "sip.fail"  // a login has failed over a flow of the sender; the user stands behind
 	kindHosts = "sip.hosts" // what the sender is called
 )
 
@@ -59,6 +60,7 @@ func (e *Edge) Serve(a *sip.Agent) {
 		kindRead:  a.Inject,
 		kindSend:  a.Deliver,
 		kindGone:  func(node string, f sip.Flow, _ []byte) { a.FlowGone(node, f) },
+		kindFail:  func(_ string, f sip.Flow, user []byte) { a.Failed(f, string(user)) },
 		kindClose: func(_ string, f sip.Flow, _ []byte) { a.CloseFlow(f) },
 	}
 	for kind, fn := range flows {
@@ -156,6 +158,15 @@ func (e *Edge) Begin(node string, f sip.Flow, p sip.Proof, data []byte) error {
 
 // Gone tells a node that a flow of this one is no more. When it cannot be told it asks, once it is linked again.
 func (e *Edge) Gone(node string, f sip.Flow) { _ = e.send(node, kindGone, f, nil) }
+
+// Failed tells all nodes that a login has failed.
+func (e *Edge) Failed(f sip.Flow, user string) {
+	for _, p := range e.mesh.Peers() {
+		if !p.Self && p.Linked {
+			_ = e.send(p.ID, kindFail, f, []byte(user)) // one that is not told counts its own
+		}
+	}
+}
 
 // Close has a node close a flow of its own.
 func (e *Edge) Close(node string, f sip.Flow) { _ = e.send(node, kindClose, f, nil) }

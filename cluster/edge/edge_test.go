@@ -654,6 +654,37 @@ func TestS17NonceAtAnotherNode(t *testing.T) {
 	q.want("SIP/2.0 200")
 }
 
+// TestGuessesAreCountedByAll: who guesses a password at one node is held up at the other too.
+func TestGuessesAreCountedByAll(t *testing.T) {
+	all := nodes(t, 2)
+	p, q := dial(t, "udp", all[0]), dial(t, "udp", all[1])
+	tries := func(at *phone, password string, cseq int) string {
+		r := register("bob")
+		r.cseq = cseq
+		at.send(r.String())
+		nonce := nonceIn.FindStringSubmatch(at.want("SIP/2.0 401"))[1]
+		r.cseq, r.auth = cseq+1, credentials("bob", "REGISTER", r.uri, nonce, 1)
+		if password != "pw" {
+			r.auth = strings.Replace(r.auth, `response="`, `response="0`, 1)
+		}
+		at.send(r.String())
+		return at.want("SIP/2.0 ")
+	}
+	tries(q, "wrong", 1) // its flow has failed, and is not what a phone behind the same NAT is let pass for
+	if said := tries(q, "pw", 3); !strings.HasPrefix(said, "SIP/2.0 200") {
+		t.Fatalf("one mistake holds bob up:\n%s", said)
+	}
+	q = dial(t, "udp", all[1])
+	tries(q, "wrong", 1)
+	for i := range 12 {
+		tries(p, "wrong", 1+2*i)
+	}
+	_, _ = all[0].mesh.Call(t.Context(), "n2", "nothing", nil) // what n1 has told before has come with its answer
+	if said := tries(q, "pw", 3); !strings.HasPrefix(said, "SIP/2.0 401") {
+		t.Errorf("n2 lets in who guesses at n1:\n%s", said)
+	}
+}
+
 // TestOwnIsEveryNodes: a URI with another node's host means this one too.
 func TestOwnIsEveryNodes(t *testing.T) {
 	all := nodes(t, 2)
@@ -666,7 +697,7 @@ func TestOwnIsEveryNodes(t *testing.T) {
 // TestGarbage of another node ends nothing.
 func TestGarbage(t *testing.T) {
 	all := nodes(t, 2)
-	for _, kind := range []string{kindRead, kindSend, kindGone, kindClose, kindHold, kindHosts} {
+	for _, kind := range []string{kindRead, kindSend, kindGone, kindClose, kindHold, kindHosts, kindFail} {
 		for _, text := range []string{"", "x", "\xff\xff", "\x00\x02{}", "\x00\x02{}SIP", "\x00\x05[1,2]"} {
 			must(t, all[0].mesh.Send("n2", kind, []byte(text)))
 		}
