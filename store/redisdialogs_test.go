@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -8,6 +9,48 @@ import (
 	"baton/store"
 	"baton/test/redis"
 )
+
+// TestRedisSubscriptionsOfAnother: a subscription that was claimed is the claimer's alone to write and to drop.
+func TestRedisSubscriptionsOfAnother(t *testing.T) {
+	server := redis.Start(t, redis.Options{})
+	one, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n1"))
+	two, _ := startRedis(t, redisOptions("redis://"+server.Addr, "n2"))
+	wait := func(do func(done func(error))) error {
+		done := make(chan error, 1)
+		do(func(err error) { done <- err })
+		return <-done
+	}
+	put := func(s *store.Redis, v call.StoredSubscription) error {
+		return wait(func(done func(error)) { s.PutSubscription(v, done) })
+	}
+	if err := put(one, call.StoredSubscription{ID: "s1", Owner: "n1", Blob: []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // whose answer was lost claims once more
+		mine, err := two.ClaimSubscriptions([]string{"s1", "never"}, "n1", "n2")
+		if err != nil || len(mine) != 1 || mine[0].ID != "s1" || mine[0].Owner != "n2" || string(mine[0].Blob) != "{}" {
+			t.Fatalf("n2 has claimed %+v, %v", mine, err)
+		}
+	}
+	if mine, err := one.ClaimSubscriptions([]string{"s1"}, "n1", "n3"); err != nil || len(mine) > 0 {
+		t.Errorf("n3 has claimed it too: %+v, %v", mine, err)
+	}
+	if err := put(one, call.StoredSubscription{ID: "s1", Owner: "n1", Blob: []byte("old")}); !errors.Is(err, call.ErrStale) {
+		t.Errorf("n1 writes what is n2's: %v", err)
+	}
+	if err := wait(func(done func(error)) { one.DropSubscription("s1", done) }); !errors.Is(err, call.ErrStale) {
+		t.Errorf("n1 drops what is n2's: %v", err)
+	}
+	if err := put(two, call.StoredSubscription{ID: "s1", Owner: "n2", Blob: []byte("new")}); err != nil {
+		t.Error(err)
+	}
+	if all, err := one.Subscriptions(); err != nil || len(all) != 1 || all[0].Owner != "n2" || string(all[0].Blob) != "new" {
+		t.Errorf("stored is %+v, %v", all, err)
+	}
+	if err := wait(func(done func(error)) { two.DropSubscription("s1", done) }); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestRedisOwnerOf: by the Call-ID of a dialog each node finds who has its call, also after a claim, until it has ended.
 func TestRedisOwnerOf(t *testing.T) {

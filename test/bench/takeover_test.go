@@ -36,7 +36,7 @@ func newCluster(t *testing.T, pairs int, g *generator) (l *loaded, other *node.N
 	must(t, os.WriteFile(file, []byte(base64.StdEncoding.EncodeToString(key)+"\n"), 0o600))
 	config := func(name, ports, own, peer string) string {
 		return fmt.Sprintf("media:\n  address: %s\n  ports: %s\n%sstore:\n  redis: redis://%s\ncluster:\n  name: %s\n  key_file: %s\n  listen: %q\n  peers: [%q]\n",
-			node.IP(1), ports, unlimited, server.Addr, name, file, own, peer)
+			node.IP(1), ports, unlimited+"  capacity: 100000\n", server.Addr, name, file, own, peer)
 	}
 	const first, second = "127.0.0.1:3001", "127.0.0.1:3002"
 	l = newLoadedWith(t, config("n1", "10000-37999", first, second), pairs, g)
