@@ -155,11 +155,11 @@ func TestHeartbeats(t *testing.T) {
 	recorded := func() []byte { // one that b sends, as somebody on the way sees it
 		b.Mesh.mu.Lock()
 		defer b.Mesh.mu.Unlock()
-		return b.peers["a"].beats.next(Load{Calls: 7, Capacity: 100, Draining: true})
+		return b.peers["a"].beats.next(Load{Calls: 7, Capacity: 100, Draining: true, Busy: true})
 	}
 	good := recorded()
 	a.hearBeat(good, time.Now())
-	if p, _ := a.Peer("b"); p.Load != (Load{7, 100, true}) {
+	if p, _ := a.Peer("b"); p.Load != (Load{7, 100, true, true}) {
 		t.Errorf("load is %+v", p.Load)
 	}
 	before := a.Counts()

@@ -14,6 +14,7 @@ import (
 
 const (
 	eventPause   = 100 * time.Millisecond // between two answers to what happens, however much that is
+	eventLongest = 2 * time.Second        // … and no longer, when another node has been slow to tell
 	eventComment = 15 * time.Second       // so that who has gone is noticed, and no proxy takes the stream for dead
 	eventFigures = 5 * time.Second        // live calls are sent anew, for their figures
 	eventWrite   = 10 * time.Second       // a client that has not taken an event by then is dropped
@@ -134,7 +135,7 @@ func (s *eventStream) serve(ctx context.Context) {
 			return
 		}
 		resting = true
-		pause.Reset(max(eventPause, listShare*time.Since(began)))
+		pause.Reset(max(eventPause, min(listShare*time.Since(began), eventLongest)))
 	}
 }
 
