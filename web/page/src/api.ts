@@ -158,9 +158,12 @@ export class ApiError extends Error {
 }
 
 const base = "/api/v1";
+const patience = 5000; // ms for the answer to a question; what waits longer is in the way of a new connection when the network is back
 
 /** request sends one request; body is sent as JSON. */
-export async function request<T>(method: string, path: string, token?: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+export async function request<T>(
+  method: string, path: string, token?: string, body?: unknown, signal?: AbortSignal, answered: () => void = () => {},
+): Promise<T> {
   const headers: Record<string, string> = {};
   if (token) headers["Authorization"] = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -174,6 +177,7 @@ export async function request<T>(method: string, path: string, token?: string, b
     if (signal?.aborted) throw e;
     throw new ApiError(0, "baton does not answer");
   }
+  answered();
   if (!response.ok) throw await failure(response);
   const text = await response.text();
   return (text === "" ? undefined : JSON.parse(text)) as T;
@@ -198,7 +202,8 @@ export const signIn = (user: string, password: string, device: string) =>
 export class Client {
   private following: AbortController | undefined; // the stream that stands
 
-  constructor(private readonly token: string) {}
+  /** answered is told whenever baton has answered. */
+  constructor(private readonly token: string, private readonly answered: () => void = () => {}) {}
 
   me = () => this.get<Me>("/me");
   ice = () => this.get<{ ice_servers: RTCIceServer[] | null; until?: string }>("/me/ice");
@@ -245,7 +250,7 @@ export class Client {
   /** stream yields the text of the event stream; one that says nothing for 40 s (a comment comes every 15) is given up. */
   private async *stream(signal: AbortSignal, opened: () => void): AsyncGenerator<string> {
     const silent = (this.following = new AbortController());
-    let timer = setTimeout(() => silent.abort(), silence);
+    let timer = setTimeout(() => silent.abort(), patience);
     const online = () => silent.abort(); // a stream of the old network may seem to live for minutes
     window.addEventListener("online", online);
     const both = AbortSignal.any([signal, silent.signal]);
@@ -253,8 +258,11 @@ export class Client {
       const response = await fetch(`${base}/me/events`, {
         headers: { Authorization: `Bearer ${this.token}`, Accept: "text/event-stream" }, credentials: "omit", cache: "no-store", signal: both,
       });
+      this.answered();
       if (!response.ok) throw await failure(response);
       opened();
+      clearTimeout(timer);
+      timer = setTimeout(() => silent.abort(), silence);
       const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { done, value } = await reader.read();
@@ -269,8 +277,16 @@ export class Client {
     }
   }
 
-  private get = <T>(path: string) => request<T>("GET", path, this.token);
-  private post = <T>(path: string, body?: unknown) => request<T>("POST", path, this.token, body ?? {});
+  private async get<T>(path: string): Promise<T> {
+    const late = AbortSignal.timeout(patience);
+    try {
+      return await request<T>("GET", path, this.token, undefined, late, this.answered);
+    } catch (e) {
+      throw late.aborted ? new ApiError(0, "baton does not answer") : e;
+    }
+  }
+
+  private post = <T>(path: string, body?: unknown) => request<T>("POST", path, this.token, body ?? {}, undefined, this.answered);
 }
 
 const silence = 40_000;

@@ -44,6 +44,7 @@ export class Call {
   private from: Saved | undefined; // what is taken back
   private tried = 0;
   private taking = false;
+  private replacing = false; // a dialog that shall take the place of this one is being begun
   private isLost = false; // baton does not know the dialog any more
   private gone = false;
 
@@ -238,6 +239,7 @@ export class Call {
       peer: (peer: Peer) => only(() => peer.number !== "" && this.step({ type: "peer", peer })),
       media: (media: Line["media"]) => only(() => this.step({ type: "media", media })),
       lost: () => only(() => this.lost()),
+      spent: () => only(() => this.renew()),
       heir: (s: RTCSession) => this.inherit(s),
       end: (e: End) => this.legEnded(leg(), e),
     };
@@ -281,7 +283,20 @@ export class Call {
     const old = this.leg;
     if (!saved || !old || this.next) return;
     this.isLost = true;
-    void this.connect(this.parts.target(), [replaces(saved.dialog)]).then((leg) => {
+    this.replace(saved.dialog);
+  }
+
+  /** renew has a new dialog take the place of one whose PeerConnection is of no use any more; it is tried again if that comes to nothing. */
+  private renew(): void {
+    const saved = this.saved;
+    if (saved && this.leg && !this.next) this.replace(saved.dialog);
+  }
+
+  private replace(dialog: Dialog): void {
+    if (this.replacing) return;
+    this.replacing = true;
+    void this.connect(this.parts.target(), [replaces(dialog)]).then((leg) => {
+      this.replacing = false;
       if (leg) this.next = leg;
     });
   }

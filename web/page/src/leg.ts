@@ -26,6 +26,8 @@ export interface Events {
   media(m: Media): void;
   /** lost: baton knows this dialog no more, though nobody has hung up. */
   lost(): void;
+  /** spent: its PeerConnection will carry nothing any more, whatever becomes of ICE. */
+  spent(): void;
   end(e: End): void;
   /** heir: baton has a new dialog take this one's place. */
   heir(s: RTCSession): void;
@@ -41,6 +43,7 @@ interface Inside {
 
 const settle = 1000; // ms that ICE may be disconnected before it is restarted
 const retry = 2500; // ms that a restart may take before the next
+const renewal = 5000; // ms that a new PeerConnection may take before the next
 const heardPatience = 3000; // ms that a new leg may stay silent before it is taken as heard
 
 export class Leg implements User {
@@ -57,6 +60,7 @@ export class Leg implements User {
   private stopPlaying: (() => void) | undefined;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private wantsRestart = false;
+  private failed = false; // its ICE has, once
   private reoffered = 0;
 
   /** mic is who has borrowed the microphone for this leg, where that is not the leg itself. */
@@ -159,10 +163,20 @@ export class Leg implements User {
       return;
     }
     this.wantsRestart = false;
+    if (this.spent) {
+      this.timer = setTimeout(() => this.restart(), renewal);
+      this.on.spent();
+      return;
+    }
     const begun = this.session.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
     this.timer = setTimeout(() => {
       if (this.media !== "connected") this.restart();
     }, begun ? retry : 300);
+  }
+
+  /** A PeerConnection of Firefox whose ICE has failed, after half a minute without a network, connects again and sends nothing any more. */
+  private get spent(): boolean {
+    return this.failed && firefox() || (this.pc?.getSenders().some((s) => s.transport?.state === "failed") ?? false);
   }
 
   private iceChanged(): void {
@@ -174,7 +188,10 @@ export class Leg implements User {
     }
     clearTimeout(this.timer);
     if (state === "disconnected") this.timer = setTimeout(() => this.restart(), settle);
-    if (state === "failed") this.restart();
+    if (state === "failed") {
+      this.failed = true;
+      this.restart();
+    }
   }
 
   /** shield has JsSIP repair instead of ending: it hangs up by itself on causes that are none for an established call. */
@@ -260,6 +277,8 @@ export class Leg implements User {
     this.audio.giveBack(this.mic ?? this);
   }
 }
+
+const firefox = (): boolean => /\bFirefox\//.test(navigator.userAgent);
 
 /** reasonOf is the text of a Reason header, else the reason phrase. */
 function reasonOf(m: (IncomingResponse & { reason_phrase?: string }) | null): string | undefined {

@@ -29,7 +29,9 @@ class Connection extends EventTarget {
   localDescription: { sdp: string } | null = null;
   restarts = 0;
   addTrack = () => {};
-  getSenders = () => [];
+  dtls = "connected";
+  getSenders = () => [{ track: null, transport: { state: this.dtls }, replaceTrack: () => {} }];
+  getStats = async () => new Map([["in", { type: "inbound-rtp", packetsReceived: 1 }]]);
   close = () => {};
   createOffer = async (o?: { iceRestart?: boolean }) => {
     if (o?.iceRestart) this.restarts++;
@@ -153,6 +155,21 @@ describe("the connection", () => {
     const broke = Date.now();
     await until(() => connections[0]!.restarts === 1);
     expect(Date.now() - broke).toBeLessThan(1000);
+  });
+
+  it("has the call taken to a new PeerConnection where DTLS has failed with ICE, as Firefox has it", async () => {
+    const n = await node();
+    const { told, id } = await talking(n);
+    const first = /^Call-ID: (.*)$/m.exec(n.got[0]!)![1]!;
+    connections[0]!.ice("connected");
+    connections[0]!.dtls = "failed";
+    connections[0]!.ice("failed");
+    await until(() => connections.length === 2);
+    await until(() => n.got.some((m) => method(m) === "INVITE" && (header(m, "Replaces") ?? "").startsWith(`${first};to-tag=baton;from-tag=`)));
+    expect(connections[0]!.restarts).toBe(0);
+    await until(() => n.got.some((m) => method(m) === "BYE" && header(m, "Call-ID")!.trim() === first));
+    expect(told.lines.map((l) => [l.id, l.stage])).toEqual([[id, "talking"]]);
+    expect(told.ended).toEqual([]);
   });
 
   it("is made to another node within a second when its own is gone, with the call", async () => {

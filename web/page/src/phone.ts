@@ -145,6 +145,11 @@ export class Phone {
     if (second) this.calls.get(id)?.transfer(this.uri(second.line.peer.number), second);
   }
 
+  /** answered is told that baton has answered a request of the page's. */
+  answered(): void {
+    this.wire.answered();
+  }
+
   connection = (id: string): RTCPeerConnection | undefined => this.calls.get(id)?.pc;
 
   saved(): Saved[] {

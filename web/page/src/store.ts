@@ -151,7 +151,7 @@ export class App {
   }
 
   private begin(session: Session): void {
-    this.client = new Client(session.token);
+    this.client = new Client(session.token, () => this.phone?.answered());
     const kept = meBox.get();
     if (kept?.login === session.sip.login) {
       this.set({ me: kept.me });

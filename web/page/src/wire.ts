@@ -14,13 +14,14 @@ const ping = "\r\n\r\n"; // RFC 5626 §4.4.1, answered by one CRLF
 const pong = "\r\n";
 
 const again = [0, 200, 400, 800]; // ms before the next try; the last one repeats
-const another = 800; // a try that has not come through by then gets one more beside it
+const another = 800; // the page's node is asked so soon whether it answers at all
 const elsewhere = 400; // and so soon where that is at another node
 export const stale = 3000; // a try is given up then
 
-// After some thirty failures within minutes Chromium has every WebSocket wait for up to five seconds. So after a while there are next
-// to no tries until the page's node answers something else.
-const eager = 10_000; // ms after which it is tried so
+// After some thirty failures within minutes Chromium has every WebSocket wait for up to five seconds. Firefox goes on connecting one that was
+// given up, and has six connections to a node in all: new ones wait for the old ones' SYNs, which come seconds apart by then. So a node
+// that is silent is tried once at a time, and after a while hardly at all, until it answers something else, which can be given up truly.
+const eager = 3000; // ms after which it is tried so
 const seldom = 2500; // between tries at a node that answers, but not to them
 const blind = 30_000; // between tries at one that does not answer
 const blindElsewhere = 5000; // where there are others, which are not asked
@@ -60,6 +61,7 @@ export class Wire {
   private eagerSince = 0;
   private begun = 0; // when the last try was
   private there = false; // the page's node has answered when it was asked last
+  private heardOf = 0; // when it did
   private next: ReturnType<typeof setTimeout> | undefined;
   private watch: ReturnType<typeof setTimeout> | undefined;
   private pinged = 0; // when the ping was sent that is not answered
@@ -129,6 +131,11 @@ export class Wire {
     if (this.socket) this.lost(this.socket, 1006, why);
   }
 
+  /** answered is told that the page's node has answered some other request, which is news where it has been silent. */
+  answered(): void {
+    if (this.wanted && !this.isConnected() && Date.now() - this.eagerSince >= eager) this.seen(true);
+  }
+
   setPace(p: Pace): void {
     if (p === this.pace) return;
     this.pace = p;
@@ -153,17 +160,25 @@ export class Wire {
       this.ontrouble(now - this.downSince);
     }
     const several = this.urls.length > 1;
-    if (now - this.eagerSince < eager || now - this.begun >= (several ? blindElsewhere : blind)) this.start(now);
+    const due = now - this.eagerSince < eager || now - this.begun >= (several ? blindElsewhere : blind);
+    if (due && ![...this.tries.values()].some((t) => t.node === this.turn)) this.start(now);
     else void this.look();
     this.next = setTimeout(() => this.try(), several ? elsewhere : another);
   }
 
   /** look tries when the page's node has begun to answer, and now and then as long as it does. */
   private async look(): Promise<void> {
+    const asked = Date.now();
     const there = await this.reachable();
+    if (there || asked > this.heardOf) this.seen(there);
+  }
+
+  private seen(there: boolean): void {
     const was = this.there;
     this.there = there;
-    if (there && this.wanted && !this.isConnected() && (!was || Date.now() - this.begun >= seldom)) {
+    if (!there) return;
+    this.heardOf = Date.now();
+    if (this.wanted && !this.isConnected() && (!was || Date.now() - this.begun >= seldom)) {
       this.turn = 0;
       this.start(Date.now());
     }
