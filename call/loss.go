@@ -38,9 +38,11 @@ func (c *Call) mind(l *Leg) {
 }
 
 // suspected asks a phone whose sound has stopped in the middle whether it is there. Mute, hold and comfort noise stop sound too: an answer
-// settles it, until the sound has gone on and stopped once more.
+// settles it, until the sound has gone on and stopped once more. One that is known to answer no such question is not asked: its connection,
+// its RTCP and a longer silence tell of it.
 func (c *Call) suspected(l *Leg) {
-	if c.state == StateUp && l.state == legUp && !l.held && !l.asking && !l.offers {
+	deaf := l.deaf() && c.b.Agent.Alive(l.dialog.Flow)
+	if c.state == StateUp && l.state == legUp && !l.held && !l.asking && !l.offers && !deaf {
 		c.log.Debug("sound has stopped", "leg", l.id, "device", l.device.Name)
 		c.checkWithin(l, probePatience)
 	}
@@ -116,7 +118,9 @@ func (c *Call) loseSeat(l *Leg, err error) {
 // await has a lost leg's sound tell that its device is back.
 func (c *Call) await(l *Leg) {
 	c.setState(l, legLost)
-	l.stream.Await(func(time.Time) { c.post(func() { c.withLeg(l, func(c *Call, l *Leg) { c.returned(l, "sound") }) }) })
+	l.stream.Await(func(time.Time) {
+		c.post(func() { c.withLeg(l, func(c *Call, l *Leg) { c.returned(l, returnedBySound) }) })
+	})
 }
 
 // vacate empties a seat: its user may come back until call.wait is over.
@@ -139,6 +143,9 @@ func unknown(err error) bool {
 	return errors.As(err, &status) && status.Code == 481
 }
 
+// returnedBySound is how a device is back that was heard again.
+const returnedBySound = "sound"
+
 // returned gives the seat back to a device that was lost and has come back with its dialog. Who comes first has the seat: what rings to
 // fill it rings no more, and a move to a device that its user has named goes on.
 func (c *Call) returned(l *Leg, how string) {
@@ -157,6 +164,9 @@ func (c *Call) returned(l *Leg, how string) {
 	}
 	c.wire()
 	c.commit(func() {})
+	if how == returnedBySound {
+		c.after(time.Second, func() { c.withLeg(l, (*Call).acquaint) })
+	}
 	c.after(settled, func() { // the other side may have changed its codec meanwhile
 		c.refit(l)
 		if far := c.other(s); far != nil && far.holder != nil {
@@ -193,7 +203,7 @@ func (c *Call) showAbsence(s *Seat) {
 func (c *Call) seek(l *Leg) {
 	switch {
 	case l.asking || l.offers:
-	case c.repoint(l) || l.astray && c.b.Agent.Alive(l.dialog.Flow):
+	case c.repoint(l) || (l.astray || l.deaf()) && c.b.Agent.Alive(l.dialog.Flow):
 		c.reinvite(l, l.local)
 	case c.b.Agent.Alive(l.dialog.Flow):
 		c.askWithin(l, probePatience, func(err error) {

@@ -1,6 +1,7 @@
 package call_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -291,6 +292,65 @@ func TestDeniesTheDialog(t *testing.T) {
 	}
 	must(t, c.in.Hangup())
 	c.nothingLeft()
+}
+
+// TestLeavesQuestionsUnanswered: a phone that answers no OPTIONS in a dialog and sends only while somebody speaks is taken for lost in its first
+// long pause, and learnt to be such a one when it talks on: from then on, and in its next call, its pauses are no loss. One whose network was
+// gone answers when it is asked again.
+func TestLeavesQuestionsUnanswered(t *testing.T) {
+	t.Parallel()
+	for _, deaf := range []bool{true, false} {
+		t.Run(fmt.Sprint(deaf), func(t *testing.T) {
+			t.Parallel()
+			c := newTorn(t, 0, func(c *config.Config) { c.Call.Vanished = 6 * time.Second })
+			lost := func() int { return len(c.entries(journal.CallLost)) }
+			if deaf {
+				c.alice.Behave(phone.Behaviour{Options: -1})
+			}
+			gone := func(long time.Duration) {
+				c.alice.Unplug(!deaf)
+				c.out.Media().Mute(true)
+				time.Sleep(long)
+				c.alice.Unplug(false)
+				c.out.Media().Mute(false)
+			}
+			gone(3 * time.Second)
+			c.eventually("she is back", 5*time.Second, func() bool { return len(c.entries(journal.CallRejoined)) == 1 })
+			time.Sleep(6 * time.Second) // it is asked again while it talks, after what was asked before is over
+			gone(3 * time.Second)
+			want := 2
+			if deaf {
+				want = 1
+			}
+			if n := lost(); n != want {
+				t.Errorf("lost %d times, want %d", n, want)
+			}
+			time.Sleep(time.Second)
+			if !c.out.Hears(c.in, 3*time.Second) || !c.in.Hears(c.out, 3*time.Second) {
+				t.Error("they do not hear each other")
+			}
+			must(t, c.in.Hangup())
+			c.nothingLeft()
+			if !deaf {
+				return
+			}
+			began := time.Now()
+			c.out, c.in = c.connect(c.alice, c.bob)
+			time.Sleep(1200 * time.Millisecond)
+			gone(3 * time.Second)
+			if n := lost(); n != want {
+				t.Errorf("lost %d times, want %d", n, want)
+			}
+			if n := len(methods(c.alice.Received(began), "OPTIONS")); n > 0 {
+				t.Errorf("she was asked %d times in her next call", n)
+			}
+			c.alice.Behave(phone.Behaviour{Options: -1, Refuse: 481})
+			c.out.Media().Mute(true)
+			c.eventually("she is lost when she is gone", 20*time.Second, func() bool { return lost() == want+1 })
+			must(t, c.in.Hangup())
+			c.nothingLeft()
+		})
+	}
 }
 
 // TestRebooted: a device that was started anew does not know its call. The seat stays empty, and waits; where its user wants it to be rung

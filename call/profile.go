@@ -16,10 +16,11 @@ type traits struct {
 	srtp   string // how it has offered SRTP
 	hold   string // how it has put the call on hold
 
-	allows, supports        bool // it has sent such a header
-	update, reliable, timer bool // … that names it
-	byRTP, byINFO           bool // its keys came so
-	long                    bool // our INVITE was too long for one datagram
+	allows, supports        bool   // it has sent such a header
+	update, reliable, timer bool   // … that names it
+	byRTP, byINFO           bool   // its keys came so
+	options                 string // "yes" or "no": it answers OPTIONS in the dialog
+	long                    bool   // our INVITE was too long for one datagram
 }
 
 // offer notes what an INVITE of the phone offers. An answer or a change tells less: it holds what the other side can.
@@ -88,6 +89,9 @@ func (l *Leg) learnt() map[string]string {
 	if t.supports {
 		seen(registrar.LearntReliable, yes(t.reliable))
 		seen(registrar.LearntTimer, yes(t.timer))
+	}
+	if t.options == "no" || l.device.Profile[registrar.LearntOptions] != "" { // that it answers is what is thought of every phone
+		seen(registrar.LearntOptions, t.options)
 	}
 	seen(registrar.LearntKeys, t.keys(l.device.Profile[registrar.LearntKeys]))
 	if t.long && !l.answer.IsZero() {

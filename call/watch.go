@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"baton/media"
+	"baton/registrar"
 	"baton/sip"
 )
 
@@ -86,7 +87,7 @@ func (l *Leg) spoke() time.Time {
 func (c *Call) check(l *Leg) { c.checkWithin(l, askPatience) }
 
 func (c *Call) checkWithin(l *Leg, patience time.Duration) {
-	if c.repoint(l) {
+	if c.repoint(l) || l.deaf() {
 		c.reinvite(l, l.local)
 		return
 	}
@@ -118,8 +119,37 @@ func (c *Call) askWithin(l *Leg, patience time.Duration, then func(error)) {
 		l.asking = false
 		if err = deadly(err); err == nil {
 			l.asked = time.Now()
+			l.traits.options = "yes"
 		}
 		then(err)
+	})
+}
+
+// deaf says that the leg's phone is known to leave OPTIONS in its dialogs unanswered, while it talks. That it does so tells nothing then.
+func (l *Leg) deaf() bool {
+	known := l.traits.options
+	if known == "" {
+		known = l.device.Profile[registrar.LearntOptions]
+	}
+	return known == "no"
+}
+
+// acquaint asks a phone that was taken for lost, because it did not answer, and has gone on talking on the same way as if nothing had been,
+// whether it answers at all.
+func (c *Call) acquaint(l *Leg) {
+	switch {
+	case c.state != StateUp || l.state != legUp || l.deaf():
+		return
+	case l.asking || l.offers: // of while it was lost
+		c.after(time.Second, func() { c.withLeg(l, (*Call).acquaint) })
+		return
+	}
+	began := time.Now()
+	c.askWithin(l, probePatience, func(err error) {
+		if unanswered(err) && l.alive() && l.stream.LastHeard().Sub(began) > probePatience/2 {
+			l.traits.options = "no"
+			c.log.Info("phone does not answer OPTIONS in a call: its pauses are no loss from now on", "leg", l.id, "device", l.device.Name)
+		}
 	})
 }
 

@@ -14,20 +14,21 @@ const Ringless = "ringless"
 
 // Names of what is learnt.
 const (
-	LearntAnswer   = "answer" // what became of asking it to answer by itself: an Answering
-	LearntSRTP     = "srtp"   // what it offers: none, osrtp (RFC 8643), savp+avp, savp
-	LearntHold     = "hold"   // how it says so: sendonly, recvonly, inactive, 0.0.0.0
-	LearntReliable = "100rel" // yes, no
-	LearntUpdate   = "update" // yes, no
-	LearntTimer    = "timer"  // RFC 4028: yes, no
-	LearntLarge    = "large"  // how a message too long for one datagram has reached it: udp, connection
-	LearntKeys     = "keys"   // how its keys come: rtp, info, both
-	LearntCodecs   = "codecs" // that it offers, in its order
+	LearntAnswer   = "answer"  // what became of asking it to answer by itself: an Answering
+	LearntSRTP     = "srtp"    // what it offers: none, osrtp (RFC 8643), savp+avp, savp
+	LearntHold     = "hold"    // how it says so: sendonly, recvonly, inactive, 0.0.0.0
+	LearntReliable = "100rel"  // yes, no
+	LearntUpdate   = "update"  // yes, no
+	LearntTimer    = "timer"   // RFC 4028: yes, no
+	LearntOptions  = "options" // whether it answers OPTIONS in a call: yes, no
+	LearntLarge    = "large"   // how a message too long for one datagram has reached it: udp, connection
+	LearntKeys     = "keys"    // how its keys come: rtp, info, both
+	LearntCodecs   = "codecs"  // that it offers, in its order
 )
 
 // Learnable are the names of what is learnt, in the order in which people are shown them.
 var Learnable = []string{
-	LearntAnswer, LearntCodecs, LearntKeys, LearntHold, LearntSRTP, LearntReliable, LearntUpdate, LearntTimer, LearntLarge,
+	LearntAnswer, LearntCodecs, LearntKeys, LearntHold, LearntSRTP, LearntReliable, LearntUpdate, LearntTimer, LearntOptions, LearntLarge,
 }
 
 // maxLearnt is the longest value that is kept, in bytes.

@@ -113,7 +113,7 @@ func TestLearntIsSmall(t *testing.T) {
 	bare := len(d.Pack(nil))
 	d.Profile = map[string]string{
 		LearntAnswer: "headers 12 1790000000 0", LearntCodecs: "opus G722 PCMA PCMU G729", LearntKeys: "rtp", LearntHold: "sendonly", LearntSRTP: "none",
-		LearntReliable: "no", LearntUpdate: "yes", LearntTimer: "yes", LearntLarge: "udp",
+		LearntReliable: "no", LearntUpdate: "yes", LearntTimer: "yes", LearntOptions: "yes", LearntLarge: "udp",
 	}
 	if n := len(d.Pack(nil)) - bare; n > 160 {
 		t.Errorf("what is learnt takes %d bytes", n)

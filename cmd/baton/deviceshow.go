@@ -80,7 +80,7 @@ func registeredFor(d web.Device, now time.Time) string {
 // learntWords are what the names of a profile mean to people, in the order in which they are shown.
 var learntWords = map[string]string{
 	registrar.LearntCodecs: "codecs", registrar.LearntKeys: "keys come by", registrar.LearntHold: "hold", registrar.LearntSRTP: "SRTP offered",
-	registrar.LearntReliable: "100rel", registrar.LearntUpdate: "UPDATE", registrar.LearntTimer: "session timer", registrar.LearntLarge: "long messages by",
+	registrar.LearntReliable: "100rel", registrar.LearntUpdate: "UPDATE", registrar.LearntTimer: "session timer", registrar.LearntOptions: "asked in a call", registrar.LearntLarge: "long messages by",
 }
 
 // learntRows are what is known of a device; what is not known yet stands there too.
