@@ -385,9 +385,6 @@ func TestPageReloaded(t *testing.T) {
 				time.Sleep(1100 * time.Millisecond)
 			}
 			loaded := r.phone("alice", 1, r.ofKind(2))
-			if !c.replaces && !c.noticed {
-				time.Sleep(120 * time.Millisecond) // until then its old sound might be on its way
-			}
 			again := mustDial(t, loaded, dial, o)
 			must(t, again.Await(3*time.Second))
 			if !again.Hears(in, 3*time.Second) || !in.Hears(again, 3*time.Second) {

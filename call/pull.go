@@ -54,7 +54,12 @@ func (b *B2BUA) noCall(x *sip.Exchange, caller registrar.User, offer *media.Desc
 
 // pulled moves a seat to the device that sent x: the seat of leg old, else the one at position.
 func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, old *Leg) error {
-	how := "replaces"
+	return c.pulledBy(x, offer, position, old, false)
+}
+
+// pulledBy is pulled; doubted says that the device's old leg has been looked at before.
+func (c *Call) pulledBy(x *sip.Exchange, offer *media.Description, position int, leg *Leg, doubted bool) error {
+	old, how := leg, "replaces"
 	if old == nil {
 		how = "pull"
 		if position >= len(c.seats) {
@@ -80,6 +85,10 @@ func (c *Call) pulled(x *sip.Exchange, offer *media.Description, position int, o
 		return c.companionDials(x, offer, l, how)
 	}
 	if seat.away == nil && d.Key == old.device.Key && !c.leftBehind(old, x.Flow(), how) {
+		if !doubted && c.cutOff(old) { // what was heard last may be of before
+			time.AfterFunc(2*mute, func() { c.pulledAgain(x, offer, position, leg) })
+			return nil
+		}
 		return c.b.announce(x, seat.user, offer, notice{tone: media.ToneEnded, code: 200, why: "the call is on this device already"})
 	}
 	return c.takeSeat(x, offer, old, how)
@@ -106,6 +115,18 @@ func (c *Call) takeSeat(x *sip.Exchange, offer *media.Description, old *Leg, how
 	return nil
 }
 
+// pulledAgain serves a pull a moment later.
+func (c *Call) pulledAgain(x *sip.Exchange, offer *media.Description, position int, leg *Leg) {
+	asked := c.do(func() {
+		if err := c.pulledBy(x, offer, position, leg, true); err != nil {
+			_ = x.Respond(c.b.reply(err))
+		}
+	})
+	if !asked {
+		_ = x.Respond(c.b.reply(refusal(404, "the call has just ended")))
+	}
+}
+
 // leftBehind says that a device asks for its own call because its leg is of no use to it any more: it has left that behind, its connection
 // has broken or been replaced by another and its sound with it, or it names its dialog over another connection, or as a page, and knows best.
 func (c *Call) leftBehind(l *Leg, now sip.Flow, how string) bool {
@@ -114,8 +135,13 @@ func (c *Call) leftBehind(l *Leg, now sip.Flow, how string) bool {
 	if how == "replaces" && (now.Transport == "wss" || led || lost) || c.b.left(l.seat.user.Name, l.device.Key, s) {
 		return true
 	}
-	heard := l.stream.LastHeard()
-	return time.Since(heard) > mute && (!c.b.Agent.Alive(s.flow) || s.led.After(heard) && s.flow.Transport != "udp")
+	return time.Since(l.stream.LastHeard()) > mute && c.cutOff(l)
+}
+
+// cutOff says that the connection of a leg's phone has broken, or was replaced by another since it was heard.
+func (c *Call) cutOff(l *Leg) bool {
+	s := l.sign()
+	return !c.b.Agent.Alive(s.flow) || s.led.After(l.stream.LastHeard()) && s.flow.Transport != "udp"
 }
 
 // mute is how long a phone whose connection has broken has said nothing when it has stopped talking for certain.

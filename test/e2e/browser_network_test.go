@@ -227,9 +227,6 @@ func TestBrowserPageReloads(t *testing.T) {
 
 			began := time.Now()
 			w.must(b.do(nil, "reload", map[string]any{"page": alice.n}))
-			if c.how == "*40" {
-				pause(100 * time.Millisecond) // a device that was heard so lately has the call, by this code; a person dials no sooner
-			}
 			loaded := time.Now()
 			alice.must(nil, "register", w.settings("alice"), settings)
 			if c.how == "Replaces" {
