@@ -258,6 +258,14 @@ func (c *Call) ringOnLoss(s *Seat, but string) {
 	}
 }
 
+// stillLost is the device that may come back by itself, "" = none: it has said that it knows nothing of the call.
+func (a *absence) stillLost() string {
+	if a.leg.state != legLost {
+		return ""
+	}
+	return a.leg.device.Key
+}
+
 // summon rings all devices of an empty seat's user, but for one; told is told with the figures, once.
 func (c *Call) summon(s *Seat, how, who, but string, told func(MoveReport, error)) error {
 	m := &move{c: c, seat: s, into: s, from: s.lastLeg(), how: how, who: who, began: time.Now(), summons: true, except: but, reported: told}

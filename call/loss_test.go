@@ -582,6 +582,28 @@ func TestLostInMidMove(t *testing.T) {
 	}
 }
 
+// TestRingAfterAMoveInVain: a device is lost while another one, that was named, rings for its call. That refuses: the user's devices ring, as he
+// wants it of a loss.
+func TestRingAfterAMoveInVain(t *testing.T) {
+	t.Parallel()
+	c := newTorn(t, 0, nil)
+	c.set("alice", func(s *registrar.Settings) { s.OnLoss = registrar.RingOnLoss })
+	kitchen := c.phone("alice", 3)
+	done := c.moveTo("2")
+	rings, err := c.desk.Ringing(3 * time.Second)
+	must(t, err)
+	c.alice.Unplug(true)
+	c.lost()
+	must(t, rings.Reject(486))
+	if err := <-done; err == nil {
+		t.Error("it was told that it has moved")
+	}
+	back, err := kitchen.Ringing(3 * time.Second)
+	must(t, err)
+	must(t, back.Answer())
+	c.again(back)
+}
+
 // TestBackWhilePulled: the lost device speaks again in the moment in which another one takes the seat: one of them has it, and the other none.
 func TestBackWhilePulled(t *testing.T) {
 	t.Parallel()

@@ -394,8 +394,11 @@ func (c *Call) failMove(m *move, why string, code int) {
 	if m.reported != nil {
 		m.reported(MoveReport{}, refusal(code, why))
 	}
-	if m.left && c.state == StateUp {
+	switch a := m.seat.away; {
+	case m.left && c.state == StateUp:
 		c.recall(m, why)
+	case a != nil && a.lost && c.state == StateUp && !c.over && m.dial != nil && !m.summons && code != 603: // it was lost meanwhile, and one device alone was rung
+		c.ringOnLoss(m.seat, a.stillLost())
 	}
 }
 
