@@ -207,7 +207,7 @@ func (c *Call) seek(l *Leg) {
 		c.reinvite(l, l.local)
 	case c.b.Agent.Alive(l.dialog.Flow):
 		c.askWithin(l, probePatience, func(err error) {
-			if unknown(err) {
+			if deadly(err) == nil || unknown(err) { // some answer 200 to OPTIONS of a dialog that they do not know, some 481 to all but INVITE: that tells
 				c.reinvite(l, l.local)
 				return
 			}

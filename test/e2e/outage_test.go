@@ -211,3 +211,66 @@ func (c *pageCall) over() {
 		c.page.t.Errorf("baresip had %d calls", n)
 	}
 }
+
+// reboot kills baresip, as a power cut does, and starts it again.
+func (b *baresip) reboot(while func()) {
+	b.t.Helper()
+	if err := b.cmd.Process.Kill(); err != nil {
+		b.t.Fatal(err)
+	}
+	_ = b.cmd.Wait()
+	while()
+	b.start(b.cmd.Path)
+}
+
+// TestPhoneReboots has a phone end without a word and start again under its name, from another port: it knows nothing of its call, which waits for
+// it all the same. It dials the code, or is rung where its user wants that.
+func TestPhoneReboots(t *testing.T) {
+	t.Parallel()
+	for _, transport := range []string{"udp", "tls"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			same := func(c *phone.Config) {
+				c.Instance, c.ContactUser = "urn:uuid:00000000-0000-4000-8000-000000000777", "alice-soft"
+			}
+			alice, bob := w.phone("alice", "soft", over(transport), same), w.phone("bob", "far")
+			_, in := w.connect(alice, "bob", bob)
+			pause(1200 * time.Millisecond)
+			alice.Vanish()
+			w.seatLost("alice")
+			again := w.phone("alice", "soft", over(transport), same)
+			back := w.dial(again, "*40")
+			w.must(back.Await(5 * time.Second))
+			w.talk(back, in)
+			if n, made := len(w.devices("alice")), len(bob.Made()); n != 1 || made != 1 {
+				t.Errorf("alice has %d devices, bob's phone had %d calls", n, made)
+			}
+			w.must(back.Hangup())
+			w.ended(in)
+		})
+	}
+	t.Run("baresip, rung", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		_, err := w.CLI("user", "set", "alice", "--on-loss", "ring")
+		w.must(err)
+		alice, bob := w.startBaresip("alice", "udp", 500), w.startBaresip("bob", "udp", 700)
+		alice.dial("102")
+		alice.await("CALL_ESTABLISHED", 10*time.Second)
+		bob.await("CALL_ESTABLISHED", 10*time.Second)
+		pause(1500 * time.Millisecond)
+		alice.reboot(func() { w.seatLost("alice") })
+		began := time.Now()
+		alice.await("CALL_ESTABLISHED", 30*time.Second)
+		up := time.Now()
+		t.Logf("it is called back %s after it was started again", up.Sub(began).Round(time.Millisecond))
+		bob.hearsSince(up, alice.hz)
+		alice.hearsSince(up, bob.hz)
+		if n := len(bob.recordings()); n != 1 {
+			t.Errorf("bob's baresip had %d calls", n)
+		}
+		bob.do("hangup", "")
+		alice.await("CALL_CLOSED", 5*time.Second)
+	})
+}
