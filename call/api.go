@@ -183,6 +183,7 @@ func (l *Leg) info() LegInfo {
 	i := LegInfo{
 		ID: l.id, Device: l.device.Name, Index: l.device.Index, State: string(l.state), Held: l.held, Listens: l.listens(),
 		Remote: l.dialog.Flow.Transport + ":" + l.dialog.Flow.Remote.String(), Codecs: []string{}, Stats: l.stream.Stats(),
+		Report: l.report,
 	}
 	for _, k := range l.agreed.Send {
 		i.Codecs = append(i.Codecs, k.Name)

@@ -51,6 +51,7 @@ type B2BUA struct {
 
 	changes  changes
 	messages messages
+	reports  reports
 	notifier *notifier
 
 	mu       sync.Mutex // guards what follows

@@ -233,6 +233,9 @@ func (c *Call) endWithout(gone *Leg, why string) {
 		return
 	}
 	c.why = why
+	if c.state == StateUp && !c.quiet {
+		c.lastWays()
+	}
 	c.keepOwn(481, "the call that Replaces names has ended: "+why)
 	c.changeState(StateEnding)
 	if c.dial != nil {

@@ -103,6 +103,8 @@ func (c *Call) inFork(l *Leg, f *fork, x *sip.Exchange) {
 		_ = x.Respond(sip.Reply{Code: 491})
 	case "BYE": // which the called side must not send before it has answered (RFC 3261 §15)
 		_ = x.Respond(sip.Reply{Code: 481})
+	case "PUBLISH", "NOTIFY":
+		_ = x.Respond(c.b.published(x, l.seat.user.Name))
 	default:
 		_ = x.Respond(sip.Reply{Code: 405})
 	}

@@ -47,10 +47,10 @@ func TestDialogIndex(t *testing.T) {
 	check("cid;from-tag=b2", one, 0)
 	check("cid", nil, 481) // several
 	check("cid;to-tag=e;from-tag=f", nil, 481)
-	b.dialogs.drop(second)
+	b.dialogs.drop(second, nil)
 	check("cid;to-tag=b;from-tag=a", one, 0)
 	check("cid", one, 0)
-	b.dialogs.drop(first)
+	b.dialogs.drop(first, nil)
 	check("cid;to-tag=a;from-tag=b", nil, 603)
 	for i := range b.dialogs.ended {
 		b.dialogs.ended[i].at = time.Now().Add(-endedFor - time.Second)
@@ -61,12 +61,12 @@ func TestDialogIndex(t *testing.T) {
 	}
 	for i := range 2 * maxEnded {
 		id := put(other, "eve", fmt.Sprint(i), "x", dialogConfirmed)
-		b.dialogs.drop(id)
+		b.dialogs.drop(id, nil)
 	}
 	if n := len(b.dialogs.ended); n > maxEnded {
 		t.Errorf("%d ended dialogs are remembered", n)
 	}
-	if b.dialogs.drop(sip.DialogID{CallID: "cid", LocalTag: "x"}); b.dialogs.size() != 2 {
+	if b.dialogs.drop(sip.DialogID{CallID: "cid", LocalTag: "x"}, nil); b.dialogs.size() != 2 {
 		t.Error("a dialog that is not there was dropped")
 	}
 }

@@ -43,6 +43,8 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 		c.onInfo(l, x)
 	case "MESSAGE":
 		c.onMessage(l, x)
+	case "PUBLISH", "NOTIFY":
+		_ = x.Respond(c.b.published(x, l.seat.user.Name))
 	case "OPTIONS":
 		_ = x.Respond(sip.Reply{Code: 200})
 	default:
@@ -52,6 +54,7 @@ func (c *Call) inDialog(l *Leg, x *sip.Exchange) {
 
 // onBye takes a hang-up. From a leg whose move is pending it means leave: the new device goes on ringing (docs/moves.md).
 func (c *Call) onBye(l *Leg, x *sip.Exchange) {
+	c.sumUp(l, x.Header)
 	_ = x.Respond(sip.Reply{Code: 200})
 	l.acked = true // it would not hang up an answer that it never had
 	holder, m := l.seat.holder == l, c.moveOf(l.seat)

@@ -43,16 +43,21 @@ type LegInfo struct {
 	Via     string      `json:"via"`    // which way its audio reaches the node: udp (also what a TURN relay sends on), tcp (ICE-TCP)
 	Stats   media.Stats `json:"stats"`
 
+	Report *media.Report `json:"report,omitempty"` // what the device itself tells, nil = nothing yet
+
 	// Estimates of this leg alone, as if its other end were at the node; nil = not measured yet.
 	In  *media.Quality `json:"in_quality,omitempty"`  // what the device says
 	Out *media.Quality `json:"out_quality,omitempty"` // what the device hears
 }
 
-// Way is what one seat's user hears of another, from mouth to ear.
+// Way is what one seat's user hears of another, from mouth to ear: the best that is known, and what that is taken from.
 type Way struct {
 	From string `json:"from"` // user
 	To   string `json:"to"`
 	media.Quality
+	By     string         `json:"by"`               // what the figures above are: device, or node where there is no such
+	Node   *media.Quality `json:"node,omitempty"`   // by what the node has measured, nil = not enough
+	Device *media.Quality `json:"device,omitempty"` // by what the devices themselves tell, nil = not enough
 }
 
 // MoveInfo is one move of a seat, done or failed.

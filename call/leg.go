@@ -114,6 +114,9 @@ type Leg struct {
 	open     int   // requests of ours that are not answered, and what waits to be asked again
 	heir     *heir // who has it since another call adopted it, nil = it is this call's
 	shown    *view // what others see of it
+
+	report *media.Report // what its device has told last of its audio
+	last   *lastWay      // what the device heard last, once the call has ended
 }
 
 // newLeg opens what a leg needs that offers audio in the first of these dialects.
@@ -244,7 +247,10 @@ func (c *Call) bye(l *Leg) {
 // sendBye sends the BYE, and once more to where the phone is by now if nobody answers it.
 func (c *Call) sendBye(l *Leg) {
 	l.stranded = false
-	c.request(l, l.dialog.NewRequest("BYE", sip.Body{}), requestPatience, func(err error) {
+	c.requestUnder(c.ctx, l, l.dialog.NewRequest("BYE", sip.Body{}), requestPatience, func(resp *sip.Response, err error) {
+		if err == nil {
+			c.sumUp(l, resp.Header)
+		}
 		switch {
 		case unanswered(err) && c.ctx.Err() == nil && l.state == legClosing && c.elsewhere(l):
 			c.sendBye(l)
@@ -325,7 +331,7 @@ func (c *Call) closeLeg(l *Leg) {
 	l.unfollow()
 	c.b.Agent.Detach(l.dialog.ID())
 	c.dropForks(l)
-	c.b.unindex(l.dialog.ID())
+	c.b.retire(l)
 	if l.cancel != nil {
 		l.cancel(nil)
 	}

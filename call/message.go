@@ -20,7 +20,7 @@ import (
 // now, built anew. Nothing is kept for those that are away.
 
 // Types are the media types, beside SDP, of the bodies that baton understands.
-var Types = append([]string{relayType, plainType}, messageTypes...)
+var Types = append([]string{relayType, plainType, reportType}, messageTypes...)
 
 // messageTypes may be passed on in a MESSAGE. message/cpim is not among them: the sender that it names is nobody's to check.
 var messageTypes = []string{"text/plain", "application/im-iscomposing+xml"}

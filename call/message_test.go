@@ -267,14 +267,14 @@ func TestServedInADialog(t *testing.T) {
 	must(t, err)
 	inside, err := out.Request("OPTIONS", nil)
 	must(t, err)
-	const allow = "INVITE, ACK, CANCEL, BYE, PRACK, OPTIONS, MESSAGE, REFER, REGISTER, SUBSCRIBE, UPDATE, INFO"
-	const accept = "application/sdp, application/dtmf-relay, application/dtmf, text/plain, application/im-iscomposing+xml"
+	const allow = "INVITE, ACK, CANCEL, BYE, PRACK, OPTIONS, MESSAGE, NOTIFY, PUBLISH, REFER, REGISTER, SUBSCRIBE, UPDATE, INFO"
+	const accept = "application/sdp, application/dtmf-relay, application/dtmf, application/vq-rtcpxr, text/plain, application/im-iscomposing+xml"
 	for _, res := range []*phone.Message{outside, inside} {
 		if res.Get("Allow") != allow || res.Get("Accept") != accept || !strings.Contains(res.Get("Supported"), "replaces") {
 			t.Errorf("Allow: %s\nAccept: %s\nSupported: %s", res.Get("Allow"), res.Get("Accept"), res.Get("Supported"))
 		}
 	}
-	for method, code := range map[string]int{"NOTIFY": 489, "SUBSCRIBE": 489, "PUBLISH": 405, "FOO": 405} {
+	for method, code := range map[string]int{"NOTIFY": 489, "SUBSCRIBE": 489, "PUBLISH": 489, "FOO": 405} {
 		res, _ := out.Request(method, nil, phone.Header{Name: "Event", Value: "conference"})
 		if res.Code != code || code == 405 && res.Get("Allow") != allow {
 			t.Errorf("%s: %s, Allow: %s", method, res.Line(), res.Get("Allow"))

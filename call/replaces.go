@@ -39,6 +39,7 @@ type endedDialog struct {
 	kind dialogKind
 	user string
 	at   time.Time
+	last *lastWay // for its phone's last report, nil = none is waited for
 }
 
 // A dialog is remembered as ended for 64·T1, as an answered request is, and never more than so many of them.
@@ -58,7 +59,7 @@ func (x *dialogIndex) put(o dialogOwner) {
 }
 
 // drop takes a dialog out and remembers for a while that it was there.
-func (x *dialogIndex) drop(id sip.DialogID) {
+func (x *dialogIndex) drop(id sip.DialogID, last *lastWay) {
 	all := x.live[id.CallID]
 	i := slices.IndexFunc(all, func(k dialogOwner) bool { return k.id == id })
 	if i < 0 {
@@ -69,7 +70,7 @@ func (x *dialogIndex) drop(id sip.DialogID) {
 	for past < len(x.ended) && (now.Sub(x.ended[past].at) > endedFor || len(x.ended)-past >= maxEnded) {
 		past++
 	}
-	x.ended = append(x.ended[past:], endedDialog{id, all[i].kind, all[i].user, now})
+	x.ended = append(x.ended[past:], endedDialog{id, all[i].kind, all[i].user, now, last})
 	if all = slices.Delete(all, i, i+1); len(all) == 0 {
 		delete(x.live, id.CallID)
 		return
@@ -96,7 +97,7 @@ func (b *B2BUA) index(c *Call, l *Leg, id sip.DialogID, kind dialogKind) {
 func (b *B2BUA) unindex(id sip.DialogID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.dialogs.drop(id)
+	b.dialogs.drop(id, nil)
 }
 
 // mayReplace says whether a user may take the place of another's device in a dialog: in a call that rings for somebody of

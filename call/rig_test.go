@@ -110,11 +110,12 @@ func openNode(t *testing.T, beside *rig, name, dir, udp string, tune func(*confi
 	}
 	agent, err := newAgent(udp, cfg.Listen.TLS, sip.Options{
 		Realm: db.Realm(), Secret: db.Secret(),
-		InDialog: []string{"REFER", "UPDATE", "INFO", "MESSAGE", "SUBSCRIBE"}, Accept: call.Types, Events: call.Events, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
+		InDialog: []string{"REFER", "UPDATE", "INFO", "MESSAGE", "SUBSCRIBE", "PUBLISH", "NOTIFY"}, Accept: call.Types, Events: call.Events, Credentials: users, Log: log, FlowClosed: func(f sip.Flow) { r.reg.FlowClosed(f) },
 		Handlers: map[string]func(*sip.Exchange){
 			"REGISTER": func(x *sip.Exchange) { r.reg.Register(x) }, "INVITE": func(x *sip.Exchange) { r.b.Invite(x) },
 			"MESSAGE": func(x *sip.Exchange) { r.b.Message(x) }, "SUBSCRIBE": func(x *sip.Exchange) { r.b.Subscribe(x) },
-			"REFER": func(x *sip.Exchange) { r.b.Refer(x) },
+			"REFER": func(x *sip.Exchange) { r.b.Refer(x) }, "PUBLISH": func(x *sip.Exchange) { r.b.Publish(x) },
+			"NOTIFY": func(x *sip.Exchange) { r.b.Publish(x) },
 		},
 	})
 	must(t, err)

@@ -12,8 +12,8 @@ import (
 	"baton/sip"
 )
 
-// Events are the event packages that phones can subscribe to.
-var Events = slices.Sorted(maps.Keys(packages))
+// Events are the event packages that phones can subscribe to, and the one that they publish.
+var Events = append(slices.Sorted(maps.Keys(packages)), reportEvent)
 
 // eventPackage is what a notifier has to know of an event package (RFC 6665 §5.4).
 type eventPackage struct {
@@ -241,6 +241,10 @@ func (n *notifier) end(s *watch, why string) {
 
 // inDialog takes a request of the phone in the subscription's dialog.
 func (n *notifier) inDialog(s *watch, x *sip.Exchange) {
+	if x.Method() == "PUBLISH" || x.Method() == "NOTIFY" { // it has nothing to do with the subscription, and does not end it
+		_ = x.Respond(n.b.published(x, s.User))
+		return
+	}
 	if s.gone || s.ending != "" || x.Method() != "SUBSCRIBE" {
 		_ = x.Respond(sip.Reply{Code: 481})
 		return

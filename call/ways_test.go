@@ -24,8 +24,8 @@ func TestWays(t *testing.T) {
 	for _, w := range ways(seats) {
 		got[w.From+" to "+w.To] = w.Delay
 	}
-	want := map[string]float64{ // 20 + half of each round trip + a buffer of 20
-		"alice to bob": 60, "bob to alice": 60, "erin to alice": 70, "erin to bob": 80,
+	want := map[string]float64{ // 20 + half of each round trip + 0.1 in the node + a buffer of 20
+		"alice to bob": 60.1, "bob to alice": 60.1, "erin to alice": 70.1, "erin to bob": 80.1,
 	}
 	if len(got) != len(want) {
 		t.Errorf("ways %v, want %v", got, want)

@@ -20,23 +20,39 @@ type Quality struct {
 	Delay float64 `json:"delay_ms"`     // from mouth to ear, one way
 }
 
-// impairment is what a codec costs by itself (Ie) and how well it bears random loss (Bpl), as in ITU-T G.113 Appendix I.
-type impairment struct{ ie, bpl float64 }
+// impairment is what a codec costs by itself (Ie) and how well it bears random loss (Bpl), as in ITU-T G.113 Appendix I, and how many
+// milliseconds of what follows a frame it looks at before it encodes that.
+type impairment struct{ ie, bpl, ahead float64 }
 
 // impairments by encoding name, in capitals. Those of G.722 and opus are assumed: on the narrowband scale neither costs
 // anything, and G.113 gives no Bpl for that scale.
 var impairments = map[string]impairment{
-	"PCMU": {0, 25.1}, // with concealment, as phones have it; 4.3 without
-	"PCMA": {0, 25.1},
-	"G722": {0, 15},
-	"OPUS": {0, 20},
-	"G729": {11, 19},
-	"G723": {15, 16.1},
-	"GSM":  {20, 10},
+	"PCMU": {0, 25.1, 0}, // with concealment, as phones have it; 4.3 without
+	"PCMA": {0, 25.1, 0},
+	"G722": {0, 15, 1.5},
+	"OPUS": {0, 20, 6.5}, // RFC 6716 §2: 4 ms for its resampler and 2.5 for its transform
+	"G729": {11, 19, 5},
+	"G723": {15, 16.1, 7.5},
+	"GSM":  {20, 10, 0},
 }
 
 // other is assumed of a codec that is not known.
-var other = impairment{10, 10}
+var other = impairment{10, 10, 0}
+
+// codecOf is what is known of a codec, named as in an rtpmap; the clock may follow.
+func codecOf(codec string) impairment {
+	name, _, _ := strings.Cut(strings.ToUpper(codec), "/")
+	if i, known := impairments[name]; known {
+		return i
+	}
+	return other
+}
+
+// lookAhead is how long, in milliseconds, a codec waits for what follows a frame.
+func lookAhead(codec string) float64 { return codecOf(codec).ahead }
+
+// passing is how long a packet is in the node, in milliseconds: half of them no longer (docs/measure.md).
+const passing = 0.1
 
 // Estimate is the quality of a codec (as in an rtpmap, the clock may follow) with so much loss, in percent, and delay from
 // mouth to ear, in milliseconds.
@@ -52,11 +68,7 @@ func delayImpairment(ms float64) float64 {
 
 // lossImpairment is Ie,eff of G.107 §7.5 with random loss (BurstR = 1).
 func lossImpairment(codec string, percent float64) float64 {
-	name, _, _ := strings.Cut(strings.ToUpper(codec), "/")
-	i, known := impairments[name]
-	if !known {
-		i = other
-	}
+	i := codecOf(codec)
 	return i.ie + (95-i.ie)*percent/(percent+i.bpl)
 }
 
@@ -83,19 +95,20 @@ func (s Stats) Quality() (in, out *Quality) {
 		return nil, nil
 	}
 	if s.In.Packets > 0 && s.In.Codec != "" {
-		q := Estimate(s.In.Codec, s.In.LossPercent, s.delay(s.In.Jitter))
+		q := Estimate(s.In.Codec, s.In.LossPercent, s.delay(s.In))
 		in = &q
 	}
 	if s.Reported && s.Out.Codec != "" {
-		q := Estimate(s.Out.Codec, s.Out.LossPercent, s.delay(s.Out.Jitter))
+		q := Estimate(s.Out.Codec, s.Out.LossPercent, s.delay(s.Out))
 		out = &q
 	}
 	return in, out
 }
 
-// delay is from mouth to ear of one leg alone: a packet's time to fill, half the round trip, the listener's buffer.
-func (s Stats) delay(jitter float64) float64 {
-	return s.Packet + s.RTT/2 + playout(jitter, s.Packet)
+// delay is from mouth to ear of one leg alone: a packet's time to fill, what its codec waits for, half the round trip, the listener's
+// buffer.
+func (s Stats) delay(t Traffic) float64 {
+	return s.Packet + lookAhead(t.Codec) + s.RTT/2 + playout(t.Jitter, s.Packet)
 }
 
 // Across estimates what the peer of to hears of the peer of from. to's own reports tell loss and jitter of the whole way,
@@ -104,7 +117,8 @@ func Across(from, to Stats) *Quality {
 	if from.RTT == 0 || to.RTT == 0 || !to.Reported || to.Out.Codec == "" {
 		return nil
 	}
-	q := Estimate(to.Out.Codec, to.Out.LossPercent, from.Packet+from.RTT/2+to.RTT/2+playout(to.Out.Jitter, from.Packet))
+	delay := from.Packet + lookAhead(to.Out.Codec) + from.RTT/2 + passing + to.RTT/2 + playout(to.Out.Jitter, from.Packet)
+	q := Estimate(to.Out.Codec, to.Out.LossPercent, delay)
 	return &q
 }
 

@@ -75,7 +75,7 @@ func TestQualityUnknown(t *testing.T) {
 	}
 }
 
-// TestDelay: packet + half of each round trip + the buffer, which is four times the jitter or a packet.
+// TestDelay: packet + half of each round trip + the buffer, which is four times the jitter or a packet, and across also the node.
 func TestDelay(t *testing.T) {
 	leg := func(rtt, jitter float64) Stats {
 		tr := Traffic{Codec: "PCMU/8000", Packets: 100, Jitter: jitter}
@@ -85,16 +85,22 @@ func TestDelay(t *testing.T) {
 		from, to      Stats
 		alone, across float64
 	}{
-		{leg(1, 0), leg(1, 0), 40.5, 41},
-		{leg(30, 2), leg(10, 4.9), 55, 60},
-		{leg(30, 2), leg(10, 10), 55, 80},
-		{leg(100, 25), leg(60, 10), 170, 140},
+		{leg(1, 0), leg(1, 0), 40.5, 41.1},
+		{leg(30, 2), leg(10, 4.9), 55, 60.1},
+		{leg(30, 2), leg(10, 10), 55, 80.1},
+		{leg(100, 25), leg(60, 10), 170, 140.1},
 	}
 	for _, tt := range tests {
 		in, _ := tt.from.Quality()
 		if got := Across(tt.from, tt.to); in.Delay != tt.alone || got.Delay != tt.across {
 			t.Errorf("alone %v, want %v; across %v, want %v", in.Delay, tt.alone, got.Delay, tt.across)
 		}
+	}
+	opus := leg(30, 2)
+	opus.In.Codec, opus.Out.Codec = "opus/48000/2", "opus/48000/2"
+	in, out := opus.Quality() // 6.5 ms more, for its encoder looks ahead
+	if got := Across(opus, opus); in.Delay != 61.5 || out.Delay != 61.5 || got.Delay != 76.6 {
+		t.Errorf("opus: in %v, out %v, across %v", in.Delay, out.Delay, got.Delay)
 	}
 }
 

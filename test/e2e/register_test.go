@@ -145,7 +145,7 @@ func TestOptionsAndRefusedMethods(t *testing.T) {
 	}{
 		{"OPTIONS", phone.Header{}, 200},
 		{"SUBSCRIBE", phone.Header{Name: "Event", Value: "presence"}, 489},
-		{"PUBLISH", phone.Header{Name: "Event", Value: "presence"}, 405},
+		{"PUBLISH", phone.Header{Name: "Event", Value: "presence"}, 489},
 		{"MESSAGE", phone.Header{}, 400}, // it says nothing
 		{"FROBNICATE", phone.Header{}, 405},
 	} {
