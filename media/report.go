@@ -8,7 +8,7 @@ import (
 // Report is what a device itself tells of the audio that it is in, however it tells it. Times are in milliseconds, shares in percent; what it
 // has not told is nil or 0.
 type Report struct {
-	By    string    `json:"by"` // how it was told: vq-rtcpxr, getstats, bye
+	By    string    `json:"by,omitempty"` // how it was told: vq-rtcpxr, getstats, bye
 	At    time.Time `json:"at"`
 	Final bool      `json:"final,omitempty"`  // of the whole time, at its end
 	RTT   float64   `json:"rtt_ms,omitempty"` // to the other end of its RTP: the node, or the other device where the audio is direct

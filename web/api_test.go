@@ -157,6 +157,12 @@ func (c *calls) Calls(user string) []call.Info {
 	return []call.Info{{ID: "k3f9aaaa", State: "up", Seats: []call.SeatInfo{}, Moves: []call.MoveInfo{}}}
 }
 
+func (c *calls) Delays() map[string]call.Delays {
+	return map[string]call.Delays{call.ByNode: {Count: 4, Sum: 400, Buckets: []uint64{0, 0, 4, 4, 4, 4, 4, 4, 4, 4, 4}}}
+}
+
+func (c *calls) Reports() map[[2]string]uint64 { return map[[2]string]uint64{{"vq-rtcpxr", "late"}: 3} }
+
 func (c *calls) Changes() (<-chan struct{}, func()) { return c.changes, func() {} }
 
 func (c *calls) Call(id string) (call.Info, error) {

@@ -149,12 +149,20 @@ var (
 	liveCalls   = prometheus.NewDesc("baton_live_calls", "Calls by state: setup, up, ending.", []string{"state"}, nil)
 	liveDevices = prometheus.NewDesc("baton_devices", "Devices that are known, by where they are: here, away.", []string{"state"}, nil)
 	storeUp     = prometheus.NewDesc("baton_store_up", "1 = the store takes writes, 0 = it does not: calls go on, what changes is kept in memory.", nil, nil)
-	heldThings  = prometheus.NewDesc("baton_held", "What the node holds: streams, dialogs, transactions, records, subscriptions, connections, web-connections, relays.", []string{"what"}, nil)
+	liveDelay   = prometheus.NewDesc("baton_live_mouth_to_ear_seconds", "Average estimated delay from mouth to ear over both ways of the live calls, as far as it is known.", nil, nil)
+	endedDelay  = prometheus.NewDesc(
+		"baton_mouth_to_ear_seconds", "Estimated delay from mouth to ear of each way of a call, at its end, by who has measured what is heard: node, device.", []string{"by"}, nil,
+	)
+	deviceReports = prometheus.NewDesc(
+		"baton_device_reports_total", "Reports of devices on their audio, by how they came (vq-rtcpxr, getstats, bye) and what became of them: taken, late (the call has just ended), unknown (no call of that user).",
+		[]string{"how", "outcome"}, nil,
+	)
+	heldThings = prometheus.NewDesc("baton_held", "What the node holds: streams, dialogs, transactions, records, subscriptions, connections, web-connections, relays.", []string{"what"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{liveCalls, liveDevices, storeUp, heldThings} {
+	for _, d := range []*prometheus.Desc{liveCalls, liveDevices, storeUp, liveDelay, endedDelay, deviceReports, heldThings} {
 		to <- d
 	}
 }
@@ -165,9 +173,11 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), label)
 	}
 	states := map[string]int{string(call.StateSetup): 0, string(call.StateUp): 0, string(call.StateEnding): 0}
-	for _, c := range g.calls.Calls("") {
+	calls := g.calls.Calls("")
+	for _, c := range calls {
 		states[c.State]++
 	}
+	g.collectSound(to, calls)
 	for state, n := range states {
 		gauge(liveCalls, n, state)
 	}
@@ -197,6 +207,23 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		"web-connections": held.Web.Open, "relays": held.Relays,
 	} {
 		gauge(heldThings, n, what)
+	}
+}
+
+// collectSound tells how long sound takes, and what devices have reported.
+func (g *gauges) collectSound(to chan<- prometheus.Metric, calls []call.Info) {
+	if m := liveMean(calls); m.Ways > 0 {
+		to <- prometheus.MustNewConstMetric(liveDelay, prometheus.GaugeValue, m.Mean/1000)
+	}
+	for by, d := range g.calls.Delays() {
+		buckets := map[float64]uint64{}
+		for i, most := range call.DelayBounds {
+			buckets[most/1000] = d.Buckets[i]
+		}
+		to <- prometheus.MustNewConstHistogram(endedDelay, d.Count, d.Sum/1000, buckets, by)
+	}
+	for of, n := range g.calls.Reports() {
+		to <- prometheus.MustNewConstMetric(deviceReports, prometheus.CounterValue, float64(n), of[0], of[1])
 	}
 }
 

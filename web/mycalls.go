@@ -47,7 +47,7 @@ func seenBy(c call.Info, user string, own []string) call.Info {
 		}
 	}
 	for _, w := range c.Ways {
-		seen.Ways = append(seen.Ways, call.Way{From: shown[w.From], To: shown[w.To], Quality: w.Quality})
+		seen.Ways = append(seen.Ways, call.Way{From: shown[w.From], To: shown[w.To], Quality: w.Quality, By: w.By, Node: w.Node, Device: w.Device})
 	}
 	return seen
 }
@@ -59,13 +59,30 @@ func seatOfOther(s call.SeatInfo) call.SeatInfo {
 	}
 	l := s.Legs[0]
 	seen.Legs = append(seen.Legs, call.LegInfo{
-		State: l.State, Held: l.Held, Codecs: l.Codecs, Secure: l.Secure, Via: l.Via, In: l.In, Out: l.Out,
+		State: l.State, Held: l.Held, Codecs: l.Codecs, Secure: l.Secure, Via: l.Via, In: l.In, Out: l.Out, Report: reportOfOther(l.Report),
 		Stats: media.Stats{
 			Latched: l.Stats.Latched, RTT: l.Stats.RTT, Packet: l.Stats.Packet, Reported: l.Stats.Reported,
 			In: trafficOfOther(l.Stats.In), Out: trafficOfOther(l.Stats.Out),
 		},
 	})
 	return seen
+}
+
+// reportOfOther is the figures of a report alone.
+func reportOfOther(r *media.Report) *media.Report {
+	if r == nil {
+		return nil
+	}
+	figures := func(h media.Heard) media.Heard {
+		h.Codec = ""
+		return h
+	}
+	seen := media.Report{At: r.At, Final: r.Final, RTT: r.RTT, Hears: figures(r.Hears)}
+	if r.Says != nil {
+		says := figures(*r.Says)
+		seen.Says = &says
+	}
+	return &seen
 }
 
 func trafficOfOther(t media.Traffic) media.Traffic {

@@ -51,6 +51,8 @@ type Calls interface {
 	Trial(ctx context.Context, r call.TrialRequest, tell func(call.Finding)) (call.TrialReport, error)
 	Companion(ctx context.Context, r call.MoveRequest, leave bool) (call.CompanionReport, error)
 	Rejoin(ctx context.Context, r call.MoveRequest) (call.MoveReport, error)
+	Delays() map[string]call.Delays
+	Reports() map[[2]string]uint64
 }
 
 // Entries reads the log: what is wanted of it, in order.
@@ -238,6 +240,9 @@ func (s *Server) node(*http.Request) (any, error) {
 	if s.Store != nil {
 		store := s.Store()
 		shown.Store = &store
+	}
+	if s.Calls != nil {
+		shown.MouthToEar = mouthToEar(s.Calls)
 	}
 	return shown, nil
 }

@@ -106,6 +106,8 @@ type Node struct {
 
 	Store *StoreHealth `json:"store,omitempty"`
 
+	MouthToEar *MouthToEar `json:"mouth_to_ear,omitempty"` // nil = no node runs
+
 	ClockStep float64 `json:"clock_step"` // seconds that the clock was set by since Started
 }
 

@@ -15,7 +15,9 @@ import (
 
 	"baton/call"
 	"baton/config"
+	"baton/media"
 	"baton/registrar"
+	"baton/sip"
 )
 
 // Accounts is what the users' API needs of users, their devices and tokens; *registrar.Registrar is one.
@@ -38,6 +40,7 @@ type UserCalls interface {
 	Leave(ctx context.Context, r call.MoveRequest) error
 	Rejoin(ctx context.Context, r call.MoveRequest) (call.MoveReport, error)
 	End(ctx context.Context, id, who string) error
+	Report(user string, dialog sip.Replaces, r media.Report) error
 }
 
 // ICE gives a user what it takes to reach the node's TURN server for a while.
@@ -104,6 +107,7 @@ func NewUserAPI(o UserOptions) *UserAPI {
 	a.handle("POST /api/v1/me/calls/{call}/end", a.end)
 	a.handle("POST /api/v1/me/calls/{call}/leave", a.leave)
 	a.handle("POST /api/v1/me/calls/{call}/rejoin", a.rejoin)
+	a.handle("POST /api/v1/me/reports", a.report)
 	a.handle("GET /api/v1/me/history", a.history)
 	a.route("GET /api/v1/me/events", a.events)
 	for _, own := range []string{"/api/v1/session", "/api/v1/me", "/api/v1/me/"} {

@@ -34,6 +34,7 @@ type live struct {
 	mu       sync.Mutex
 	of       map[string][]call.Info
 	watchers map[string]chan struct{}
+	told     []string
 }
 
 func (l *live) set(user string, infos ...call.Info) {
@@ -88,6 +89,17 @@ func (l *live) Leave(_ context.Context, r call.MoveRequest) error {
 
 func (l *live) Rejoin(ctx context.Context, r call.MoveRequest) (call.MoveReport, error) {
 	return l.Move(ctx, r)
+}
+
+// Report takes what is of the dialog "cid" and alice's.
+func (l *live) Report(user string, dialog sip.Replaces, r media.Report) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if user != "alice" || dialog.CallID != "cid" {
+		return call.ErrNoReport
+	}
+	l.told = append(l.told, fmt.Sprintf("%s %s %s: %s %v", dialog.CallID, dialog.ToTag, dialog.FromTag, r.By, r.Hears.Buffer))
+	return nil
 }
 
 func (l *live) End(_ context.Context, id, who string) error {
@@ -300,6 +312,13 @@ func TestUserRoutes(t *testing.T) {
 		{method: "POST", path: "/api/v1/me/calls/k3/rejoin", token: token, code: 200, want: `"switch_ms":23`},
 		{method: "POST", path: "/api/v1/me/calls/k3/rejoin", token: token, body: `{"device":"busy"}`, code: 409, want: `Busy Here`},
 		{method: "POST", path: "/api/v1/me/calls/zz/leave", token: token, code: 404, want: `no such live call`},
+		{method: "POST", path: "/api/v1/me/reports", token: token, body: `{"call_id":"cid","local_tag":"mine","remote_tag":"batons","rtt_ms":9,"hears":{"codec":"opus","loss_percent":1,"buffer_ms":61}}`, code: 204},
+		{method: "POST", path: "/api/v1/me/reports", token: token, body: `{"call_id":"other","local_tag":"","remote_tag":"","hears":{}}`, code: 404, want: `no live call of yours`},
+		{method: "POST", path: "/api/v1/me/reports", token: token, body: `{"call_id":"cid","hears":{"loss_percent":101}}`, code: 400, want: `out of its range`},
+		{method: "POST", path: "/api/v1/me/reports", token: token, body: `{"call_id":"cid","hears":{},"says":{"jitter_ms":-1}}`, code: 400, want: `out of its range`},
+		{method: "POST", path: "/api/v1/me/reports", token: token, body: `{"hears":{}}`, code: 400, want: `name the dialog`},
+		{method: "POST", path: "/api/v1/me/reports", token: token, body: `{"call_id":"cid","hears":{},"user":"bob"}`, code: 400, want: `unknown field`},
+		{method: "POST", path: "/api/v1/me/reports", body: `{"call_id":"cid","hears":{}}`, code: 401, want: `sign in`},
 		{method: "GET", path: "/api/v1/me/history", token: token, code: 200, want: `[]`},
 		{method: "GET", path: "/api/v1/me/history?n=0", token: token, code: 400, want: `not between`},
 		{method: "GET", path: "/api/v1/me/history?before=today", token: token, code: 400, want: `no time`},
@@ -586,7 +605,7 @@ func TestSeenBy(t *testing.T) {
 	whole.Seats[1].Legs[0].Codecs, whole.Seats[1].Legs[0].Secure, whole.Seats[1].Legs[0].Via, whole.Seats[1].Legs[0].State = []string{"PCMU"}, "sdes", "tcp", "up"
 	whole.Seats[1].Legs[0].Stats.In.Codec, whole.Seats[1].Legs[0].Stats.Out.Codec = "PCMU", "PCMU"
 	whole.Seats[1].Legs = append(whole.Seats[1].Legs, call.LegInfo{Device: "SECRETsecond"})
-	whole.Ways = []call.Way{{From: "alice", To: "SECRETuser"}, {From: "SECRETuser", To: "alice"}}
+	whole.Ways = []call.Way{{From: "alice", To: "SECRETuser", By: "device", Device: &media.Quality{MOS: 4}}, {From: "SECRETuser", To: "alice"}}
 	theirs := call.MoveInfo{At: time.Now()}
 	mark(reflect.ValueOf(&theirs).Elem(), "SECRET")
 	given := call.MoveInfo{User: "alice", From: "desk", To: "SECRETdevice", Report: &call.MoveReport{User: "SECRETcarol", From: "desk", To: "SECRETdevice"}}
@@ -604,10 +623,10 @@ func TestSeenBy(t *testing.T) {
 		t.Errorf("her own seat is %+v", seen.Seats[0])
 	}
 	far := seen.Seats[1]
-	if far.Number != "102" || far.Name != "Bob" || len(far.Legs) != 1 || far.Legs[0].Secure != "sdes" || far.Legs[0].Via != "tcp" || far.Legs[0].Out == nil || far.Legs[0].Stats.In.Lost == 0 || far.Legs[0].Stats.RTT == 0 {
+	if far.Number != "102" || far.Name != "Bob" || len(far.Legs) != 1 || far.Legs[0].Secure != "sdes" || far.Legs[0].Via != "tcp" || far.Legs[0].Out == nil || far.Legs[0].Stats.In.Lost == 0 || far.Legs[0].Stats.RTT == 0 || far.Legs[0].Report == nil || far.Legs[0].Report.Hears.Buffer == 0 {
 		t.Errorf("bob's seat is %+v", far)
 	}
-	if w := seen.Ways; len(w) != 2 || w[0].From != "alice" || w[0].To != "102" || w[1].From != "102" || w[1].To != "alice" {
+	if w := seen.Ways; len(w) != 2 || w[0].From != "alice" || w[0].To != "102" || w[1].From != "102" || w[1].To != "alice" || w[0].By != "device" || w[0].Device == nil {
 		t.Errorf("ways %+v", w)
 	}
 	if m := seen.Moves; len(m) != 3 || m[0].From != "desk" || m[1].Error != "nobody took it" || m[2] != failed {

@@ -27,7 +27,7 @@ func showCall(out io.Writer, c call.Info) error {
 	}
 	if len(c.Ways) > 0 {
 		p.say("", "")
-		p.table([]string{"FROM MOUTH TO EAR", "DELAY", "MOS"}, ways(c.Ways))
+		p.ways(c.Ways)
 	}
 	if len(c.Moves) > 0 {
 		p.say("", "")
@@ -104,6 +104,9 @@ func (p *page) leg(l call.LegInfo) {
 		direction("says", s.In, s.In.Packets > 0, l.In),
 		direction("hears", s.Out, s.Reported, l.Out),
 	})
+	if l.Report != nil {
+		p.say("  reports ", reported(*l.Report, time.Now()))
+	}
 	if d := dropped(s.Dropped); d != "-" {
 		p.say("  not taken: ", d)
 	}
@@ -130,13 +133,55 @@ func direction(name string, t media.Traffic, known bool, q *media.Quality) []str
 	return []string{"", name, orDash(t.Codec), strconv.FormatUint(t.Packets, 10), lost, jitter, delay, mos}
 }
 
-// ways is what each side hears of the other.
-func ways(all []call.Way) [][]string {
+// reported is what a device itself has told, as far as it has.
+func reported(r media.Report, now time.Time) string {
+	h, words := r.Hears, []string{}
+	add := func(known bool, text string) {
+		if known {
+			words = append(words, text)
+		}
+	}
+	share := func(v *float64, what string) {
+		if v != nil {
+			words = append(words, fmt.Sprintf("%.1f %% %s", *v, what))
+		}
+	}
+	add(h.Codec != "", h.Codec)
+	share(h.Loss, "lost")
+	add(h.Discarded > 0, fmt.Sprintf("%.1f %% too late", h.Discarded))
+	share(h.Concealed, "made up")
+	if h.Jitter != nil {
+		words = append(words, "jitter "+milliseconds(*h.Jitter))
+	}
+	add(h.Buffer > 0, "held in its buffer "+milliseconds(h.Buffer))
+	add(r.RTT > 0, "round trip "+milliseconds(r.RTT))
+	add(h.MOS > 0, fmt.Sprintf("its MOS %.1f", h.MOS))
+	return fmt.Sprintf("by %s, %d s ago: hears %s", orDash(r.By), max(int(now.Sub(r.At).Seconds()), 0), orDash(strings.Join(words, ", ")))
+}
+
+// ways shows what each side hears of the other, and where devices have told what they hear, both that and what the node has measured.
+func (p *page) ways(all []call.Way) {
+	told := slices.ContainsFunc(all, func(w call.Way) bool { return w.Device != nil })
+	heading := []string{"FROM MOUTH TO EAR", "DELAY", "MOS"}
+	if told {
+		heading = append(heading, "BY THE NODE", "BY THE DEVICE")
+	}
 	var rows [][]string
 	for _, w := range all {
-		rows = append(rows, []string{w.From + " to " + w.To, milliseconds(w.Delay), fmt.Sprintf("%.2f", w.MOS)})
+		row := []string{w.From + " to " + w.To, milliseconds(w.Delay), fmt.Sprintf("%.2f", w.MOS)}
+		if told {
+			row = append(row, estimate(w.Node), estimate(w.Device))
+		}
+		rows = append(rows, row)
 	}
-	return rows
+	p.table(heading, rows)
+}
+
+func estimate(q *media.Quality) string {
+	if q == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%s, %.2f", milliseconds(q.Delay), q.MOS)
 }
 
 // moveRows are the moves of a call, done and failed.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,5 +68,25 @@ func showStatus(out io.Writer, n web.Node) error {
 		}
 		p.say("store   ", text)
 	}
+	if m := n.MouthToEar; m != nil {
+		p.say("sound   ", soundOf(*m))
+	}
 	return p.err
+}
+
+// soundOf is how long sound takes from mouth to ear on the node's calls.
+func soundOf(m web.MouthToEar) string {
+	var words []string
+	for _, of := range []struct {
+		what string
+		mean web.Mean
+	}{{"live calls", m.Live}, {"calls that have ended", m.Ended}, {"calls that have ended, as devices reported", m.Reported}} {
+		if of.mean.Ways > 0 {
+			words = append(words, fmt.Sprintf("%s on average over %d directions of %s", milliseconds(of.mean.Mean), of.mean.Ways, of.what))
+		}
+	}
+	if len(words) == 0 {
+		return "no call was measured yet"
+	}
+	return "from mouth to ear " + strings.Join(words, "; ")
 }

@@ -65,6 +65,34 @@ export interface LegStats {
   reported?: boolean;
 }
 
+/** Heard is one direction of a device's audio as the one who hears it tells it; what it does not tell is missing. */
+export interface Heard {
+  codec?: string;
+  packets?: number;
+  lost?: number;
+  loss_percent?: number;
+  discarded_percent?: number;
+  jitter_ms?: number;
+  buffer_ms?: number;
+  concealed_percent?: number;
+  mos?: number;
+}
+
+/** Report is what a device itself has told of its audio. */
+export interface Report {
+  at: string;
+  rtt_ms?: number;
+  hears: Heard;
+  says?: Heard;
+}
+
+/** MyReport is what this page tells of a call of its own, named by its SIP dialog. */
+export interface MyReport extends Omit<Report, "at"> {
+  call_id: string;
+  local_tag: string;
+  remote_tag: string;
+}
+
 export interface Leg {
   id: string;
   device: string;
@@ -74,6 +102,7 @@ export interface Leg {
   listens?: boolean;
   codecs?: string[];
   stats?: LegStats;
+  report?: Report;
   in_quality?: Quality;
   out_quality?: Quality;
   secure?: string; // how its audio is encrypted: none, sdes, dtls
@@ -122,6 +151,7 @@ export interface Move {
 export interface Way extends Quality {
   from: string;
   to: string;
+  by?: string; // node or device: who has measured what is heard
 }
 
 export interface Call {
@@ -215,6 +245,7 @@ export class Client {
   end = (call: string) => this.post<void>(`/me/calls/${encodeURIComponent(call)}/end`);
   leave = (call: string) => this.post<void>(`/me/calls/${encodeURIComponent(call)}/leave`);
   rejoin = (call: string) => this.post<void>(`/me/calls/${encodeURIComponent(call)}/rejoin`);
+  report = (r: MyReport) => this.post<void>("/me/reports", r);
   signOut = () => request<void>("DELETE", "/session", this.token);
 
   /**

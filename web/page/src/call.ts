@@ -60,6 +60,11 @@ export class Call {
     return this.leg?.session;
   }
 
+  /** dialog is that of the leg which carries the call, once it is up. */
+  get dialog(): Dialog | undefined {
+    return this.leg?.up ? this.leg.dialog : undefined;
+  }
+
   /** saved is undefined as long as there is nothing to take back. */
   get saved(): Saved | undefined {
     const dialog = this.leg?.up ? this.leg.dialog : this.from?.dialog;

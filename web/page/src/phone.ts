@@ -4,6 +4,7 @@ import * as JsSIP from "jssip";
 import type { IncomingRTCSessionEvent, RTCSessionEvent, UA } from "jssip/lib/UA";
 import type { SipLogin } from "./api";
 import { Call, heirs, type Saved } from "./call";
+import type { Dialog } from "./leg";
 import type { Line, Peer, Purpose } from "./line";
 import type { Audio } from "./media";
 import { judge } from "./dead";
@@ -151,6 +152,7 @@ export class Phone {
   }
 
   connection = (id: string): RTCPeerConnection | undefined => this.calls.get(id)?.pc;
+  dialog = (id: string): Dialog | undefined => this.calls.get(id)?.dialog;
 
   saved(): Saved[] {
     return [...this.calls.values()].map((c) => c.saved).filter((s) => s !== undefined);

@@ -16,6 +16,7 @@ function report(over: Record<string, Record<string, unknown>> = {}): [string, un
       type: "inbound-rtp", kind: "audio", codecId: "C", packetsReceived: 500, packetsLost: 5, jitter: 0.004, concealedSamples: 960,
       silentConcealedSamples: 480, totalSamplesReceived: 480000, jitterBufferDelay: 20000, jitterBufferEmittedCount: 480000,
     },
+    O: { type: "outbound-rtp", kind: "audio", packetsSent: 400 },
     Q: { type: "remote-inbound-rtp", kind: "audio", fractionLost: 0.02, roundTripTime: 0.2, jitter: 0.006 },
     ...over,
   };
@@ -25,7 +26,7 @@ function report(over: Record<string, Record<string, unknown>> = {}): [string, un
 describe("read", () => {
   it("takes the selected pair, the codec and both directions", () => {
     const s = read(report(), 1)!;
-    expect(s).toMatchObject({ received: 500, lost: 5, jitter: 4, rtt: 30, outLoss: 2, outJitter: 6, codec: "opus", cipher: "AEAD_AES_128_GCM" });
+    expect(s).toMatchObject({ received: 500, sent: 400, lost: 5, jitter: 4, rtt: 30, outLoss: 2, outJitter: 6, codec: "opus", cipher: "AEAD_AES_128_GCM" });
     expect(s.pair).toEqual({ way: "TCP", relay: "", local: "prflx", remote: "[fd00::1]:443" });
   });
 
@@ -47,7 +48,7 @@ describe("read", () => {
 });
 
 const sample = (over: Partial<Sample>): Sample => ({
-  at: 0, received: 0, lost: 0, concealed: 0, silent: 0, samples: 0, jitter: 2, bufferDelay: 0, bufferCount: 0,
+  at: 0, received: 0, sent: 0, lost: 0, concealed: 0, silent: 0, samples: 0, jitter: 2, bufferDelay: 0, bufferCount: 0,
   rtt: 20, outLoss: 0, outJitter: 1, codec: "PCMU", pair: undefined, cipher: "", ...over,
 });
 
@@ -63,6 +64,7 @@ describe("between", () => {
     expect(q.concealed).toBeCloseTo(1);
     expect(q.buffer).toBeCloseTo(60);
     expect(q.delay).toBeCloseTo(90);
+    expect(between({ ...a, codec: "opus" }, { ...b, codec: "opus" }).delay).toBeCloseTo(96.5); // its encoder looks ahead
   });
 
   it("is bad where nothing comes at all", () => {

@@ -5,6 +5,7 @@
 export interface Sample {
   at: number; // ms
   received: number;
+  sent: number;
   lost: number;
   concealed: number; // samples made up by the browser
   silent: number; // of these, silence (DTX and the far side's pauses)
@@ -55,12 +56,14 @@ export function read(report: Iterable<[string, unknown]>, at: number): Sample | 
   const inbound = of("inbound-rtp")[0];
   if (!inbound) return undefined;
   const remote = of("remote-inbound-rtp")[0];
+  const outbound = of("outbound-rtp")[0];
   const transport = [...all.values()].find((s) => s.type === "transport");
   const pair = nominated(all, transport);
   const fraction = num(remote?.["fractionLost"]);
   return {
     at,
     received: num(inbound["packetsReceived"]) ?? 0,
+    sent: num(outbound?.["packetsSent"]) ?? 0,
     lost: Math.max(num(inbound["packetsLost"]) ?? 0, 0),
     concealed: num(inbound["concealedSamples"]) ?? 0,
     silent: num(inbound["silentConcealedSamples"]) ?? 0,
@@ -108,7 +111,7 @@ export function between(a: Sample, b: Sample): Quality {
   const made = Math.max(b.concealed - b.silent - (a.concealed - a.silent), 0);
   const emitted = b.bufferCount - a.bufferCount;
   const buffer = emitted > 0 ? ((b.bufferDelay - a.bufferDelay) / emitted) * 1000 : undefined;
-  const delay = (b.rtt ?? 0) / 2 + (buffer ?? 4 * b.jitter) + packet;
+  const delay = (b.rtt ?? 0) / 2 + (buffer ?? 4 * b.jitter) + packet + (lookAhead[b.codec.toUpperCase()] ?? 0);
   return {
     mos: mos(rating(b.codec, lossIn, delay)),
     lossIn, lossOut: b.outLoss, jitter: b.jitter, rtt: b.rtt, buffer,
@@ -118,6 +121,9 @@ export function between(a: Sample, b: Sample): Quality {
 }
 
 const packet = 20; // ms of sound in a packet, as it waits to be full
+
+/** How many ms of what follows a frame a codec waits for, as the node has it. */
+const lookAhead: Record<string, number> = { G722: 1.5, OPUS: 6.5 };
 
 /** What a codec costs by itself (Ie) and how well it bears random loss (Bpl): ITU-T G.113, and as the node assumes for the others. */
 const impairments: Record<string, [number, number]> = { PCMU: [0, 25.1], PCMA: [0, 25.1], G722: [0, 15], OPUS: [0, 20] };

@@ -9,6 +9,7 @@ import { Audio, canListen, MediaError, type Device as MediaDevice } from "./medi
 import { Phone, type Link } from "./phone";
 import { Alarm, askNotifications, Bell, hindrances, notifications, type Hindrance, type Means } from "./ring";
 import { Box, instance, lastDialled, leftBox, loadSettings, meBox, product, saveSettings, seenBox, sessionBox, type Ice, type Settings } from "./settings";
+import { Reporter } from "./report";
 import { read, Window as QualityWindow, type Quality, type Sample } from "./stats";
 import { Tab, type Role } from "./tab";
 import { sockets, stale } from "./wire";
@@ -75,6 +76,7 @@ export class App {
   private tab: Tab | undefined;
   private following: AbortController | undefined;
   private windows = new Map<string, QualityWindow>();
+  private readonly reporter = new Reporter((r) => this.client?.report(r) ?? Promise.resolve());
   private ice: Ice | undefined;
   private early: WebSocket | undefined; // opened before this tab is known to be the device
   private pending: Saved[] = []; // to be taken back as soon as the phone is ready
@@ -649,6 +651,7 @@ export class App {
     for (const l of this.state.lines) {
       if (l.stage !== "talking" || l.held) {
         this.windows.delete(l.id); // a call on hold is silent, not bad
+        this.reporter.forget(l.id);
         continue;
       }
       const report = await this.phone?.connection(l.id)?.getStats().catch(() => undefined);
@@ -656,7 +659,9 @@ export class App {
       if (!sample) continue;
       const w = this.windows.get(l.id) ?? new QualityWindow();
       this.windows.set(l.id, w);
-      this.set("meters", l.id, (was) => ({ sample, quality: w.add(sample) ?? was?.quality }));
+      const quality = w.add(sample);
+      this.set("meters", l.id, (was) => ({ sample, quality: quality ?? was?.quality }));
+      this.reporter.tell(l.id, this.phone?.dialog(l.id), sample, quality);
     }
   }
 

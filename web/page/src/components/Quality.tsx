@@ -1,5 +1,5 @@
 import { For, Show, type JSX } from "solid-js";
-import type { Leg } from "../api";
+import type { Leg, Way } from "../api";
 import type { Conversation } from "../merge";
 import { grade } from "../stats";
 import { millis, percent, privacy, way } from "../words";
@@ -31,6 +31,11 @@ export function Quality(props: { c: Conversation }): JSX.Element {
   const ways = () => props.c.call?.ways ?? [];
   const hears = () => ways().find((w) => w.to === app.state.session?.user);
   const heard = () => ways().find((w) => w.from === app.state.session?.user);
+  const told = (): string => {
+    const h = far()?.report?.hears;
+    const figures = h ? [["loss", percent(h.loss_percent)], ["jitter", millis(h.jitter_ms)], ["held in its jitter buffer", millis(h.buffer_ms)]] : [];
+    return figures.filter(([, v]) => v !== "–").map(([what, v]) => `${what} ${v}`).join(", ");
+  };
   const privy = () => (meter() ? privacy("dtls", far()?.secure, whom()) : own()?.secure ? privacy(own()!.secure, far()?.secure, whom()) : undefined);
   const held = () => props.c.line?.held === true || props.c.holder?.held === true;
   const mos = () => held() ? undefined : meter()?.quality?.mos ?? own()?.out_quality?.mos ?? hears()?.mos;
@@ -86,10 +91,11 @@ export function Quality(props: { c: Conversation }): JSX.Element {
         <Show when={far()?.stats}>
           <Table caption={`Between baton and ${whom()}'s phone`} first={`${whom()} says`} second={`${whom()} hears`} rows={node(far())} />
         </Show>
+        <Show when={told()}>{(t) => <dl><div><dt>{whom()}'s device reports</dt><dd>{t()}</dd></div></dl>}</Show>
         <Show when={hears() || heard()}>
           <dl>
-            <Show when={hears()}>{(w) => <div><dt>Their mouth to your ear</dt><dd>{millis(w().delay_ms)}, MOS {w().mos.toFixed(1)}</dd></div>}</Show>
-            <Show when={heard()}>{(w) => <div><dt>Your mouth to their ear</dt><dd>{millis(w().delay_ms)}, MOS {w().mos.toFixed(1)}</dd></div>}</Show>
+            <Show when={hears()}>{(w) => <div><dt>Their mouth to your ear</dt><dd data-way="hears">{estimated(w())}</dd></div>}</Show>
+            <Show when={heard()}>{(w) => <div><dt>Your mouth to their ear</dt><dd data-way="heard">{estimated(w())}</dd></div>}</Show>
           </dl>
         </Show>
         <p class="quiet small">MOS is an estimate from 1 (bad) to 4.5; loss and sound made up are those of the last five seconds in this browser.</p>
@@ -97,6 +103,10 @@ export function Quality(props: { c: Conversation }): JSX.Element {
     </details>
   );
 }
+
+/** estimated says how long sound takes, and whose figures that rests on. */
+const estimated = (w: Way): string =>
+  `${millis(w.delay_ms)}, MOS ${w.mos.toFixed(1)}${w.by === "device" ? ", as the device that hears reports" : w.by === "node" ? ", as baton measures" : ""}`;
 
 function Table(props: { caption: string; first: string; second: string; rows: Row[] }): JSX.Element {
   return (
