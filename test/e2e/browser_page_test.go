@@ -232,6 +232,13 @@ func TestPage(t *testing.T) {
 			p.accessible("in a call")
 			p.shot("call")
 			w.t.Logf("%s: %s", kind, p.figures())
+			w.Eventually(time.Minute, "what the page measures to stand with its leg", func() error {
+				r, err := w.reportOf("alice")
+				if err == nil && (r.By != "getstats" || r.Hears.Loss == nil || r.Hears.Buffer == 0 || r.Hears.Codec == "") {
+					err = fmt.Errorf("it is %+v", *r)
+				}
+				return err
+			})
 
 			p.click(button("desk"))
 			on := w.ringing(desk)
