@@ -25,9 +25,9 @@ func TestSubscribeAnswers(t *testing.T) {
 		code        int
 		told        string // name and value of a header of the answer
 	}{
-		{"Event", "presence", 489, "Allow-Events: dialog, message-summary"},
-		{"Event", "as-feature-event", 489, "Allow-Events: dialog, message-summary"},
-		{"Event", "", 489, "Allow-Events: dialog, message-summary"},
+		{"Event", "presence", 489, "Allow-Events: dialog, message-summary, vq-rtcpxr"},
+		{"Event", "as-feature-event", 489, "Allow-Events: dialog, message-summary, vq-rtcpxr"},
+		{"Event", "", 489, "Allow-Events: dialog, message-summary, vq-rtcpxr"},
 		{"Event", "dialog;call-id=x;to-tag=y", 489, "Warning"},
 		{"Event", "dialog;id=;", 400, "Warning"},
 		{"Expires", "59", 423, "Min-Expires: 60"},
