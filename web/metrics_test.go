@@ -88,6 +88,8 @@ func TestMetrics(t *testing.T) {
 		`baton_devices{state="here"}`:                                    "1",
 		`baton_devices{state="away"}`:                                    "1",
 		`baton_held{what="streams"}`:                                     "4",
+		`baton_mouth_to_ear_seconds_count{by="node"}`:                    "4",
+		`baton_device_reports_total{how="vq-rtcpxr",outcome="late"}`:     "3",
 		`baton_live_calls{state="setup"}`:                                "0",
 		`baton_store_up`:                                                 "1",
 	} {
