@@ -137,7 +137,7 @@ func (m *Mesh) hearBeat(data []byte, now time.Time) {
 	case !ok:
 		m.counts.badBeats.Add(1)
 	case b.peer.node.Instance == b.instance:
-		b.peer.load = load
+		b.peer.load, b.peer.told = load, true
 		m.hears(b.peer, now)
 	}
 }

@@ -73,6 +73,7 @@ type Peer struct {
 	Age     time.Duration `json:"age"`     // since the last heartbeat
 	RTT     time.Duration `json:"rtt"`     // over the connection, 0 = not known
 	Load    Load          `json:"load"`    // as told last
+	Told    bool          `json:"told"`    // it has told its load: none is known of who has only said that it is there
 	Linked  bool          `json:"linked"`  // there is a connection
 	Dropped uint64        `json:"dropped"` // messages to it there was no room for
 }
@@ -86,6 +87,7 @@ type peer struct {
 	since   time.Time
 	heard   time.Time
 	load    Load
+	told    bool
 	rtt     time.Duration
 	dropped uint64
 
@@ -116,7 +118,7 @@ func (r *retry) reset() { *r = retry{} }
 
 func (p *peer) describe(now time.Time) Peer {
 	d := Peer{
-		Node: p.node, State: p.state, Why: p.why, Since: p.since, RTT: p.rtt, Load: p.load, Linked: p.session != nil, Dropped: p.dropped,
+		Node: p.node, State: p.state, Why: p.why, Since: p.since, RTT: p.rtt, Load: p.load, Told: p.told, Linked: p.session != nil, Dropped: p.dropped,
 	}
 	if !p.heard.IsZero() {
 		d.Age = now.Sub(p.heard)

@@ -115,13 +115,14 @@ func (n *node) roomier(a call.Ask) string {
 	if a.Kind != "call" && a.Kind != "device" || n.draining.Load() || len(n.calls.Find(a)) > 0 {
 		return ""
 	}
-	others := map[string]cluster.Load{}
+	own, others := n.carries(), map[string]cluster.Load{}
 	for _, p := range n.mesh.Peers() {
-		if !p.Self && p.Linked && p.State == cluster.Alive {
+		// one that has not told its load yet looks empty, and is given only what has no place here
+		if !p.Self && p.Linked && p.State == cluster.Alive && (p.Told || full(own)) {
 			others[p.ID] = p.Load
 		}
 	}
-	return n.given.choose(n.carries(), others, time.Now())
+	return n.given.choose(own, others, time.Now())
 }
 
 // given counts the calls that were given to other nodes and that these have not told of yet, so that they do not get all of a rush.
