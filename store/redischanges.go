@@ -173,8 +173,8 @@ func (s *Redis) ReadUser(name string) (*registrar.User, []registrar.Device, erro
 	}
 	at := s.userKeys()[0]
 	v, err := s.client.HGet(ctx, at, name).Bytes()
-	if absent(err) {
-		return nil, devices, nil
+	if absent(err) { // or all is
+		return nil, devices, s.same(ctx, s.client)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -127,6 +127,12 @@ func TestRedisLost(t *testing.T) {
 	if _, ok := a.User("alice"); !ok {
 		t.Error("the user is gone")
 	}
+	if u, _, err := a.store.ReadUser("alice"); err == nil {
+		t.Errorf("a server that holds nothing says that the user is %v", u)
+	}
+	if all, err := a.store.Tokens(); err == nil {
+		t.Errorf("a server that holds nothing says that there are the tokens %v", all)
+	}
 	server.Kill()
 	good(t, os.Rename(dump+".aside", dump))
 	server.Run()

@@ -129,6 +129,11 @@ func (s *Redis) Tokens() ([]registrar.Token, error) {
 		out = append(out, t)
 		return err
 	})
+	if err == nil && len(out) == 0 {
+		ctx, cancel := waiting()
+		defer cancel()
+		err = s.same(ctx, s.client)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the tokens: %w", err)
 	}
