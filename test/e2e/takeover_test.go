@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,6 +154,45 @@ func TestNodeKilled(t *testing.T) {
 		t.Error("the node that was started again has taken up calls of another")
 	}
 	b.hangUp(out, in)
+}
+
+// TestNodeKilledReconnected kills the node to which a phone over TLS and one like a browser's are connected: each registers at the other node as soon as
+// its connection breaks, as phones do with the second address of a name and pages with their list of nodes, and its call goes on there.
+func TestNodeKilledReconnected(t *testing.T) {
+	t.Parallel()
+	a, b := newPair(t)
+	bob := a.phone("bob", "far")
+	alice := a.phone("alice", "desk", over("tls"), func(c *phone.Config) { c.SRTP = phone.OSRTP })
+	carol := a.phone("carol", "page", over("wss"), func(c *phone.Config) { c.Server, c.SRTP = a.Web, phone.DTLS })
+	toAlice, ofAlice := a.connect(bob, "alice", alice)
+	ofCarol, toCarol := a.connect(carol, "bob", bob)
+	pause(3500 * time.Millisecond) // b has known its store for that long
+	killed := time.Now()
+	a.Kill()
+	var back sync.WaitGroup
+	for p, server := range map[*phone.Phone]netip.AddrPort{alice: b.TLS, carol: b.Web} {
+		back.Go(func() {
+			for end := killed.Add(10 * time.Second); p.Connected() && time.Now().Before(end); {
+				pause(10 * time.Millisecond)
+			}
+			p.Rehome(server)
+			if _, err := p.Register(10 * time.Minute); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	back.Wait()
+	here, there := []*phone.Call{ofAlice, ofCarol}, []*phone.Call{toAlice, toCarol}
+	for i := range here {
+		if !here[i].Hears(there[i], 10*time.Second) || !there[i].Hears(here[i], 10*time.Second) {
+			t.Errorf("%s (%s) and %s (%s) do not hear each other", here[i].Phone().Config().User, here[i].State(), there[i].Phone().Config().User, there[i].State())
+		}
+	}
+	t.Logf("they hear each other %s after it", time.Since(killed))
+	if d, err := b.Debug(); err != nil || d.Calls != len(here) {
+		t.Errorf("%d calls at the other node, %v", d.Calls, err)
+	}
+	b.hangUp(here, there)
 }
 
 // TestNodeStandsStill stops the process of one of two nodes for ten seconds: the other has its calls, and the one that goes on says nothing in them any more,
