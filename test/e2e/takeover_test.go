@@ -273,14 +273,24 @@ func TestRollingRestart(t *testing.T) {
 	a.hangUp(out, in)
 }
 
-// TestNodeStandsStillBriefly stops the process of a node for a time in which the others may not take it for dead: it keeps its calls, and they go on.
+// TestNodeStandsStillBriefly stops the process of a node for times in which the others may not take it for dead: it keeps its calls, and they go on. After
+// 0.4 s nobody has missed more than these.
 func TestNodeStandsStillBriefly(t *testing.T) {
 	a, b := newPair(t)
 	out, in := a.talks(3)
 	pause(3500 * time.Millisecond)
-	a.Freeze()
-	pause(2300 * time.Millisecond)
-	a.Thaw()
+	both := slices.Concat(out, in)
+	began := time.Now()
+	stoodStill(began)
+	frozen := a.standStill(400 * time.Millisecond)
+	a.all(out, in)
+	pause(600 * time.Millisecond)
+	gaps, limit := gapsSince(both, began), frozen+250*time.Millisecond+stoodStill(began)
+	t.Logf("%s: gap p50 %s, max %s", frozen, phone.Quantile(gaps, 0.5), phone.Quantile(gaps, 1))
+	if most := phone.Quantile(gaps, 1); most > limit {
+		t.Errorf("gap %s (limit %s)", most, limit)
+	}
+	a.standStill(2300 * time.Millisecond)
 	a.Eventually(5*time.Second, "the node to have asked for its calls", func() error {
 		if !strings.Contains(a.Output(), `msg="this node stood still" for=2.`) || !strings.Contains(a.Output(), "calls=3 lost=0") {
 			return fmt.Errorf("it does not say so")
@@ -293,4 +303,13 @@ func TestNodeStandsStillBriefly(t *testing.T) {
 		t.Error("the other node has taken calls of one that lives")
 	}
 	a.hangUp(out, in)
+}
+
+// standStill stops the node's process for a while, and gives how long that was.
+func (w *world) standStill(d time.Duration) time.Duration {
+	began := time.Now()
+	w.Freeze()
+	pause(d)
+	w.Thaw()
+	return time.Since(began)
 }
