@@ -19,7 +19,7 @@ const (
 )
 
 // followCalls streams the list of live calls: now, and whenever it has changed, at most four times a second. Each is a JSON
-// array on a line of its own.
+// array on a line of its own. Nothing is queued for a client, and one that takes none is dropped.
 func (s *Server) followCalls(w http.ResponseWriter, r *http.Request) {
 	if err := s.running(); err != nil {
 		s.fail(w, r, err)
@@ -38,11 +38,12 @@ func (s *Server) followCalls(w http.ResponseWriter, r *http.Request) {
 	if s.Others != nil {
 		pulse = listOther
 	}
-	flush, out := http.NewResponseController(w), json.NewEncoder(w)
+	out, done := newLineStream(w)
+	defer done()
 	for {
 		began := time.Now()
 		list, err := s.calls(r)
-		if err != nil || out.Encode(list) != nil || flush.Flush() != nil {
+		if err != nil || out.send(list) != nil {
 			return
 		}
 		if !pause(r.Context(), max(listPause, listShare*time.Since(began))) {
@@ -55,6 +56,27 @@ func (s *Server) followCalls(w http.ResponseWriter, r *http.Request) {
 		case <-time.After(pulse):
 		}
 	}
+}
+
+// lineStream is what a client follows, a JSON value on each.
+type lineStream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+}
+
+// newLineStream begins one; done must be called when it ends.
+func newLineStream(w http.ResponseWriter) (l *lineStream, done func()) {
+	l = &lineStream{w, http.NewResponseController(w)}
+	return l, func() { _ = l.control.SetWriteDeadline(time.Time{}) }
+}
+
+// send fails where the client has gone, or has not taken the line within eventWrite: a stopped process must not be waited for.
+func (l *lineStream) send(v any) error {
+	_ = l.control.SetWriteDeadline(time.Now().Add(eventWrite)) // a test's recorder has none
+	if err := json.NewEncoder(l.w).Encode(v); err != nil {
+		return err
+	}
+	return l.control.Flush()
 }
 
 // pause waits and says whether ctx goes on.

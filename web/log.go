@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"sync"
@@ -84,9 +83,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
-	flush := http.NewResponseController(w)
-	_ = flush.Flush()
-	out := json.NewEncoder(w)
+	out, done := newLineStream(w)
+	defer done()
+	_ = out.control.Flush()
 	for {
 		select {
 		case <-r.Context().Done():
@@ -95,7 +94,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 			if ok && !q.Matches(e) {
 				continue
 			}
-			if !ok || out.Encode(e) != nil || flush.Flush() != nil {
+			if !ok || out.send(e) != nil {
 				return
 			}
 		}
