@@ -106,6 +106,7 @@ type Agent struct {
 
 	challenges   challenges
 	silence      silence
+	kept         kept
 	away         away
 	placements   placements
 	ended        endCounts

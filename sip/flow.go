@@ -76,23 +76,13 @@ func (a *Agent) CloseFlow(f Flow) {
 // send says something over a flow, unless it is another's to say. While the agent may not speak it is kept: whose it is will be known then. Nobody is told
 // that it is not said yet, for that says nothing of the peer, and what goes over a connection is not repeated.
 func (a *Agent) send(f Flow, data []byte) error {
-	switch {
-	case a.silence.mute():
-		go a.guard(func() { a.sendLater(f, data) })
-		return nil
-	case a.silence.yields(data):
+	if taken, err := a.keep(f, data); taken {
+		return err
+	}
+	if a.silence.yields(data) {
 		return errSilent
 	}
 	return a.write(f, data)
-}
-
-func (a *Agent) sendLater(f Flow, data []byte) {
-	if a.await(); a.over() || a.silence.yields(data) {
-		return
-	}
-	if err := a.write(f, data); err != nil {
-		a.log.Debug("what was kept is not sent", "flow", f, "err", err)
-	}
 }
 
 // write writes one message over a flow. It does not block: a stream that does not drain is closed.
