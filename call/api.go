@@ -256,6 +256,9 @@ func ask[T any](ctx context.Context, c *Call, begin func(tell func(T, error)) (u
 }
 
 func (b *B2BUA) moveCall(r MoveRequest) (*Call, error) {
+	if err := b.mayBegin(); err != nil {
+		return nil, err
+	}
 	if r.Call != "" {
 		return b.find(r.Call)
 	}

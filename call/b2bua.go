@@ -38,6 +38,9 @@ type Options struct {
 	Secret    []byte    // seals the keys in records; what another has sealed cannot be opened
 	LastRun   time.Time // when a node last ran on the store before this one; zero = not known
 	Log       *slog.Logger
+
+	// CutOff says that other nodes may have this node's calls by now: nobody begins anything in them here. nil = never.
+	CutOff func() bool
 }
 
 // B2BUA owns all calls of a node.

@@ -44,6 +44,9 @@ func (c *Call) onRefer(l *Leg, x *sip.Exchange) {
 }
 
 func (c *Call) referred(l *Leg, x *sip.Exchange) error {
+	if err := c.b.mayBegin(); err != nil {
+		return err
+	}
 	uri, replaces, err := sip.ReferTarget(x.Request)
 	switch {
 	case errors.Is(err, sip.ErrReferMethod):

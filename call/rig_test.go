@@ -55,6 +55,7 @@ type rig struct {
 	drain  func() // ends the calls as SIGTERM does
 	dir    string // of the store
 	stops  []func()
+	cutOff atomic.Bool // the node reaches nobody
 }
 
 // lateCredentials lets the agent be made before the registrar that it asks.
@@ -127,7 +128,7 @@ func openNode(t *testing.T, beside *rig, name, dir, udp string, tune func(*confi
 	must(t, err)
 	r.b = call.New(call.Options{
 		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: name, Owner: name, Agent: agent, Engine: r.engine, Registrar: r.reg,
-		Store: r.faults, Secret: db.Secret(), Journal: db, Log: log,
+		Store: r.faults, Secret: db.Secret(), Journal: db, Log: log, CutOff: r.cutOff.Load,
 	})
 	r.server, r.tcp, r.tls = agent.Addrs()["udp"], agent.Addrs()["tcp"], agent.Addrs()["tls"]
 	must(t, r.b.Restore())

@@ -134,6 +134,17 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Why }
 
+// ErrCutOff is why nothing is begun in calls that another node may have by now.
+var ErrCutOff = refusal(503, "this node reaches neither its store nor any other node, and one of those may have the call by now")
+
+// mayBegin is nil unless the node is cut off.
+func (b *B2BUA) mayBegin() error {
+	if b.CutOff != nil && b.CutOff() {
+		return ErrCutOff
+	}
+	return nil
+}
+
 // refusalOf is err as a refusal, with code where it is none.
 func refusalOf(err error, code int) error { return refusal(statusOf(err, code), err.Error()) }
 
@@ -158,14 +169,14 @@ func (b *B2BUA) reply(err error) sip.Reply {
 	return rep
 }
 
-// tryAgain is when a phone that got 503 may call again: by then ports have rested, and a node has started anew.
-const tryAgain = 10 * time.Second
+// TryAgain is when a phone that got 503 may call again: by then ports have rested, and a node has started anew.
+const TryAgain = 10 * time.Second
 
 // refused is a refusal with its reason in words; one that passes says when to try again (RFC 3261 §21.5.4).
 func refused(code int, why string) sip.Reply {
 	rep := sip.Reply{Code: code, Headers: []sip.Header{warning(why)}}
 	if code == 503 {
-		rep.Headers = append(rep.Headers, sip.Header{Name: "Retry-After", Value: strconv.Itoa(int(tryAgain.Seconds()))})
+		rep.Headers = append(rep.Headers, sip.Header{Name: "Retry-After", Value: strconv.Itoa(int(TryAgain.Seconds()))})
 	}
 	return rep
 }

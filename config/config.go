@@ -167,7 +167,7 @@ func Default() Config {
 		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}, WebRTC: 8443},
 		Codes:       defaultCodes(),
 		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true, Encryption: "optional", OnStop: "keep"},
-		Store:       Store{Prefix: "baton:", Degraded: "serve"},
+		Store:       Store{Prefix: "baton:", Degraded: DegradedServe},
 		Cluster:     Cluster{Listen: "off"},
 		Log:         Log{Level: "info", Format: "text", Keep: 90 * 24 * time.Hour, MaxEntries: 100_000},
 		Registrar:   Registrar{Unreachable: time.Hour},

@@ -82,7 +82,7 @@ var fields = map[string]field{
 	"store.password_file":     one(func(c *Config) *string { return &c.Store.PasswordFile }, text, "a file"),
 	"store.ca":                one(func(c *Config) *string { return &c.Store.CA }, text, "a PEM file"),
 	"store.prefix":            one(func(c *Config) *string { return &c.Store.Prefix }, storePrefix, `text without blanks and braces, as in "baton:"`),
-	"store.degraded":          one(func(c *Config) *string { return &c.Store.Degraded }, among("serve", "refuse"), "serve or refuse"),
+	"store.degraded":          one(func(c *Config) *string { return &c.Store.Degraded }, among(DegradedServe, DegradedAlone, DegradedRefuse), "serve, alone or refuse"),
 	"cluster.name":            one(func(c *Config) *string { return &c.Cluster.Name }, nodeName, "letters, digits, - and . as in node1"),
 	"cluster.listen":          one(func(c *Config) *string { return &c.Cluster.Listen }, listener, `host:port as in 10.0.0.1:5080, :port, or off`),
 	"cluster.peers":           {set: setPeers, want: `addresses as in ["10.0.0.2:5080", "node3:5080"]`, list: true},

@@ -221,7 +221,7 @@ func TestErrors(t *testing.T) {
 		{"log: [\n", []string{`baton.yaml:1: `}},
 		{"store:\n  redis: redis://localhost\n", []string{`baton.yaml:2: store.redis: needs cluster.key_file, with which secrets are sealed; make one with "baton cluster key FILE"`}},
 		{"cluster: {key_file: k}\nstore:\n  redis: http://a:geheim@b\n  prefix: '{x}'\n  degraded: maybe\n", []string{
-			`baton.yaml:3: store.redis: has no scheme redis://`, `baton.yaml:4: store.prefix: prefix is empty or`, `baton.yaml:5: store.degraded: "maybe" is not known; want serve or refuse`,
+			`baton.yaml:3: store.redis: has no scheme redis://`, `baton.yaml:4: store.prefix: prefix is empty or`, `baton.yaml:5: store.degraded: "maybe" is not known; want serve, alone or refuse`,
 		}},
 		{"store:\n  ca: ca.pem\n", []string{`baton.yaml:2: store.ca: is of Redis, but store.redis is not set`}},
 		{"cluster:\n  name: a b\n", []string{`baton.yaml:2: cluster.name: "a b" is no name of a node`}},

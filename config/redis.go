@@ -16,8 +16,15 @@ type Store struct {
 	PasswordFile string   `yaml:"password_file"` // of Redis, in place of one in the URL
 	CA           string   `yaml:"ca"`            // PEM file with the authority of the server's certificate; "" = the system's
 	Prefix       string   `yaml:"prefix"`        // baton: before every key
-	Degraded     string   `yaml:"degraded"`      // serve: new calls go on while Redis is out of reach; refuse: they get 503
+	Degraded     string   `yaml:"degraded"`      // what becomes of new calls while Redis is out of reach, as below
 }
+
+// Values of Store.Degraded.
+const (
+	DegradedServe  = "serve"  // they go on, unless the node reaches none of the other nodes either
+	DegradedAlone  = "alone"  // they go on then too, as do moves
+	DegradedRefuse = "refuse" // they get 503
+)
 
 // RedisURL is where Redis is, with its password perhaps; as text it shows none.
 //

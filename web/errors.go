@@ -19,6 +19,8 @@ func statusOf(err error) int {
 		return own.code
 	case errors.Is(err, registrar.ErrNotFound), errors.Is(err, call.ErrNoCall):
 		return http.StatusNotFound
+	case errors.Is(err, call.ErrCutOff):
+		return http.StatusServiceUnavailable
 	case errors.Is(err, registrar.ErrTaken):
 		return http.StatusConflict
 	case errors.Is(err, registrar.ErrInvalid):

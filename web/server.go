@@ -190,12 +190,15 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) { failW
 
 func failWith(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	code := statusOf(err)
-	if code >= 500 && log != nil && r.Context().Err() == nil { // not if the client has gone
+	if code >= 500 && log != nil && r.Context().Err() == nil && !errors.Is(err, call.ErrCutOff) { // not if the client has gone
 		log.Error("api request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	var later *refusal
 	if errors.As(err, &later) && later.wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(later.wait.Seconds()))))
+	}
+	if errors.Is(err, call.ErrCutOff) {
+		w.Header().Set("Retry-After", strconv.Itoa(int(call.TryAgain.Seconds())))
 	}
 	if code == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="baton"`) // RFC 6750 §3

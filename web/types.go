@@ -118,6 +118,9 @@ type StoreHealth struct {
 	Healthy bool       `json:"healthy"`
 	Error   string     `json:"error,omitempty"`
 	Since   *time.Time `json:"since,omitempty"` // since when it is healthy
+
+	// CutOff is since when the node has reached no other node either, and begins nothing; nil = it is not so.
+	CutOff *time.Time `json:"cut_off,omitempty"`
 }
 
 // Failure is the body of every answer that is not 2xx.

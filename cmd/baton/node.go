@@ -172,6 +172,7 @@ func (n *node) openSIP() (err error) {
 		Owner:  owner,
 		Config: c.Call, Codes: c.Codes, Rights: call.Rights{Groups: c.Groups, Watch: c.Watch}, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
 		Registrar: n.registrar, Store: n.store, Secret: n.store.Secret(), Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),
+		CutOff: n.cutOff,
 	})
 	if n.mesh != nil {
 		n.exchangeCallers()
@@ -269,6 +270,9 @@ func (n *node) storeHealth() web.StoreHealth {
 	if since := n.store.HealthySince(); !since.IsZero() {
 		h.Since = &since
 	}
+	if n.cutOff() {
+		h.CutOff = n.heirs.fenced.Load()
+	}
 	return h
 }
 
@@ -319,10 +323,13 @@ func (n *node) close() {
 	}
 }
 
-// busy says whether new calls are refused: for the load, or by policy because the store is out of reach.
+// busy says whether new calls are refused: for the load, by policy because the store is out of reach, or because the node is cut off.
 func (n *node) busy() bool {
-	return n.load.Busy() || n.config.Store.Degraded == "refuse" && n.store.Healthy() != nil
+	return n.load.Busy() || n.cutOff() || n.config.Store.Degraded == config.DegradedRefuse && n.store.Healthy() != nil
 }
+
+// cutOff says whether the node begins nothing, because others may have its calls.
+func (n *node) cutOff() bool { return n.heirs != nil && !n.heirs.cutOff().IsZero() }
 
 // nameOf is the node's name among the nodes that share its store.
 func nameOf(c config.Config) string {

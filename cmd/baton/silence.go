@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"baton/cluster"
+	"baton/config"
 	"baton/store"
 )
 
@@ -28,11 +29,12 @@ const cutPatience = 1500 * time.Millisecond
 // speaks to those phones alone that speak to it.
 func (h *heirs) cut() bool { return h.n.store.Healthy() != nil && alone(h.n.mesh.Peers()) }
 
-// alone says that there are other nodes, and that none is reached. Who has said goodbye takes no calls over.
+// alone says that there are other nodes, and that none is reached. Who has said goodbye takes no calls over, nor does one whose machine says that it
+// does not run.
 func alone(peers []cluster.Peer) (is bool) {
 	for _, p := range peers {
 		switch {
-		case p.Self || p.State == cluster.Left:
+		case p.Self || p.State == cluster.Left || p.State == cluster.Dead && p.Why == cluster.Refused:
 		case p.State == cluster.Alive:
 			return false
 		default:
@@ -42,7 +44,27 @@ func alone(peers []cluster.Peer) (is bool) {
 	return is
 }
 
-// fence tells the engine whether the node is cut off. since is when that began, zero = it is not. Before it speaks to all again it asks whose its calls are.
+// cutOff is since when the node begins nothing, because others may have its calls; zero = it does.
+func (h *heirs) cutOff() (since time.Time) {
+	if at := h.fenced.Load(); at != nil && h.n.config.Store.Degraded != config.DegradedAlone {
+		since = *at
+	}
+	return since
+}
+
+// mark notes whether the node is cut off, and says when that begins. Its end is told by back.
+func (h *heirs) mark(is bool, since time.Time) {
+	h.n.engine.Fence(is)
+	switch was := h.fenced.Load(); {
+	case !is:
+		h.fenced.Store(nil)
+	case was == nil:
+		h.fenced.Store(&since)
+		h.n.log.Warn("this node reaches neither the store nor any other node", "since", since.Format(time.RFC3339), "refuses", !h.cutOff().IsZero())
+	}
+}
+
+// fence marks whether the node is cut off. since is when that began, zero = it is not. Before it speaks to all again it asks whose its calls are.
 func (h *heirs) fence(ctx context.Context, since time.Time) time.Time {
 	fenced := !since.IsZero() && time.Since(since) > cutPatience
 	cut := h.cut() || fenced && h.n.store.Healthy() != nil // the others do not say whose the calls are
@@ -52,7 +74,7 @@ func (h *heirs) fence(ctx context.Context, since time.Time) time.Time {
 	if !cut && fenced {
 		h.back(ctx, "was cut off from the store and from all other nodes", time.Since(since))
 	}
-	h.n.engine.Fence(cut && fenced)
+	h.mark(cut && fenced, since)
 	if !cut {
 		return time.Time{}
 	}

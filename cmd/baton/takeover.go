@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"baton/call"
@@ -45,6 +46,8 @@ type heirs struct {
 	n     *node
 	store claimStore
 	gone  chan cluster.Event
+
+	fenced atomic.Pointer[time.Time] // since when the node is cut off, nil = it is not
 
 	mu     sync.Mutex
 	busy   map[string]bool          // by instance

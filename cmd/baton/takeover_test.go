@@ -42,19 +42,22 @@ func TestAlone(t *testing.T) {
 	for _, c := range []struct {
 		others []cluster.State
 		want   bool
+		why    cluster.Why
 	}{
-		{nil, false},
-		{[]cluster.State{cluster.Left}, false},
-		{[]cluster.State{cluster.Dead}, true},
-		{[]cluster.State{cluster.Dead, cluster.Alive}, false},
-		{[]cluster.State{cluster.Suspect, cluster.Left, cluster.Frozen}, true},
+		{nil, false, ""},
+		{[]cluster.State{cluster.Left}, false, cluster.Stopped},
+		{[]cluster.State{cluster.Dead}, true, cluster.Unreachable},
+		{[]cluster.State{cluster.Dead}, false, cluster.Refused},
+		{[]cluster.State{cluster.Dead, cluster.Suspect}, true, cluster.Refused},
+		{[]cluster.State{cluster.Dead, cluster.Alive}, false, cluster.Unreachable},
+		{[]cluster.State{cluster.Suspect, cluster.Left, cluster.Frozen}, true, ""},
 	} {
 		peers := []cluster.Peer{self}
 		for _, s := range c.others {
-			peers = append(peers, cluster.Peer{State: s})
+			peers = append(peers, cluster.Peer{State: s, Why: c.why})
 		}
 		if got := alone(peers); got != c.want {
-			t.Errorf("others %v: alone %v", c.others, got)
+			t.Errorf("others %v: (%s): alone %v", c.others, c.why, got)
 		}
 	}
 }

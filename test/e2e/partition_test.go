@@ -258,6 +258,13 @@ func TestNodeIsolated(t *testing.T) {
 	taken := time.Now()
 	t.Logf("taken over %s after the cut", taken.Sub(cut).Round(time.Millisecond))
 	b.all(out, in)
+	refusal := a.status(a.dial(tied, "bob"), 503)
+	if refusal.Get("Retry-After") == "" {
+		t.Errorf("the cut off node does not say when to try again:\n%s", refusal.Line())
+	}
+	if text, err := a.CLI("status"); err == nil || !strings.Contains(text, "no other node is reached either") {
+		t.Errorf("baton status says %v\n%s", err, text)
+	}
 	pause(4 * time.Second)
 	if n := heardFrom(append(both, hears), old, taken.Add(time.Second)); n > 0 {
 		t.Errorf("the cut off node has sent %d packets of sound for longer than a second", n)
