@@ -89,7 +89,9 @@ func TestKeptIsBounded(t *testing.T) {
 	if got, err := d.read(5 * time.Second); err != nil || !bytes.Equal(got, inTurn(1)) {
 		t.Errorf("it is %q, %v", got, err)
 	}
-	soon(t, "a line in the log", func() bool { return log.count("messages=10") == 1 && log.count("dropped while this node stood silent") == 1 })
+	soon(t, "a line in the log", func() bool {
+		return log.count("messages=10") == 1 && log.count("dropped while this node stood silent") == 1
+	})
 	if a.kept.size != 0 || a.kept.messages != nil {
 		t.Errorf("%d bytes are kept for nothing", a.kept.size)
 	}
