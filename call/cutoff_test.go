@@ -24,6 +24,16 @@ func TestCutOff(t *testing.T) {
 			t.Errorf("a transfer to %s got %v", to, err)
 		}
 	}
+	for _, to := range []string{"*40", "101", "*42", "*411"} {
+		var status *phone.Status
+		x, err := desk.Dial(to)
+		if err == nil {
+			err = x.Await(5 * time.Second)
+		}
+		if !errors.As(err, &status) || status.Message.Code != 503 || status.Message.Get("Retry-After") == "" {
+			t.Errorf("%s got %v", to, err)
+		}
+	}
 	began := time.Now()
 	mine := call.MoveRequest{User: "alice"}
 	for name, do := range map[string]func() error{
@@ -46,6 +56,9 @@ func TestCutOff(t *testing.T) {
 	if n := len(methods(desk.Received(began), "INVITE")); n > 0 {
 		t.Error("the desk rings")
 	}
+	must(t, in.Hangup())
+	must(t, out.AwaitEnd(3*time.Second))
+	out, in = r.connect(alice, bob) // a new call is nobody else's
 	must(t, in.Hangup())
 	must(t, out.AwaitEnd(3*time.Second))
 	r.nothingLeft()

@@ -48,6 +48,11 @@ func (b *B2BUA) invite(x *sip.Exchange, caller registrar.User) error {
 	if target.Code == codePull || (target.User.Name == caller.Name && target.Device == nil && target.Code == codeNone) {
 		return b.pull(x, caller, offer, target.N)
 	}
+	if target.Code != codeNone {
+		if err := b.mayBegin(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case target.Code == codeCompanion:
 		return b.companion(x, caller, offer, target.N)

@@ -12,6 +12,9 @@ import (
 // pull brings the caller's call to the device that dialled: n is the N of *40N, 0 = the one that is meant (choose.go). One
 // that still rings for him is answered here.
 func (b *B2BUA) pull(x *sip.Exchange, caller registrar.User, offer *media.Description, n int) error {
+	if err := b.mayBegin(); err != nil {
+		return err
+	}
 	k, err := b.choose(caller.Name, "", n)
 	if err != nil {
 		return b.noCall(x, caller, offer, err)

@@ -147,6 +147,9 @@ func (b *B2BUA) inviteReplaces(x *sip.Exchange, caller registrar.User, offer *me
 	if err != nil {
 		return refusal(400, "Replaces: "+err.Error())
 	}
+	if err := b.mayBegin(); err != nil {
+		return err
+	}
 	o, err := b.replaced(r, caller.Name)
 	switch {
 	case err != nil:

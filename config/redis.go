@@ -21,8 +21,8 @@ type Store struct {
 
 // Values of Store.Degraded.
 const (
-	DegradedServe  = "serve"  // they go on, unless the node reaches none of the other nodes either
-	DegradedAlone  = "alone"  // they go on then too, as do moves
+	DegradedServe  = "serve"  // they go on; what is there is not moved while the node reaches none of the other nodes either
+	DegradedAlone  = "alone"  // they go on, and moves too
 	DegradedRefuse = "refuse" // they get 503
 )
 

@@ -323,9 +323,9 @@ func (n *node) close() {
 	}
 }
 
-// busy says whether new calls are refused: for the load, by policy because the store is out of reach, or because the node is cut off.
+// busy says whether new calls are refused: for the load, or by policy because the store is out of reach.
 func (n *node) busy() bool {
-	return n.load.Busy() || n.cutOff() || n.config.Store.Degraded == config.DegradedRefuse && n.store.Healthy() != nil
+	return n.load.Busy() || n.config.Store.Degraded == config.DegradedRefuse && n.store.Healthy() != nil
 }
 
 // cutOff says whether the node begins nothing, because others may have its calls.

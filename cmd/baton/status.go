@@ -22,7 +22,7 @@ func statusCommand(f *flags) *cobra.Command {
 		Short: "Show how the node and its store are",
 		Long: `status tells since when the node runs, where it listens, and how its store is. Its exit status is 1 when the store takes
 no writes: calls go on then, and what changes is kept in the node's memory. A node that reaches no other node either says so, and
-since when it refuses new calls and moves. With --json the exit status is 0, and "healthy" and "cut_off" tell.`,
+since when it refuses moves. With --json the exit status is 0, and "healthy" and "cut_off" tell.`,
 		Example: "  baton status\n  baton status --json",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,7 +65,7 @@ func showStatus(out io.Writer, n web.Node) error {
 		case !s.Healthy:
 			text += ": " + s.Error
 			if s.CutOff != nil {
-				text += "; no other node is reached either since " + clock(*s.CutOff, now) + ": new calls and moves are refused"
+				text += "; no other node is reached either since " + clock(*s.CutOff, now) + ": moves are refused"
 			}
 		case s.Since != nil:
 			text += ", good since " + clock(*s.Since, now)

@@ -258,7 +258,7 @@ func TestNodeIsolated(t *testing.T) {
 	taken := time.Now()
 	t.Logf("taken over %s after the cut", taken.Sub(cut).Round(time.Millisecond))
 	b.all(out, in)
-	refusal := a.status(a.dial(tied, "bob"), 503)
+	refusal := a.status(a.dial(tied, "*40"), 503)
 	if refusal.Get("Retry-After") == "" {
 		t.Errorf("the cut off node does not say when to try again:\n%s", refusal.Line())
 	}

@@ -1,7 +1,9 @@
 package phone
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 )
@@ -26,6 +28,14 @@ func (p *Phone) Unregister() (*Message, error) { return p.register(p.contactHead
 func (p *Phone) UnregisterAll() (*Message, error) { return p.register("*", 0) }
 
 func (p *Phone) register(contact string, expires time.Duration) (*Message, error) {
+	res, err := p.registerOnce(contact, expires)
+	if errors.Is(err, net.ErrClosed) { // the server has closed the connection meanwhile: there is another by now
+		res, err = p.registerOnce(contact, expires)
+	}
+	return res, err
+}
+
+func (p *Phone) registerOnce(contact string, expires time.Duration) (*Message, error) {
 	to, err := p.linkTo(p.server())
 	if err != nil {
 		return nil, fmt.Errorf("register %s: %w", p.cfg.User, err)
