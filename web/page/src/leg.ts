@@ -206,7 +206,8 @@ export class Leg implements User {
         case "Dialog Error":
           this.on.lost();
           return;
-        case "RTP Timeout":
+        case "RTP Timeout": // ICE has failed, which JsSIP hears of first
+          this.failed = true;
           this.restart();
           return;
         case "Connection Error":
