@@ -27,6 +27,7 @@ func newTorn(t *testing.T, kind int, tune func(*config.Config)) *torn {
 		if kinds[kind].transport == "tls" {
 			listensTLS(c)
 		}
+		noticed(c)
 		if tune != nil {
 			tune(c)
 		}
@@ -39,6 +40,10 @@ func newTorn(t *testing.T, kind int, tune func(*config.Config)) *torn {
 	time.Sleep(1200 * time.Millisecond) // until its sound has gone on for a second
 	return c
 }
+
+// noticed has a device that is cut off be missed in seconds, also one whose sound a busy machine has made pauses in: what pauses is not missed at once
+// (media/silence.go).
+func noticed(c *config.Config) { c.Call.Vanished = 5 * time.Second }
 
 // lost waits until the node knows, and bob hears and sees it.
 func (c *torn) lost() {

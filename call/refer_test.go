@@ -3,6 +3,7 @@ package call_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,6 +216,9 @@ func TestReferUnsubscribed(t *testing.T) {
 	_, err := tr.first.Refer("103")
 	must(t, err)
 	tr.ringsCarol()
+	tr.eventually("alice is told that it rings", 3*time.Second, func() bool {
+		return slices.ContainsFunc(notified(tr.alice), func(s string) bool { return strings.HasPrefix(s, "180") })
+	})
 	if code := subscribe("presence", "60"); code != 489 {
 		t.Errorf("another event: %d", code)
 	}

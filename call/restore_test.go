@@ -300,9 +300,21 @@ func TestRestoreWatched(t *testing.T) {
 	r.written("both sources", latchedBoth)
 	r = r.reborn(quiet)
 	r.hears(out, in)
-	time.Sleep(1200 * time.Millisecond) // until its sound has gone on for a second
-	alice.Unplug(true)
-	r.eventually("alice is lost", 10*time.Second, func() bool { return r.b.Calls("alice")[0].Seats[0].Lost })
+	lost := func() bool { return r.b.Calls("alice")[0].Seats[0].Lost }
+	for range 5 { // a busy machine makes pauses in her sound: then she is not missed, and it goes on
+		alice.Unplug(false)
+		time.Sleep(1200 * time.Millisecond) // until it has gone on for a second
+		alice.Unplug(true)
+		for end := time.Now().Add(4 * time.Second); !lost() && time.Now().Before(end); {
+			time.Sleep(20 * time.Millisecond)
+		}
+		if lost() {
+			break
+		}
+	}
+	if !lost() {
+		t.Error("a device that is cut off is not missed")
+	}
 	alice.Unplug(false)
 	r.hears(out, in)
 	must(t, out.Hangup())
@@ -343,7 +355,10 @@ func TestRestoreSession(t *testing.T) {
 // any more, and the lost one is hung up.
 func TestRestoreLostTaken(t *testing.T) {
 	t.Parallel()
-	soon := func(c *config.Config) { c.Call.Wait, c.Call.Announce = 6*time.Second, false }
+	soon := func(c *config.Config) {
+		c.Call.Wait, c.Call.Announce = 6*time.Second, false
+		noticed(c)
+	}
 	r, alice, bob := lonely(t, soon)
 	desk := r.phone("alice", 2)
 	desk.Behave(phone.Behaviour{})
@@ -382,7 +397,7 @@ func TestRestoreLostTaken(t *testing.T) {
 // back, and of nothing before the store has the epoch that this is said under.
 func TestRestoreLostElsewhere(t *testing.T) {
 	t.Parallel()
-	r, alice, bob := lonely(t, nil)
+	r, alice, bob := lonely(t, noticed)
 	out, in := r.connect(alice, bob)
 	r.written("both sources", latchedBoth)
 	time.Sleep(1200 * time.Millisecond)
@@ -461,7 +476,10 @@ func TestRestoreLost(t *testing.T) {
 	for _, itself := range []bool{true, false} {
 		t.Run(fmt.Sprintf("by itself %v", itself), func(t *testing.T) {
 			t.Parallel()
-			quiet := func(c *config.Config) { c.Call.Announce = false }
+			quiet := func(c *config.Config) {
+				c.Call.Announce = false
+				noticed(c)
+			}
 			r, alice, bob := lonely(t, quiet)
 			desk := r.phone("alice", 2)
 			out, in := r.connect(alice, bob)
