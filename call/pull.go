@@ -88,7 +88,7 @@ func (c *Call) pulledBy(x *sip.Exchange, offer *media.Description, position int,
 		return c.companionDials(x, offer, l, how)
 	}
 	if seat.away == nil && d.Key == old.device.Key && !c.leftBehind(old, x.Flow(), how) {
-		if !doubted && c.cutOff(old) { // what was heard last may be of before
+		if !doubted && c.disconnected(old) { // what was heard last may be of before
 			time.AfterFunc(2*mute, func() { c.pulledAgain(x, offer, position, leg) })
 			return nil
 		}
@@ -138,11 +138,11 @@ func (c *Call) leftBehind(l *Leg, now sip.Flow, how string) bool {
 	if how == "replaces" && (now.Transport == "wss" || led || lost) || c.b.left(l.seat.user.Name, l.device.Key, s) {
 		return true
 	}
-	return time.Since(l.stream.LastHeard()) > mute && c.cutOff(l)
+	return time.Since(l.stream.LastHeard()) > mute && c.disconnected(l)
 }
 
-// cutOff says that the connection of a leg's phone has broken, or was replaced by another since it was heard.
-func (c *Call) cutOff(l *Leg) bool {
+// disconnected says that the connection of a leg's phone has broken, or was replaced by another since it was heard.
+func (c *Call) disconnected(l *Leg) bool {
 	s := l.sign()
 	return !c.b.Agent.Alive(s.flow) || s.led.After(l.stream.LastHeard()) && s.flow.Transport != "udp"
 }

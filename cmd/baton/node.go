@@ -328,7 +328,7 @@ func (n *node) busy() bool {
 	return n.load.Busy() || n.config.Store.Degraded == config.DegradedRefuse && n.store.Healthy() != nil
 }
 
-// cutOff says whether the node begins nothing, because others may have its calls.
+// cutOff says whether the node moves no call, because others may have them.
 func (n *node) cutOff() bool { return n.heirs != nil && !n.heirs.cutOff().IsZero() }
 
 // nameOf is the node's name among the nodes that share its store.

@@ -44,7 +44,7 @@ func alone(peers []cluster.Peer) (is bool) {
 	return is
 }
 
-// cutOff is since when the node begins nothing, because others may have its calls; zero = it does.
+// cutOff is since when the node moves no call, because others may have them; zero = it does.
 func (h *heirs) cutOff() (since time.Time) {
 	if at := h.fenced.Load(); at != nil && h.n.config.Store.Degraded != config.DegradedAlone {
 		since = *at
