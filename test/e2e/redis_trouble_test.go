@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -124,6 +125,71 @@ func TestNodeAndMasterKilled(t *testing.T) {
 		t.Error("the new master has not the calls")
 	}
 	b.hangUp(out, in)
+}
+
+// TestMasterApart cuts the master of a Sentinel set from all others but the node, which goes on writing to it while another server becomes the master: what was told to be safe is
+// there when the node has found that one, what was not is written again.
+func TestMasterApart(t *testing.T) {
+	t.Parallel()
+	stoodStill(time.Now())
+	need(t, "iptables", "iptables")
+	const there, others, ask = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+	set := redis.StartSetAt(t, time.Second, there, others, ask)
+	w := newWorld(t, node.Options{Config: redisConfig(t, set.URL(), "n1")})
+	for _, s := range slices.Concat(set.Servers[1:], set.Sentinels) {
+		s.Addr = net.JoinHostPort(ask, s.Port) // from here on the test alone reaches them so
+	}
+	alice, bob, carol := w.phone("alice", "soft"), w.phone("bob", "far"), w.phone("carol", "far")
+	out, in := w.connect(alice, "bob", bob)
+	old := set.Master()
+	w.within(5*time.Second, old, "n1")
+	heal := node.Drop(t, fmt.Sprintf("-s %s -d %s", others, there), fmt.Sprintf("-s %s -d %s", there, others), "-s "+others+" -d 127.0.0.1", "-s 127.0.0.1 -d "+others)
+	cut := time.Now()
+	safe := map[string]bool{}
+	look := func() {
+		pause(300 * time.Millisecond) // by then every write was answered
+		safe = w.listed("n1")
+	}
+	look()
+	var live [][2]*phone.Call
+	for range 5 {
+		one, two := w.connect(alice, "carol", carol)
+		live = append(live, [2]*phone.Call{one, two})
+	}
+	w.Eventually(30*time.Second, "another master", func() error {
+		one, two := w.connect(alice, "carol", carol)
+		w.must(one.Hangup())
+		w.ended(two)
+		if now := set.Master(); now == nil || now == old {
+			return errors.New("it is the same")
+		}
+		return nil
+	})
+	look()
+	now := set.Master()
+	told, lost, known := 0, 0, owned(t, now)
+	for id, is := range safe {
+		if is {
+			told++
+			if known[id] == "" {
+				lost++
+			}
+		}
+	}
+	t.Logf("%d calls, %d told to be safe, of which the new master lacks %d", len(safe), told, lost)
+	if lost > 0 || told != 1 || len(safe) != 6 {
+		t.Error("of six calls the first was safe when the master was cut off, and the others cannot be")
+	}
+	heal()
+	healed := time.Now()
+	w.within(20*time.Second, now, "n1")
+	t.Logf("all is at the new master %s after the way was there again", time.Since(healed).Round(time.Millisecond))
+	w.noGap([]*phone.Call{out, in}, cut)
+	for _, c := range live {
+		w.must(c[0].Hangup())
+		w.ended(c[1])
+	}
+	w.hangUp([]*phone.Call{out}, []*phone.Call{in})
 }
 
 // tiny is a file system that is soon full, and fill takes all that is left of it until empty is called.

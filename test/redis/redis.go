@@ -83,6 +83,9 @@ func Start(t testing.TB, o Options) *Server {
 			"--port", s.Port, "--bind", s.Host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no",
 			"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
 		}, o.Args...)
+		if len(o.Further) > 0 {
+			s.args = append(append(s.args, "--bind-source-addr", s.Host, "--bind", s.Host), o.Further...)
+		}
 		err := s.run()
 		if err == nil {
 			t.Cleanup(s.Kill)
