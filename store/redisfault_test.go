@@ -31,10 +31,22 @@ type writer struct {
 	mu        sync.Mutex
 	newest    map[string]call.Stored
 	confirmed map[string]uint64 // version of each that was told to be safe
-	good, bad int
 	lastGood  time.Time
+	heard
+}
+
+// heard is what a writer was told.
+type heard struct {
+	good, bad int
 	longest   time.Duration // without a success
 	slowest   time.Duration // until anything was told
+}
+
+// told is what the writer was told so far.
+func (w *writer) told() heard {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.heard
 }
 
 func newWriter(t testing.TB, s *store.Redis) *writer {
@@ -172,11 +184,12 @@ func failover(t *testing.T, fault func(*redis.Server), after func(*redis.Server)
 	after(master)
 	other, _ := startRedis(t, redisOptions(set.URL(), "n2"))
 	w.lostNothing(other)
-	if limit := 5 * 3500 * time.Millisecond; w.longest > limit {
-		t.Errorf("no write was confirmed for %v", w.longest)
+	told := w.told()
+	if limit := 5 * 3500 * time.Millisecond; told.longest > limit {
+		t.Errorf("no write was confirmed for %v", told.longest)
 	}
-	if w.bad == 0 || w.good < 100 {
-		t.Errorf("%d writes confirmed, %d not: the fault was not felt", w.good, w.bad)
+	if told.bad == 0 || told.good < 100 {
+		t.Errorf("%d writes confirmed, %d not: the fault was not felt", told.good, told.bad)
 	}
 }
 
@@ -224,8 +237,8 @@ func TestRedisFrozen(t *testing.T) {
 		t.Error(err)
 	}
 	w.lostNothing(s)
-	if w.slowest > 5*time.Second {
-		t.Errorf("somebody waited for %v", w.slowest)
+	if slowest := w.told().slowest; slowest > 5*time.Second {
+		t.Errorf("somebody waited for %v", slowest)
 	}
 	if err := s.Healthy(); err != nil || s.HealthySince().IsZero() {
 		t.Errorf("healthy: %v, since %v", err, s.HealthySince())
@@ -253,7 +266,7 @@ func TestRedisGone(t *testing.T) {
 			t.Error("a user was added without a server")
 		}
 		time.Sleep(4400 * time.Millisecond)
-		if n, writes := s.Kept(), w.bad; n > 60 || writes < 300 {
+		if n, writes := s.Kept(), w.told().bad; n > 60 || writes < 300 {
 			t.Errorf("%d changes are kept of %d writes to 50 calls", n, writes)
 		}
 	})
@@ -286,7 +299,7 @@ func full(t *testing.T, server *redis.Server, s *store.Redis, w *writer, fill, e
 	})
 	t.Logf("all is written %v after the last write", w.flushed(5*time.Second, s).Round(time.Millisecond))
 	w.lostNothing(s)
-	if w.bad == 0 {
+	if w.told().bad == 0 {
 		t.Error("the fault was not felt")
 	}
 }
@@ -549,15 +562,11 @@ func TestRedisRefusesConnections(t *testing.T) {
 		if err := s.Healthy(); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
 			t.Errorf("the store says %v", err)
 		}
-		w.mu.Lock()
-		good := w.good
-		w.mu.Unlock()
+		good := w.told().good
 		time.Sleep(200 * time.Millisecond)
-		w.mu.Lock()
-		if w.good != good {
-			t.Errorf("%d writes were told to be stored meanwhile", w.good-good)
+		if n := w.told().good - good; n != 0 {
+			t.Errorf("%d writes were told to be stored meanwhile", n)
 		}
-		w.mu.Unlock()
 		command(t, server, "CONFIG", "SET", "requirepass", "old")
 		server.Password = "old"
 	})
