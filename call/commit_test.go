@@ -21,6 +21,8 @@ type faultyStore struct {
 	err   error
 	puts  int
 	falls string // the call whose writes and end panic
+	holds bool
+	held  []func() // what waits meanwhile
 	began time.Time
 }
 
@@ -55,6 +57,45 @@ func (f *faultyStore) fault(delay time.Duration, err error) {
 	f.delay, f.err = delay, err
 }
 
+// hold lets no write and no end through until the function that it gives is called.
+func (f *faultyStore) hold(t *testing.T) (release func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.holds = true
+	release = func() { // in their order, and what comes meanwhile behind them
+		for {
+			f.mu.Lock()
+			held := f.held
+			f.held, f.holds = nil, len(held) > 0
+			f.mu.Unlock()
+			if len(held) == 0 {
+				return
+			}
+			for _, do := range held {
+				do()
+			}
+		}
+	}
+	t.Cleanup(release)
+	return release
+}
+
+// after does something in delay, or when nothing is held any more.
+func (f *faultyStore) after(delay time.Duration, do func()) {
+	f.mu.Lock()
+	if f.holds {
+		f.held = append(f.held, do)
+		f.mu.Unlock()
+		return
+	}
+	f.mu.Unlock()
+	if delay > 0 {
+		time.AfterFunc(delay, do)
+		return
+	}
+	do()
+}
+
 func (f *faultyStore) Put(s call.Stored, done func(error)) {
 	f.mu.Lock()
 	delay, err, falls := f.delay, f.err, s.ID == f.falls
@@ -66,18 +107,13 @@ func (f *faultyStore) Put(s call.Stored, done func(error)) {
 	if falls {
 		panic("test: the store falls over")
 	}
-	put := func() {
+	f.after(delay, func() {
 		if err != nil {
 			done(err)
 			return
 		}
 		f.Bolt.Put(s, done)
-	}
-	if delay > 0 {
-		time.AfterFunc(delay, put)
-		return
-	}
-	put()
+	})
 }
 
 // End takes as long as a write, so that it comes behind those before it.
@@ -86,15 +122,14 @@ func (f *faultyStore) End(id string, epoch uint64, done func(error)) {
 	delay := f.delay
 	f.mu.Unlock()
 	if delay > 0 {
-		time.AfterFunc(delay+5*time.Millisecond, func() { f.Bolt.End(id, epoch, done) })
-		return
+		delay += 5 * time.Millisecond
 	}
-	f.Bolt.End(id, epoch, done)
+	f.after(delay, func() { f.Bolt.End(id, epoch, done) })
 }
 
 func (f *faultyStore) PutLater(s call.Stored, done func(error)) {
 	f.mu.Lock()
-	faulty := f.delay > 0 || f.err != nil || s.ID == f.falls
+	faulty := f.holds || f.delay > 0 || f.err != nil || s.ID == f.falls
 	f.mu.Unlock()
 	if faulty {
 		f.Put(s, done)

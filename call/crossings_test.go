@@ -116,12 +116,12 @@ func TestPickerOfATransferCancels(t *testing.T) {
 	out, in := g.connect(g.alice, g.eve)
 	must(t, second(out.Refer("102")))
 	first, _ := g.rings(g.bob), g.rings(g.bobs)
-	g.slow()
+	release := g.faults.hold(t)
 	picked := mustDial(t, g.carol, "*8")
 	time.Sleep(20 * time.Millisecond)
 	must(t, picked.Cancel())
-	time.Sleep(300 * time.Millisecond)
-	g.faults.fault(0, nil)
+	must(t, picked.AwaitEnd(3*time.Second))
+	release()
 	if first.State() != phone.Alerting {
 		t.Fatalf("bob's phone is %s", first.State())
 	}
