@@ -172,7 +172,7 @@ func (p *Phone) exchange(req *Message, to *link, next func() uint32, seen func(*
 	if err != nil {
 		return res, err
 	}
-	again := &Message{Method: req.Method, URI: req.URI, Headers: append([]Header(nil), req.Headers...), Body: req.Body}
+	again := &Message{Method: req.Method, URI: req.URI, Headers: append([]Header(nil), req.Headers...), Body: req.Body, sent: req.sent}
 	again.Set("Via", p.via(to))
 	again.Set("CSeq", fmt.Sprintf("%d %s", next(), req.Method))
 	again.Set(name, value)

@@ -39,8 +39,11 @@ func (c *Call) Cancel() error {
 
 // request sends a request of the dialog, with credentials if asked, and takes anything but a success for an error.
 func (c *Call) request(method string, body []byte, headers ...Header) (*Message, error) {
-	c.order.Lock() // requests leave in the order of their CSeq (RFC 3261 §12.2.1.1)
-	req, to, err := c.build(method, c.nextSeq())
+	next := func() uint32 {
+		c.order.Lock() // requests leave in the order of their CSeq (RFC 3261 §12.2.1.1)
+		return c.nextSeq()
+	}
+	req, to, err := c.build(method, next())
 	if err != nil {
 		c.order.Unlock()
 		return nil, err
@@ -57,7 +60,7 @@ func (c *Call) request(method string, body []byte, headers ...Header) (*Message,
 		c.offers(1)
 		defer c.offers(-1)
 	}
-	res, err := c.phone.exchange(req, to, c.nextSeq, nil, nil)
+	res, err := c.phone.exchange(req, to, next, nil, nil)
 	if err == nil && res.Code >= 300 {
 		err = &Status{res}
 	}
