@@ -296,7 +296,13 @@ func changeWhileCallingGivesUp(r *rig, alice, bob *phone.Phone, change func()) {
 	must(r.t, err)
 	in, err := bob.Ringing(3 * time.Second)
 	must(r.t, err)
-	remote := func() string { return r.b.Calls("alice")[0].Seats[0].Legs[0].Remote }
+	remote := func() string {
+		if calls := r.b.Calls("alice"); len(calls) == 1 && len(calls[0].Seats[0].Legs) == 1 {
+			return calls[0].Seats[0].Legs[0].Remote
+		}
+		return ""
+	}
+	r.eventually("the call is shown as hers", time.Second, func() bool { return remote() != "" }) // bob may ring a moment earlier
 	before := remote()
 	change()
 	// The call is told by a post, perhaps after the 200 to her REGISTER.
