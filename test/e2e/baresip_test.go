@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -46,18 +45,16 @@ type baresipEvent struct {
 	at          time.Time
 }
 
-// All programs of the tests share one namespace, and some listen at all its addresses. Nodes have SIP ports from 5070 on, linphonecs
-// from 7020, baresips from 8010, sipps from 15002; for sound baresips have 10040 to 14999, linphonecs those from 18020, nodes 20000 to
-// 29999, sipps those above.
-const firstBaresip = 8000
+// The ports of the programs beside those of nodes, which have 5070 to 7999, and 20000 to 29999 for sound. For sound linphonecs have those 16000 above
+// (18010 to 19479), baresips 10000 to 14775, sipps twice their own (30004 to 32764).
+var (
+	linphonePorts = node.NewPorts(2010, 3470, 10)
+	baresipPorts  = node.NewPorts(8010, 9990, 10)
+	sippPorts     = node.NewPorts(15002, 16382, 2)
+)
 
-var lastBaresip atomic.Int32
-
-// nextBaresip is the port of the next one, and the first of its ports for sound.
-func nextBaresip() (port, sound int) {
-	n := int(lastBaresip.Add(10))
-	return firstBaresip + n, 10000 + 4*n
-}
+// soundOfBaresip is how many ports a baresip has for sound.
+const soundOfBaresip = 24
 
 const baresipConfig = `poll_method		epoll
 sip_listen		0.0.0.0:%[1]d
@@ -104,11 +101,12 @@ func (w *world) startBaresip(user, transport string, hz float64, extra ...string
 func (w *world) runBaresip(user string, s softphone) *baresip {
 	w.t.Helper()
 	program := baresipProgram(w.t)
-	port, sound := nextBaresip()
+	port, n := baresipPorts.Next(w.t)
+	sound := 10000 + n*soundOfBaresip
 	b := &baresip{t: w.t, dir: w.t.TempDir(), port: port, hz: s.hz}
 	b.cond = sync.NewCond(&b.mu)
 	writeTone(w.t, b.dir+"/tone.wav", s.hz, 3*time.Minute)
-	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), sound, sound+38, b.port+5)
+	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), sound, sound+soundOfBaresip-2, b.port+5)
 	config = strings.Join(s.config, "\n") + "\n" + config // modules before that which reads the account
 	at, transport := w.UDP.String(), s.transport
 	switch transport {

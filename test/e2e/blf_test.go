@@ -25,7 +25,7 @@ func TestSippBLFOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	bob, desk := w.phone("bob", "far"), w.phone("alice", "desk")
-	port := sippPort()
+	port := w.sippPort()
 	w.sippPhone("alice", false, port)
 	for form, header := range replacesForms {
 		t.Run(form, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestSippBLFOfAColleague(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, office)
 	bob, carol := w.phone("bob", "far"), w.phone("carol", "desk")
-	port := sippPort()
+	port := w.sippPort()
 	w.sippPhone("alice", false, port)
 	for form, header := range replacesForms {
 		t.Run(form, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestSippBLFOfAColleague(t *testing.T) {
 func TestSippDialsARingingColleague(t *testing.T) {
 	w := newWorld(t, office)
 	bob, carol := w.phone("bob", "far"), w.phone("carol", "desk")
-	port := sippPort()
+	port := w.sippPort()
 	w.sippPhone("alice", false, port)
 	for _, to := range []string{"103", "**103", "*8103", "*8"} {
 		t.Run(to, func(t *testing.T) {

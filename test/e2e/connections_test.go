@@ -349,11 +349,11 @@ func TestLinphoneTrustsTheCA(t *testing.T) {
 func (w *world) secureLinphone(user, ca string) *linphone {
 	w.t.Helper()
 	program := need(w.t, "linphonec", "linphone-cli")
-	port := nextLinphone()
+	port, _ := linphonePorts.Next(w.t)
 	l := &linphone{t: w.t, dir: w.t.TempDir()}
 	w.must(os.MkdirAll(l.dir+"/.local/share/linphone", 0o700))
 	w.must(os.MkdirAll(l.dir+"/.config/linphone", 0o700))
-	config := fmt.Sprintf(linphoneConfig, port, port+11000)
+	config := fmt.Sprintf(linphoneConfig, port, port+16000)
 	config = strings.Replace(config, "sip_tls_port=-1\n", "sip_tls_port=-2\nverify_server_certs=1\nverify_server_cn=0\nroot_ca="+ca+"\n", 1)
 	w.must(os.WriteFile(l.dir+"/rc", []byte(config), 0o600))
 	l.start(program)

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,11 +28,6 @@ type linphone struct {
 	mu  sync.Mutex
 	out strings.Builder
 }
-
-var lastLinphone atomic.Int32
-
-// nextLinphone is the port of the next one; that for its sound is 11000 above.
-func nextLinphone() int { return 7000 + int(lastLinphone.Add(20)) }
 
 const linphoneConfig = `[sip]
 sip_port=%[1]d
@@ -59,11 +53,11 @@ func (w *world) startLinphone(user string, hz float64, settings ...string) *linp
 func (w *world) startLinphoneAt(user string, hz float64, server netip.AddrPort, settings ...string) *linphone {
 	w.t.Helper()
 	program := need(w.t, "linphonec", "linphone-cli")
-	port := nextLinphone()
+	port, _ := linphonePorts.Next(w.t)
 	l := &linphone{t: w.t, dir: w.t.TempDir()}
 	w.must(os.MkdirAll(l.dir+"/.local/share/linphone", 0o700))
 	w.must(os.MkdirAll(l.dir+"/.config/linphone", 0o700))
-	config := fmt.Sprintf(linphoneConfig, port, port+11000)
+	config := fmt.Sprintf(linphoneConfig, port, port+16000)
 	config = strings.Replace(config, "[rtp]\n", strings.Join(settings, "")+"[rtp]\n", 1)
 	w.must(os.WriteFile(l.dir+"/rc", []byte(config), 0o600))
 	writeTone(w.t, l.dir+"/tone.wav", hz, 3*time.Minute)

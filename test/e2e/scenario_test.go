@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"text/template"
@@ -135,8 +134,6 @@ type sippRun struct {
 	done chan error
 }
 
-var lastSipp atomic.Int32
-
 // sipp starts one; it gets an address and ports of its own, or those that an earlier one had.
 func (w *world) sipp(s scenario, port int) *sippRun {
 	w.t.Helper()
@@ -187,9 +184,10 @@ func ip(a netip.Addr) string {
 	return a.String()
 }
 
-// sippPort is a port for one sipp; that for sound is made of it.
-func sippPort() int {
-	return 15000 + int(lastSipp.Add(2))
+// sippPort is a port for one sipp.
+func (w *world) sippPort() int {
+	port, _ := sippPorts.Next(w.t)
+	return port
 }
 
 // wait checks that sipp has left with status 0, and that it counts every call as successful.

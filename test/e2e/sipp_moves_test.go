@@ -15,7 +15,7 @@ func (w *world) sippCalls(bob *phone.Phone, s scenario) (*sippRun, *phone.Call, 
 	w.t.Helper()
 	bob.Behave(phone.AutoAnswer)
 	s.user, s.to = "alice", "bob"
-	r := w.sipp(s, sippPort())
+	r := w.sipp(s, w.sippPort())
 	far := w.ringing(bob)
 	w.echoed(far)
 	return r, far, time.Now()
@@ -94,7 +94,7 @@ func TestSippTransfersInVain(t *testing.T) {
 func TestSippIsMovedTo(t *testing.T) {
 	w := newWorld(t)
 	bob, desk := w.phone("bob", "far"), w.phone("alice", "desk")
-	port := sippPort()
+	port := w.sippPort()
 	w.sippPhone("alice", false, port)
 	index := 0
 	for _, d := range w.devices("alice") {
@@ -138,7 +138,7 @@ func TestSippDialsItsOwnNumber(t *testing.T) {
 	bob, desk := w.phone("bob", "far"), w.phone("alice", "desk")
 	leg, far := w.connect(desk, "bob", bob)
 	since := time.Now()
-	port := sippPort()
+	port := w.sippPort()
 	w.sippPhone("alice", false, port)
 	r := w.sipp(scenario{file: "uac.xml", user: "alice", to: "101", say: map[string]any{"Offer": "sendrecv", "Talk": 1500}}, port)
 	w.ended(leg)
@@ -153,7 +153,7 @@ func TestSippDialsItsOwnNumber(t *testing.T) {
 func TestSippGlare(t *testing.T) {
 	w := newWorld(t)
 	bob := w.phone("bob", "far", with(phone.PCMU))
-	port := sippPort()
+	port := w.sippPort()
 	w.sippPhone("alice", false, port)
 	r := w.sipp(scenario{file: "uas_glare.xml", user: "alice"}, port).up(port)
 	out := w.dial(bob, "alice", phone.DialOptions{NoSDP: true}) // so the node learns too late that bob has no PCMA

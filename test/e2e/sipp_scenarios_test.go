@@ -46,7 +46,7 @@ func TestSippCalls(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				w := &world{Node: w.Node, t: t}
 				bob.Behave(c.bob)
-				r := w.sipp(scenario{file: c.file, user: "alice", to: "bob", say: c.say, six: six}, sippPort())
+				r := w.sipp(scenario{file: c.file, user: "alice", to: "bob", say: c.say, six: six}, w.sippPort())
 				in := w.ringing(bob)
 				if c.talking {
 					w.echoed(in)
@@ -64,7 +64,7 @@ func TestSippIsCalled(t *testing.T) {
 	families(t, func(t *testing.T, six bool) {
 		w := newWorld(t)
 		bob := w.phone("bob", "far")
-		port := sippPort()
+		port := w.sippPort()
 		for _, c := range []struct {
 			name   string
 			file   string
@@ -115,7 +115,7 @@ func TestSippReliable(t *testing.T) {
 		for _, says := range []string{"Require: 100rel", "Supported: 100rel"} {
 			t.Run("calls, "+says, func(t *testing.T) {
 				w := &world{Node: w.Node, t: t}
-				r := w.sipp(scenario{file: "uac_prack.xml", user: "alice", to: "bob", say: map[string]any{"Says": says, "Talk": 1500}, six: six}, sippPort())
+				r := w.sipp(scenario{file: "uac_prack.xml", user: "alice", to: "bob", say: map[string]any{"Says": says, "Talk": 1500}, six: six}, w.sippPort())
 				in := w.ringing(bob)
 				w.must(in.Await(5 * time.Second))
 				w.echoed(in)
@@ -126,7 +126,7 @@ func TestSippReliable(t *testing.T) {
 		for _, says := range []string{"Require", "Supported"} {
 			t.Run("is called, "+says, func(t *testing.T) {
 				w := &world{Node: w.Node, t: t}
-				port := sippPort()
+				port := w.sippPort()
 				w.sippPhone("alice", six, port)
 				r := w.sipp(scenario{file: "uas_prack.xml", user: "alice", say: map[string]any{"Talk": 1500}, six: six}, port)
 				out := w.dial(bob, "alice", phone.DialOptions{Headers: []phone.Header{{Name: says, Value: "100rel"}}})
@@ -159,7 +159,7 @@ func TestSippSessionTimers(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
 				w := &world{Node: w.Node, t: t}
-				w.sipp(scenario{file: c.file, user: "alice", to: "bob", say: c.say}, sippPort()).wait()
+				w.sipp(scenario{file: c.file, user: "alice", to: "bob", say: c.say}, w.sippPort()).wait()
 			})
 		}
 		for user, c := range map[string]struct {
@@ -173,7 +173,7 @@ func TestSippSessionTimers(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
 				w := &world{Node: w.Node, t: t}
-				port := sippPort()
+				port := w.sippPort()
 				w.sippPhone(user, false, port)
 				r := w.sipp(scenario{file: "uas_session.xml", user: user, say: c.say}, port)
 				out := w.dial(bob, user)
@@ -194,5 +194,5 @@ func TestSippLosesPackets(t *testing.T) {
 	w.sipp(scenario{
 		file: "uac.xml", user: "alice", to: "bob", say: map[string]any{"Offer": "sendrecv", "Talk": 200}, calls: 30,
 		args: []string{"-lost", "10", "-r", "10", "-l", "10"},
-	}, sippPort()).wait()
+	}, w.sippPort()).wait()
 }

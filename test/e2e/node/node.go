@@ -58,19 +58,8 @@ type Node struct {
 // Password is the password that Start gives a user.
 func Password(user string) string { return "secret-of-" + user }
 
-var (
-	portsMu  sync.Mutex
-	lastPort = 5060
-)
-
-// freePorts are two ports for one node: UDP and TCP, and TLS two above, for a phone may want the one between. HTTPS is two
-// above TLS.
-func freePorts() (int, int) {
-	portsMu.Lock()
-	defer portsMu.Unlock()
-	lastPort += 10
-	return lastPort, lastPort + 2
-}
+// ports are those of nodes: UDP and TCP, and TLS two above, for a phone may want the one between. HTTPS is two above TLS.
+var ports = NewPorts(5070, 7990, 10)
 
 // Start makes users and runs a node until the end of the test. After the test it must have no call, no stream, no
 // dialog, no relay and no connection of a browser left; its log must show no panic and no data race.
@@ -82,7 +71,8 @@ func Start(t testing.TB, o Options) *Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	sip, tls := freePorts()
+	sip, _ := ports.Next(t)
+	tls := sip + 2
 	if !o.Addr.IsValid() {
 		o.Addr = IP(1)
 	}
