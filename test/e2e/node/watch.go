@@ -125,9 +125,10 @@ func (n *Node) FDs() int {
 }
 
 // UDPPorts is how many UDP sockets are open in the namespace; the phones' are among them.
+// It asks for the thread: the process has the namespace of its first one, and that may have made one for a Network.
 func UDPPorts() int {
 	lines := 0
-	for _, name := range []string{"/proc/self/net/udp", "/proc/self/net/udp6"} {
+	for _, name := range []string{"/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"} {
 		f, err := os.Open(name)
 		if err != nil {
 			continue
