@@ -64,7 +64,7 @@ func TestCutOff(t *testing.T) {
 	r.nothingLeft()
 
 	r.cutOff.Store(false)
-	out, in = r.connect(alice, bob)
+	_, in = r.connect(alice, bob)
 	must(t, r.b.Leave(t.Context(), mine))
 	must(t, in.Hangup())
 	r.nothingLeft()
