@@ -24,6 +24,7 @@ type summary struct {
 	legs   []legSummary
 	moves  int
 	unsafe bool
+	media  string // the way of its sound
 }
 
 type legSummary struct {
@@ -49,6 +50,7 @@ type ringSummary struct {
 // publish renews the summary.
 func (c *Call) publish() {
 	s := &summary{state: c.state, quiet: c.quiet, moves: len(c.history), unsafe: c.store.unsafe}
+	s.media, _ = c.mediaPath()
 	for _, seat := range c.seats {
 		t, life := seatSummary{user: seat.user.Name}, sign{}
 		if l := seat.holder; l != nil {
@@ -72,7 +74,7 @@ func (c *Call) publish() {
 
 // looksLike says whether nobody could see a difference.
 func (s *summary) looksLike(was *summary) bool {
-	return s.state == was.state && s.quiet == was.quiet && s.moves == was.moves && s.unsafe == was.unsafe &&
+	return s.state == was.state && s.quiet == was.quiet && s.moves == was.moves && s.unsafe == was.unsafe && s.media == was.media &&
 		slices.Equal(s.seats, was.seats) && slices.Equal(s.rings, was.rings) && slices.Equal(s.legs, was.legs)
 }
 
@@ -176,6 +178,7 @@ func (c *Call) info() Info {
 		i.Seats = append(i.Seats, si)
 	}
 	i.Ways = ways(i.Seats)
+	i.Media, i.MediaWhy = c.mediaPath()
 	return i
 }
 

@@ -26,6 +26,7 @@ import (
 type Options struct {
 	Config    config.Call
 	Codes     config.Codes
+	Media     config.Media
 	Rights    Rights
 	Domain    string // host part shown to phones; "" = the address of the route to each
 	Node      string
@@ -53,6 +54,7 @@ type B2BUA struct {
 	ctx  context.Context // exchanges' context: outlives Run's by the time that BYEs take
 
 	changes  changes
+	blocked  blocked
 	messages messages
 	reports  reports
 	notifier *notifier

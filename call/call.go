@@ -71,6 +71,7 @@ type Call struct {
 	lending   *handover // an attended transfer waits for its far side
 	gave      bool      // its far side has gone to another call
 	pushing   *move     // what this call waits for, as the second of a phone that dialled the push code
+	path      path      // of its sound
 	pledged   int       // legs on their way to another call or from one: it does not end before they have arrived
 }
 

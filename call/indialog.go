@@ -147,6 +147,9 @@ func (c *Call) change(l *Leg, x *sip.Exchange) (body sip.Body, headers []sip.Hea
 	}
 	l.traits.reoffer(*offer)
 	local, err := c.relocal(l, offer)
+	if l.straight && l.unchanged(*offer) { // a refresh of direct media
+		local, err = l.local, nil
+	}
 	if err == nil {
 		err = l.settle(local, *offer)
 	}

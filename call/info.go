@@ -8,15 +8,18 @@ import (
 
 // Info is what people and programs are shown of a live call.
 type Info struct {
-	ID      string     `json:"id"` // 8 characters, can be abbreviated
-	State   string     `json:"state"`
-	Started time.Time  `json:"started"`
-	Up      *time.Time `json:"answered,omitempty"`
-	Seats   []SeatInfo `json:"seats"`
-	Moves   []MoveInfo `json:"moves"`
-	Ways    []Way      `json:"ways,omitempty"`   // from each seat to each other, as far as it is measured
-	Unsafe  bool       `json:"unsafe,omitempty"` // the store has not taken its newest record
-	Node    string     `json:"node,omitempty"`   // whose it is, in a cluster
+	ID       string     `json:"id"` // 8 characters, can be abbreviated
+	State    string     `json:"state"`
+	Started  time.Time  `json:"started"`
+	Up       *time.Time `json:"answered,omitempty"`
+	Seats    []SeatInfo `json:"seats"`
+	Moves    []MoveInfo `json:"moves"`
+	Ways     []Way      `json:"ways,omitempty"`      // from each seat to each other, as far as it is measured
+	Media    string     `json:"media"`               // direct: straight between the devices; relay: through the node
+	MediaWhy string     `json:"media_why,omitempty"` // why it is relayed
+
+	Unsafe bool   `json:"unsafe,omitempty"` // the store has not taken its newest record
+	Node   string `json:"node,omitempty"`   // whose it is, in a cluster
 }
 
 // SeatInfo is a user's place in a call and the leg that holds it.

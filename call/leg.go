@@ -85,6 +85,9 @@ type Leg struct {
 
 	astray bool // its phone was not told yet where its stream is now
 
+	straight bool              // its phone sends past the node (direct.go)
+	home     media.Description // our SDP before that
+
 	held     bool // the phone does not want to hear us
 	heldAt   time.Time
 	moved    bool // a move has taken its seat: what its phone began to say before is still told
@@ -136,6 +139,7 @@ func (c *Call) newLeg(s *Seat, d registrar.Device, flow sip.Flow, dialects []med
 		return nil, fmt.Errorf("open media for %s: %w", d.Name, err)
 	}
 	l.stream = stream
+	stream.Faithful(c.mediaMode(l) != "relay")
 	c.mind(l)
 	c.legs = append(c.legs, l)
 	return l, nil
@@ -183,6 +187,7 @@ func (l *Leg) settle(local, remote media.Description) error {
 	}
 	l.local, l.remote, l.agreed, l.knows = local, remote, agreed, media.Merge(codecsOf(remote), l.knows)
 	l.heard, l.agreedAt, l.astray = false, time.Now(), false
+	l.straight = l.pointsAway(local)
 	l.setHeld(remote.Held())
 	l.stream.Apply(agreed)
 	return nil

@@ -167,6 +167,9 @@ func (c *Call) returned(l *Leg, how string) {
 	if how == returnedBySound {
 		c.after(time.Second, func() { c.withLeg(l, (*Call).acquaint) })
 	}
+	if l.astray {
+		c.reinvite(l, l.local)
+	}
 	c.after(settled, func() { // the other side may have changed its codec meanwhile
 		c.refit(l)
 		if far := c.other(s); far != nil && far.holder != nil {

@@ -163,6 +163,15 @@ func (c *Call) beginMove(m *move) {
 		c.promote(m, l)
 		return
 	}
+	c.atNode(func() {
+		if m.state == moveDialing && m.dial == nil {
+			c.dialMove(m)
+		}
+	})
+}
+
+// dialMove rings them, when the sound of the call is where it can be switched.
+func (c *Call) dialMove(m *move) {
 	m.dial = &dial{
 		c: c, seat: m.into, show: c.other(m.seat), codecs: offered(m.farSide()), exclude: m.exclude(), only: m.only, hops: m.hops, back: m.back,
 		auto:     m.only != nil && m.into == m.seat && m.how != "recall", // nobody may be at a phone that is rung back
@@ -213,6 +222,15 @@ func (c *Call) moveAnswered(m *move, l *Leg, r *sip.Response) {
 // joinNew connects the new leg beside the old one: it hears the far side at once and is waited for to be heard. The
 // act answers it, after commit A.
 func (c *Call) joinNew(m *move, l *Leg, act func() error) {
+	c.atNode(func() {
+		if m.pending() {
+			c.joinHere(m, l, act)
+		}
+	})
+}
+
+// joinHere is joinNew when the sound of the call is at the node.
+func (c *Call) joinHere(m *move, l *Leg, act func() error) {
 	m.to, m.overlap = l, time.Now()
 	m.apart = m.unlike(m.farSide())
 	m.set(moveAnswered)

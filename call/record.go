@@ -95,8 +95,9 @@ type LegRecord struct {
 	SRTP     *media.Standing   `json:"srtp,omitempty"`
 	Knows    []media.Codec     `json:"knows,omitempty"` // all that the phone has said that it can play
 	Held     bool              `json:"held,omitempty"`
-	Listens  bool              `json:"listens,omitempty"` // a companion: it hears both sides and is muted
-	Refer    *referral         `json:"refer,omitempty"`   // the phone's subscription to its REFER
+	Straight bool              `json:"straight,omitempty"` // the phone sends past the node: Local says where to
+	Listens  bool              `json:"listens,omitempty"`  // a companion: it hears both sides and is muted
+	Refer    *referral         `json:"refer,omitempty"`    // the phone's subscription to its REFER
 	Can      ability           `json:"can"`
 	Session  session           `json:"session"`
 }
@@ -170,7 +171,7 @@ func (l *Leg) record() LegRecord {
 	r := LegRecord{
 		ID: l.id, Device: l.device.Key, Called: l.device.Name, State: l.state, Holds: l.seat.holder == l, Incoming: l.incoming, Began: l.began,
 		Answer: l.answer, Dialog: l.dialog, Offers: l.dialect(), Place: l.stream.Place(), SRTP: l.stream.Standing(),
-		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Listens: l.listens() || l.joins(), Refer: l.refer,
+		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Straight: l.straight, Listens: l.listens() || l.joins(), Refer: l.refer,
 		Can: l.can, Session: l.session,
 	}
 	if !l.incoming && !l.acked {

@@ -230,6 +230,9 @@ func (c *Call) resume(r Record) {
 		c.seats = append(c.seats, s)
 		c.restoreLegs(s, sr)
 	}
+	if a, b, ok := c.pair(); ok && a.straight && b.straight {
+		c.path.state = pathDirect
+	}
 	c.wire()
 	c.watchLegs()
 	c.closeRest(r)
@@ -323,7 +326,7 @@ func (c *Call) restoreAbsence(s *Seat, r SeatRecord) {
 func (c *Call) blankLeg(s *Seat, r LegRecord) *Leg {
 	l := &Leg{
 		id: cmp.Or(r.ID, newID()), seat: s, device: c.deviceOf(s, r), state: r.State, dialog: r.Dialog, origin: r.Local.Origin,
-		local: r.Local, remote: r.Remote, agreed: r.Agreed, knows: r.Knows, held: r.Held, incoming: r.Incoming, accepted: r.Incoming, acked: true,
+		local: r.Local, remote: r.Remote, agreed: r.Agreed, knows: r.Knows, held: r.Held, straight: r.Straight, incoming: r.Incoming, accepted: r.Incoming, acked: true,
 		can: r.Can, session: r.Session, refer: r.Refer, answer: r.Answer, began: r.Began, asked: time.Now(),
 		dialects: []media.Security{r.Offers}, secret: c.b.mustEncrypt(), unfollow: func() {},
 	}
@@ -362,6 +365,7 @@ func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
 		return nil
 	}
 	l.stream, l.state = stream, legUp
+	stream.Faithful(c.mediaMode(l) != "relay")
 	if !l.session.Ours { // nobody was there to be told
 		l.session.From = time.Now()
 	}
@@ -394,7 +398,7 @@ func (c *Call) settleIn(l *Leg) {
 	case c.predecessor != "":
 		c.takeUp(l)
 	case l.displaced():
-		l.local = l.versioned(l.local.Moved(l.stream.Local()))
+		l.local = l.versioned(l.placed())
 		if c.b.Agent.Alive(l.dialog.Flow) {
 			c.commit(func() { c.reinvite(l, l.local) })
 		}
@@ -408,6 +412,9 @@ func (c *Call) settleIn(l *Leg) {
 // browser's leg had no keys yet.
 func (l *Leg) displaced() bool {
 	line, _, ok := l.local.Audio()
+	if l.straight {
+		return ok && line.RTCP != l.stream.Control()
+	}
 	if !ok || line.Addr != l.stream.Endpoint() || !l.browser() {
 		return ok && line.Addr != l.stream.Endpoint()
 	}

@@ -80,6 +80,7 @@ func openNode(t *testing.T, beside *rig, name, dir, udp string, tune func(*confi
 	cfg := config.Default()
 	cfg.Call.Ring = 5 * time.Second
 	cfg.Listen.TLS = "off"
+	cfg.Media.Mode = "relay"
 	cfg.Media.WebRTC = 30000 + int(webPort.Add(1)%2700)
 	if tune != nil {
 		tune(&cfg)
@@ -127,7 +128,7 @@ func openNode(t *testing.T, beside *rig, name, dir, udp string, tune func(*confi
 	r.engine, err = media.NewEngine(media.Options{Config: cfg.Media, Advertise: cfg.Advertise, Secret: slices.Concat(db.Secret(), []byte(name)), Log: log})
 	must(t, err)
 	r.b = call.New(call.Options{
-		Config: cfg.Call, Codes: cfg.Codes, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: name, Owner: name, Agent: agent, Engine: r.engine, Registrar: r.reg,
+		Config: cfg.Call, Codes: cfg.Codes, Media: cfg.Media, Rights: call.Rights{Groups: cfg.Groups, Watch: cfg.Watch}, Node: name, Owner: name, Agent: agent, Engine: r.engine, Registrar: r.reg,
 		Store: r.faults, Secret: db.Secret(), Journal: db, Log: log, CutOff: r.cutOff.Load,
 	})
 	r.server, r.tcp, r.tls = agent.Addrs()["udp"], agent.Addrs()["tcp"], agent.Addrs()["tls"]

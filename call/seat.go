@@ -147,6 +147,7 @@ func (c *Call) wire() {
 			}
 		}
 	}
+	c.reviewPath()
 }
 
 // aside says that the leg is a move's new one, which the far side cannot follow before it has agreed to another codec.

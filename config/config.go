@@ -105,7 +105,14 @@ type Media struct {
 	Address string    `yaml:"address"` // bind and announce this address only; "" = by the route to each device
 	Ports   PortRange `yaml:"ports"`   // 20000-29999, RTP on even ports, RTCP on the next
 	WebRTC  int       `yaml:"webrtc"`  // 8443: the one UDP port of all browsers' audio; 0 = none
+
+	Mode          string         `yaml:"mode"`             // auto: straight between two devices that can reach each other; relay: through the node; direct: straight, unproven
+	Return        bool           `yaml:"return_to_direct"` // true: after a move, a hold, … the sound of a direct call goes straight again
+	LocalNetworks []netip.Prefix `yaml:"local_networks"`   // whose devices reach each other, beside the machine's own; none by default
 }
+
+// MediaMode is media.mode unless it is set.
+const MediaMode = "auto"
 
 // PortRange is an inclusive range of UDP ports, written first-last.
 type PortRange struct{ First, Last uint16 }
@@ -164,7 +171,7 @@ func Default() Config {
 		Connections: Connections{PerSource: 100, Total: 10_000},
 		Limits:      Limits{Stranger: 100, Strangers: 2000, Source: 2000, User: 200, Calls: 100, CPU: 90},
 		Advertise:   Advertise{Local: privateNetworks()},
-		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}, WebRTC: 8443},
+		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}, WebRTC: 8443, Mode: MediaMode, Return: true},
 		Codes:       defaultCodes(),
 		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true, Encryption: "optional", OnStop: "keep"},
 		Store:       Store{Prefix: "baton:", Degraded: DegradedServe},

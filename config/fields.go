@@ -54,6 +54,9 @@ var fields = map[string]field{
 	"media.address":           one(func(c *Config) *string { return &c.Media.Address }, address, "an IP address of this machine"),
 	"media.ports":             one(func(c *Config) *PortRange { return &c.Media.Ports }, ports, "a range as in 20000-29999"),
 	"media.webrtc":            one(func(c *Config) *int { return &c.Media.WebRTC }, number(0, 65535), "a UDP port as in 8443, or 0 for none"),
+	"media.mode":              one(func(c *Config) *string { return &c.Media.Mode }, among("auto", "relay", "direct"), "auto, relay or direct"),
+	"media.return_to_direct":  one(func(c *Config) *bool { return &c.Media.Return }, yesNo, "true or false"),
+	"media.local_networks":    {set: setLocalNetworks, want: "networks as in [10.1.0.0/16, 10.2.0.0/16]", list: true},
 	"codes.pull":              one(func(c *Config) *string { return &c.Codes.Pull }, code, `a star code as in "*40"`),
 	"codes.push":              one(func(c *Config) *string { return &c.Codes.Push }, code, `a star code as in "*41"`),
 	"codes.pickup":            one(func(c *Config) *string { return &c.Codes.Pickup }, code, `a star code as in "*8"`),
@@ -369,6 +372,14 @@ func among(words ...string) func(string) (string, error) {
 // setLocal replaces the networks that need no advertised address; an empty list means none.
 func setLocal(c *Config, values []string) (err error) {
 	c.Advertise.Local, err = networks(values)
+	return err
+}
+
+// setLocalNetworks replaces the networks whose devices reach each other.
+func setLocalNetworks(c *Config, values []string) (err error) {
+	if c.Media.LocalNetworks, err = networks(values); len(c.Media.LocalNetworks) == 0 {
+		c.Media.LocalNetworks = nil
+	}
 	return err
 }
 

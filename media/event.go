@@ -57,7 +57,7 @@ func (l *line) endEvent(now time.Duration) {
 func (l *line) sendEvent(v event, marker bool, now time.Duration) {
 	b := l.scratch(16)
 	l.seq++
-	putHeader(b, v.pt, marker, l.seq, v.ts, l.ssrc)
+	putHeader(b, v.pt, marker, l.seq, v.ts, l.ssrc.Load())
 	b[12], b[13] = v.code, v.volume
 	if !v.open {
 		b[13] |= 0x80

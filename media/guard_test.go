@@ -518,7 +518,7 @@ func TestRekey(t *testing.T) {
 		a.say()
 	}
 	r.forget(b.dev)
-	b.rx.SetROC(b.s.line.ssrc, b.s.Standing().Out.ROC)
+	b.rx.SetROC(b.s.line.ssrc.Load(), b.s.Standing().Out.ROC)
 	for range 40 {
 		a.say()
 		b.say()
@@ -877,7 +877,7 @@ func TestStanding(t *testing.T) {
 			a.say()
 		}
 		at := *a.s.Standing()
-		if at.In[0] != (Rollover{a.hdr.SSRC, 2}) || at.Out.SSRC != a.s.line.ssrc {
+		if at.In[0] != (Rollover{a.hdr.SSRC, 2}) || at.Out.SSRC != a.s.line.ssrc.Load() {
 			t.Fatalf("%+v", at)
 		}
 		for range more {

@@ -13,7 +13,7 @@ import (
 type line struct {
 	// set once
 	stream *Stream
-	ssrc   uint32
+	ssrc   atomic.Uint32 // changed under mu, while nothing was sent yet or the peer has heard another one straight
 
 	cur, want atomic.Pointer[source] // who is sent, and who will be from its next packet on; changed under mu
 	first     atomic.Int64           // when the first packet was sent
@@ -38,7 +38,11 @@ type line struct {
 	skew    int64         // ticks by which the source is behind the grid; stays within a frame
 	hold    time.Duration // until when the next slot is kept for want
 	holds   int           // how often in a row
-	kept    []kept        // held back meanwhile, of the present source
+	back    bool          // the peer has heard its source straight until now (direct.go)
+
+	faithful bool   // its peer may hear a source straight one day
+	unnamed  uint32 // the SSRC of what is no source's
+	kept     []kept // held back meanwhile, of the present source
 
 	in    incoming
 	last  *outgoing // how the last packet left
@@ -66,7 +70,9 @@ type incoming struct {
 }
 
 func (l *line) init(s *Stream) {
-	l.stream, l.ssrc = s, rand.Uint32()
+	l.stream = s
+	l.unnamed = rand.Uint32()
+	l.ssrc.Store(l.unnamed)
 	l.seq, l.ts = uint16(rand.Uint32N(1<<15)), rand.Uint32() // RFC 3550 §5.1, RFC 3711 §3.3.1: or a lost first packet could cost the whole stream
 }
 
@@ -164,6 +170,8 @@ func (l *line) take(src *source, p *packet, o *outgoing) bool {
 		return true
 	case want:
 		return l.change(src, p, o)
+	case l.back && l.mayTakeOver(src, p):
+		return l.comeBack(p, o)
 	case p.now < l.hold && l.putBy(p, o):
 		return true
 	case p.now < l.hold:
@@ -200,7 +208,7 @@ func (in *incoming) late(seq uint16) bool {
 func (l *line) send(p *packet, o *outgoing, marker bool) bool {
 	seq, ts := p.seq+l.in.seqOff, p.ts+l.in.tsOff
 	b := l.payload(p, o)
-	putHeader(b, o.pt, marker, seq, ts, l.ssrc)
+	putHeader(b, o.pt, marker, seq, ts, l.ssrc.Load())
 	l.write(b, p.now)
 	l.advance(p, seq, ts)
 	l.event.note(p, o.pt, ts)

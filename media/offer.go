@@ -298,3 +298,45 @@ func (a *Agreement) protect(ours, theirs Line) error {
 	}
 	return nil
 }
+
+// Straight returns d as an offer that has the peer's audio go straight to whom other describes, in these codecs, and its RTCP to control (RFC 3605).
+// Payload types stay those of d. The error is ErrNoAudio or ErrNoCodec.
+func (d Description) Straight(other Description, codecs []Codec, control netip.AddrPort) (Description, error) {
+	to, _, ok := other.Audio()
+	if !ok {
+		return d, other.noAudio()
+	}
+	d, err := d.Reoffer(codecs)
+	if err != nil {
+		return d, err
+	}
+	for i, l := range d.Lines {
+		if l.audio() {
+			l.Addr, l.RTCP = to.Addr, control
+			d.Lines[i] = l
+		}
+	}
+	return d, nil
+}
+
+// Controlled returns d with its RTCP at another address.
+func (d Description) Controlled(control netip.AddrPort) Description {
+	d.Lines = slices.Clone(d.Lines)
+	for i, l := range d.Lines {
+		if l.audio() {
+			d.Lines[i].RTCP = control
+		}
+	}
+	return d
+}
+
+// Home returns d with its audio at a stream of ours again, and its RTCP with it.
+func (d Description) Home(at netip.AddrPort) Description {
+	d.Addr, d.Lines = at.Addr(), slices.Clone(d.Lines)
+	for i, l := range d.Lines {
+		if l.audio() {
+			d.Lines[i].Addr, d.Lines[i].RTCP = at, next(at)
+		}
+	}
+	return d
+}

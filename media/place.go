@@ -111,7 +111,7 @@ func (d *association) place() *Browser {
 func (l *line) place() *Place {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := &Place{Written: time.Now(), SSRC: l.ssrc, Seq: l.seq, TS: l.ts, Sent: l.sent.Load(), Octets: l.octets.Load()}
+	p := &Place{Written: time.Now(), SSRC: l.ssrc.Load(), Seq: l.seq, TS: l.ts, Sent: l.sent.Load(), Octets: l.octets.Load()}
 	if l.started {
 		p.At, p.Rate, p.Frame = p.Written.Add(l.due-l.stream.engine.clock()), l.rate, l.frame // by the clock of now: it may have been set since the start
 	}
@@ -154,7 +154,8 @@ func (s *Stream) goOnSealed(p Place, at Standing) {
 
 // resume goes on with a line ahead of all that can have been sent, and says by how many numbers.
 func (l *line) resume(p Place, room int64) (ahead uint64) {
-	l.ssrc = p.SSRC
+	l.unnamed = p.SSRC
+	l.ssrc.Store(p.SSRC)
 	l.sent.add(p.Sent)
 	l.octets.add(p.Octets)
 	rate, frame := p.Rate, p.Frame

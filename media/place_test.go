@@ -70,7 +70,7 @@ func TestLineGoesOn(t *testing.T) {
 		s := r.Engine.Ended()
 		p := Place{SSRC: 9, Seq: 65_500, TS: 1000, Written: time.Now().Add(-c.since), At: time.Now().Add(-c.since), Rate: 8000, Frame: 160, Sent: 7}
 		ahead := s.line.resume(p, headRoom)
-		if ahead != c.ahead && ahead != c.ahead+1 || s.line.seq != p.Seq+uint16(ahead) || s.line.ssrc != 9 || s.line.sent.Load() != 7 {
+		if ahead != c.ahead && ahead != c.ahead+1 || s.line.seq != p.Seq+uint16(ahead) || s.line.ssrc.Load() != 9 || s.line.sent.Load() != 7 {
 			t.Errorf("after %v: ahead by %d, %+v", c.since, ahead, s.line.seq)
 		}
 		now := s.line.clockAt(r.Engine.clock())

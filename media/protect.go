@@ -48,8 +48,8 @@ func (s *Stream) Standing() *Standing {
 	if o == nil || k == nil {
 		return nil
 	}
-	st := &Standing{In: o.cur.rolled(), Out: Rollover{SSRC: s.line.ssrc}}
-	st.Sealed, st.RTCP = k.stands(s.line.ssrc)
+	st := &Standing{In: o.cur.rolled(), Out: Rollover{SSRC: s.line.ssrc.Load()}}
+	st.Sealed, st.RTCP = k.stands(s.line.ssrc.Load())
 	st.Out.ROC = uint32(st.Sealed >> 16)
 	return st
 }

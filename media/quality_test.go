@@ -119,7 +119,7 @@ func TestReportedFigures(t *testing.T) {
 	span := uint32(sent) + 25 // 25 numbers never reached baton
 	middle := func(at time.Duration) uint32 { return uint32(ntp(r.e.wall(at)) >> 16) }
 	report := rtcp.ReceiverReport{SSRC: far.hdr.SSRC, Reports: []rtcp.ReceptionReport{{
-		SSRC: far.s.line.ssrc, TotalLost: 25, LastSequenceNumber: first + span - 1, Jitter: 80,
+		SSRC: far.s.line.ssrc.Load(), TotalLost: 25, LastSequenceNumber: first + span - 1, Jitter: 80,
 		LastSenderReport: middle(r.now - 40*time.Millisecond), Delay: 0,
 	}}}
 	b, err := report.Marshal()

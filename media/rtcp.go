@@ -12,7 +12,8 @@ import (
 	"github.com/pion/rtcp"
 )
 
-// RTCP ends at each leg: baton reports as a sender and receiver of its own, and believes what the peer reports of baton's line.
+// RTCP ends at each leg: baton reports as a sender and receiver of its own, and believes what the peer reports of baton's line. Where sound goes
+// straight from one peer to the other their RTCP is passed on instead (direct.go).
 
 const (
 	reportTick  = 250 * time.Millisecond // how often it is looked whose report is due
@@ -49,6 +50,10 @@ type ctrl struct {
 	about              uint32        // SSRC that the reports below are about
 	expected, received int64         // at the last report
 	sent               uint64        // packets at the last report
+	report             RTCPReport        // the peer's last
+	between            [3]time.Duration
+	passed             uint32 // middle of the NTP time of the sender report that was passed on to the peer last
+	passedAt           time.Duration
 }
 
 func (c *ctrl) init(now time.Duration) {
@@ -77,22 +82,31 @@ func (s *Stream) receiveRTCP(buf []byte, from netip.AddrPort, now time.Duration)
 
 // control takes one compound packet of the peer; muxed if it came on the RTP port.
 func (s *Stream) control(buf []byte, from netip.AddrPort, now time.Duration, muxed bool) {
+	packets := s.readControl(buf, from, now, muxed)
+	if far := s.past.Load(); far != nil && packets != nil {
+		far.passOn(buf, packets, now)
+	}
+}
+
+// readControl takes what the packet says, and returns it; nil = it is not the peer's.
+func (s *Stream) readControl(buf []byte, from netip.AddrPort, now time.Duration, muxed bool) []rtcp.Packet {
 	c := &s.ctrl
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	buf, ok := s.mayControl(buf, from, now)
 	if !ok {
-		return
+		return nil
 	}
 	packets, err := rtcp.Unmarshal(buf)
 	if err != nil {
 		c.malformed.inc()
-		return
+		return nil
 	}
 	if !muxed {
 		c.source = from
 	}
 	c.last.Store(int64(now))
+	c.note(packets, s.engine.wall(now))
 	for _, p := range packets {
 		switch p := p.(type) {
 		case *rtcp.SenderReport:
@@ -104,6 +118,7 @@ func (s *Stream) control(buf []byte, from netip.AddrPort, now time.Duration, mux
 			s.reported(p.Reports, now)
 		}
 	}
+	return packets
 }
 
 // mayControl opens RTCP, and says whether it is the peer's: by its tag, or without SRTP by the address that it came from.
@@ -151,7 +166,7 @@ func (s *Stream) reportsFrom(from netip.AddrPort) bool {
 func (s *Stream) reported(blocks []rtcp.ReceptionReport, now time.Duration) {
 	c := &s.ctrl
 	for _, b := range blocks {
-		if b.SSRC != s.line.ssrc {
+		if !s.reportsOn(b.SSRC) {
 			continue
 		}
 		lost := int64(int32(b.TotalLost<<8) >> 8) // 24 bits, signed
@@ -162,12 +177,8 @@ func (s *Stream) reported(blocks []rtcp.ReceptionReport, now time.Duration) {
 		c.theirJitter.Store(b.Jitter)
 		c.theirSpan.Store(b.LastSequenceNumber - s.line.base.Load() + 1)
 		c.reported.Store(true)
-		if b.LastSenderReport == 0 {
-			continue
-		}
-		middle := uint32(ntp(s.engine.wall(now)) >> 16)
-		if rtt := int32(middle - b.LastSenderReport - b.Delay); rtt >= 0 {
-			c.rtt.Store(max(int64(rtt)*int64(time.Second)>>16, int64(time.Second)>>17)) // 0 = less than the clock can tell
+		if rtt := s.roundTrip(b, now); rtt > 0 {
+			c.rtt.Store(int64(rtt))
 		}
 	}
 }
@@ -208,6 +219,9 @@ func (s *Stream) report(now time.Duration) {
 		return
 	}
 	c.due = now + spread(reportEvery)
+	if s.under.Load() > 0 { // the peer has the reports of who talks to it
+		return
+	}
 	s.sendRTCP(s.account(now))
 }
 
@@ -220,17 +234,17 @@ func (s *Stream) goodbye(now time.Duration) {
 	if c.terms == nil || !c.spoke && s.line.first.Load() == 0 {
 		return
 	}
-	s.sendRTCP(append(s.account(now), &rtcp.Goodbye{Sources: []uint32{s.line.ssrc}}))
+	s.sendRTCP(append(s.account(now), &rtcp.Goodbye{Sources: []uint32{s.line.ssrc.Load()}}))
 }
 
 // account is a sender report if anything was sent since the last one, else a receiver report, and the CNAME.
 func (s *Stream) account(now time.Duration) []rtcp.Packet {
 	c := &s.ctrl
-	name := rtcp.NewCNAMESourceDescription(s.line.ssrc, c.cname)
+	name := rtcp.NewCNAMESourceDescription(s.line.ssrc.Load(), c.cname)
 	blocks := s.receptionReport(now)
 	sr, ok := s.line.report(s.engine.wall(now), now)
 	if !ok || uint64(sr.PacketCount) == c.sent {
-		return []rtcp.Packet{&rtcp.ReceiverReport{SSRC: s.line.ssrc, Reports: blocks}, name}
+		return []rtcp.Packet{&rtcp.ReceiverReport{SSRC: s.line.ssrc.Load(), Reports: blocks}, name}
 	}
 	c.sent = uint64(sr.PacketCount)
 	sr.Reports = blocks
@@ -242,7 +256,7 @@ func (l *line) report(wall time.Time, now time.Duration) (*rtcp.SenderReport, bo
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &rtcp.SenderReport{
-		SSRC: l.ssrc, NTPTime: ntp(wall), RTPTime: l.clockAt(now),
+		SSRC: l.ssrc.Load(), NTPTime: ntp(wall), RTPTime: l.clockAt(now),
 		PacketCount: uint32(l.sent.Load()), OctetCount: uint32(l.octets.Load()),
 	}, l.started
 }

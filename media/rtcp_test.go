@@ -66,7 +66,7 @@ func TestSenderReportsStayTrue(t *testing.T) {
 			if wall := r.e.wall(now); p.NTPTime != ntp(wall) {
 				t.Errorf("report %d: NTP time %x, want %x", srs, p.NTPTime, ntp(wall))
 			}
-			if p.PacketCount != n || p.OctetCount != n*160 || p.SSRC != far.s.line.ssrc {
+			if p.PacketCount != n || p.OctetCount != n*160 || p.SSRC != far.s.line.ssrc.Load() {
 				t.Errorf("report %d: %d packets, %d octets, want %d", srs, p.PacketCount, p.OctetCount, n)
 			}
 			if len(p.Reports) != 1 || p.Reports[0].SSRC != far.hdr.SSRC {
@@ -83,7 +83,7 @@ func TestSenderReportsStayTrue(t *testing.T) {
 	}
 	far.s.Close()
 	all, _ = r.reports(far)
-	if bye, ok := all[len(all)-1].(*rtcp.Goodbye); !ok || bye.Sources[0] != far.s.line.ssrc {
+	if bye, ok := all[len(all)-1].(*rtcp.Goodbye); !ok || bye.Sources[0] != far.s.line.ssrc.Load() {
 		t.Errorf("last packet %T, want BYE", all[len(all)-1])
 	}
 }

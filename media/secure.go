@@ -101,7 +101,7 @@ func (s *Stream) Local() Local {
 	}
 	s.engine.mu.Lock()
 	defer s.engine.mu.Unlock()
-	return Local{Addr: s.endpoint, SSRC: s.line.ssrc, CNAME: s.ctrl.cname, Crypto: s.ownKeys()}
+	return Local{Addr: s.endpoint, SSRC: s.line.ssrc.Load(), CNAME: s.ctrl.cname, Crypto: s.ownKeys()}
 }
 
 // LocalFor returns what the stream has to say of itself in the answer to an offer. It is Local, unless the offer restarts ICE (RFC 8839 §4.4.1.1): then
@@ -122,7 +122,7 @@ func (s *Stream) LocalFor(offer Description) Local {
 
 func (s *Stream) localICE(ice *ICE) Local {
 	return Local{
-		Addr: s.endpoint, SSRC: s.line.ssrc, CNAME: s.ctrl.cname, Offers: DTLS,
+		Addr: s.endpoint, SSRC: s.line.ssrc.Load(), CNAME: s.ctrl.cname, Offers: DTLS,
 		ICE: ice, Fingerprints: []Fingerprint{s.ice.shared.identity.fingerprint},
 	}
 }

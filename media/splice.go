@@ -23,12 +23,19 @@ func (l *line) change(src *source, p *packet, o *outgoing) bool {
 	}
 	l.endEvent(p.now)
 	l.giveUp()
+	l.back = false
 	old := l.cur.Swap(src)
 	l.want.Store(nil)
 	l.hold, l.holds = 0, 0
-	lost := l.anchor(p, step)
+	named, lost := l.named(src, p), int(max(step-1, 0))
+	if !named {
+		lost = l.anchor(p, step)
+	}
 	if !src.tone {
 		l.gaps.spliced(old, src, p.now, lost)
+	}
+	if named {
+		return l.goOnAs(p, o)
 	}
 	return l.begin(p, o)
 }
@@ -41,6 +48,9 @@ func (l *line) keep(now time.Duration) {
 
 // restart anchors the same source again: it has a new SSRC, jumped, or paused.
 func (l *line) restart(p *packet, o *outgoing) bool {
+	if l.faithful && l.mayTakeOver(l.cur.Load(), p) && p.ssrc == l.ssrc.Load() {
+		return l.goOnAs(p, o)
+	}
 	step, ok := l.step(p)
 	if !ok {
 		l.slot.inc()

@@ -175,7 +175,7 @@ func (s *Stream) Stats() Stats {
 
 func (s *Stream) sent() Traffic {
 	l := &s.line
-	f := Traffic{SSRC: l.ssrc, Packets: l.sent.Load(), Octets: l.octets.Load(), Lost: uint64(max(s.ctrl.theirLost.Load(), 0))}
+	f := Traffic{SSRC: l.ssrc.Load(), Packets: l.sent.Load(), Octets: l.octets.Load(), Lost: uint64(max(s.ctrl.theirLost.Load(), 0))}
 	f.LossPercent = percent(f.Lost, s.ctrl.expectedOf(f.Packets))
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -44,6 +44,10 @@ type Stream struct {
 
 	watchman watchman // who looks when the peer falls silent
 
+	past     atomic.Pointer[Stream] // whose peer hears this one straight; nil = nobody's
+	under    atomic.Int32           // streams whose peers this one's hears straight
+	straight atomic.Uint32          // the source that it hears so
+
 	// guarded by engine.mu
 	peer    netip.Addr
 	terms   *terms
@@ -302,6 +306,9 @@ func (s *Stream) Close() {
 	}
 	s.unmix()
 	s.feed(nil)
+	if far := s.past.Swap(nil); far != nil {
+		far.under.Add(-1)
+	}
 	for _, f := range slices.Clone(s.feeders) {
 		f.feed(slices.DeleteFunc(slices.Clone(f.sinks), func(t *Stream) bool { return t == s }))
 	}

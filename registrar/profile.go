@@ -6,11 +6,14 @@ import (
 	"time"
 )
 
-// A device's profile is what its user has said of it, under Ringless, and what calls have taught of its phone, under the names
+// A device's profile is what its user has said of it, under Ringless and MediaMode, and what calls have taught of its phone, under the names
 // below. It holds nothing else, and no long values: it lies in memory and in the store with each device.
 
 // Ringless is the name in a device's profile under which its user says whether it may be asked to answer by itself.
 const Ringless = "ringless"
+
+// MediaMode is the name under which he says how its sound goes: auto, relay, direct.
+const MediaMode = "media"
 
 // Names of what is learnt.
 const (
@@ -127,8 +130,14 @@ func clip(value string) string { return value[:min(len(value), maxLearnt)] }
 
 // unlearnt is the profile of a device whose phone has another firmware: what its user has said of it stays.
 func unlearnt(profile map[string]string) map[string]string {
-	if said, there := profile[Ringless]; there {
-		return map[string]string{Ringless: said}
+	var said map[string]string
+	for _, name := range []string{Ringless, MediaMode} {
+		if value, there := profile[name]; there {
+			if said == nil {
+				said = map[string]string{}
+			}
+			said[name] = value
+		}
 	}
-	return nil
+	return said
 }

@@ -3,6 +3,7 @@ package registrar
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,6 +16,7 @@ type Settings struct {
 	Forward      Forwarding    `json:"forward,omitzero"`
 	OnLoss       string        `json:"on_loss,omitempty"` // what is done when the device of a live call is lost: "" = its seat waits, or RingOnLoss
 	OnBye        string        `json:"on_bye,omitempty"`  // what it means that a device hangs up: "" = the call ends, or LeaveOnBye
+	Media        string        `json:"media,omitempty"`   // how the sound of his devices goes: auto, relay or direct; "" = as the node has it
 }
 
 // What a user may have chosen for his live calls.
@@ -22,6 +24,9 @@ const (
 	RingOnLoss = "ring"  // all his other devices ring at once
 	LeaveOnBye = "leave" // he has left the call, which waits for him
 )
+
+// MediaModes are the ways in which the sound of a user's or a device's calls can go.
+var MediaModes = []string{"auto", "relay", "direct"}
 
 // Forwarding is where a user's calls go instead: a user's name or number, or one device as in 101*2; "" = nowhere.
 type Forwarding struct {
@@ -97,6 +102,9 @@ func (r *Registrar) validSettings(u User, was Settings) error {
 		if s.is != "" && s.is != s.other {
 			return fmt.Errorf("%s %q: %w: %s or %s is taken", s.what, s.is, ErrInvalid, s.word, s.other)
 		}
+	}
+	if m := u.Settings.Media; m != "" && !slices.Contains(MediaModes, m) {
+		return fmt.Errorf("media %q: %w: auto, relay or direct is taken", m, ErrInvalid)
 	}
 	if err := validTime("ring", u.Settings.Ring); err != nil {
 		return err

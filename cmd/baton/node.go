@@ -169,6 +169,7 @@ func (n *node) openSIP() (err error) {
 		owner = name
 	}
 	n.calls = call.New(call.Options{
+		Media:  n.config.Media,
 		Owner:  owner,
 		Config: c.Call, Codes: c.Codes, Rights: call.Rights{Groups: c.Groups, Watch: c.Watch}, Domain: c.Domain, Node: name, Agent: n.agent, Engine: n.engine,
 		Registrar: n.registrar, Store: n.store, Secret: n.store.Secret(), Journal: n.tail, Log: n.log, LastRun: n.store.LastRun(),

@@ -102,6 +102,10 @@ func (p *Phone) newCall(outgoing bool) (*Call, error) {
 		up: make(chan struct{}), ended: make(chan struct{}), acked: make(chan struct{}),
 	}
 	c.sdp = offer{session: rand.Uint64() >> 2, version: 1, addr: told(m.Addr()), codecs: p.cfg.Codecs, direction: "sendrecv"}
+	m.hears = p.cfg.Hears
+	if p.cfg.RTCP > 0 {
+		m.reportEach(p.cfg.RTCP)
+	}
 	if err := c.secure(); err != nil {
 		m.close()
 		return nil, err
@@ -372,6 +376,7 @@ func (c *Call) apply() {
 	theirs, ours := c.peer.Direction, c.sdp.direction
 	sending := (ours == "sendrecv" || ours == "sendonly") && (theirs == "sendrecv" || theirs == "recvonly")
 	may := c.state == Up || c.state == Calling || c.state == Alerting && c.early
+	c.media.setControl(c.phone.cfg.zoned(c.peer.Control))
 	c.media.agree(c.phone.cfg.zoned(c.peer.Addr), voice, slices.Concat(both, c.sdp.codecs), keys, sending && may && !c.holding)
 }
 

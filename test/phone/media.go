@@ -56,7 +56,12 @@ type Media struct {
 	conn    *net.UDPConn
 	rtcp    *net.UDPConn
 	remote  netip.AddrPort
-	codec   Codec // sent
+	control netip.AddrPort // where it sends RTCP
+	hears   func(netip.AddrPort) bool
+	counts  map[uint32]*counted // what was heard, by source
+	packets uint32
+	told    time.Time // by RTCP
+	codec   Codec     // sent
 	recv    map[uint8]Codec
 	keys    Codec // telephone-event, as sent
 	sending bool
@@ -243,6 +248,7 @@ func (m *Media) header(b []byte, pt uint8, marker bool, ts uint32) {
 	binary.BigEndian.PutUint32(b[4:], ts)
 	binary.BigEndian.PutUint32(b[8:], m.ssrc)
 	m.seq++
+	m.packets++
 }
 
 func (m *Media) read(conn *net.UDPConn) {
@@ -274,6 +280,9 @@ func (m *Media) record(b []byte, at time.Time, from netip.AddrPort) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.hears != nil && !m.hears(from) {
+		return
+	}
 	b, ok := m.open(b, false)
 	if !ok {
 		return
@@ -282,6 +291,7 @@ func (m *Media) record(b []byte, at time.Time, from netip.AddrPort) {
 		At: at, From: from, Marker: b[1]&0x80 != 0, PT: b[1] & 0x7f, Seq: binary.BigEndian.Uint16(b[2:]),
 		TS: binary.BigEndian.Uint32(b[4:]), SSRC: binary.BigEndian.Uint32(b[8:]), Size: len(b) - 12,
 	}
+	m.tally(p.SSRC, p.Seq)
 	codec := m.recv[p.PT]
 	if codec.event() {
 		p.Event = readEvent(b[12:])

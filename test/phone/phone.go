@@ -30,13 +30,15 @@ type Config struct {
 	ContactUser string // User if empty
 	GRUU        bool   // asks for GRUUs when it registers, and uses the one it gets as the Contact of its dialogs
 	Codecs      []Codec
-	SRTP        string        // how it protects its sound: Plain, OSRTP, TwoFold, SAVP, DTLS
-	Suites      []string      // of SDES, the preferred first; nil = AES_CM_128_HMAC_SHA1_80
-	Takes       []string      // the profiles of audio lines that it takes, with a "+" those that have keys; nil = by SRTP
-	OwnPT       bool          // answers with its own payload types and in its own order (RFC 3264 §6.1), not in the offer's
-	Phase       time.Duration // when in the 20 ms its frames are sent
-	Quiet       bool          // remember no packets: for runs with very many calls
-	Allow       string        // what it says that it knows; "" = all that it does, and nothing in answers to INVITE
+	SRTP        string                         // how it protects its sound: Plain, OSRTP, TwoFold, SAVP, DTLS
+	Suites      []string                       // of SDES, the preferred first; nil = AES_CM_128_HMAC_SHA1_80
+	Takes       []string                       // the profiles of audio lines that it takes, with a "+" those that have keys; nil = by SRTP
+	OwnPT       bool                           // answers with its own payload types and in its own order (RFC 3264 §6.1), not in the offer's
+	Phase       time.Duration                  // when in the 20 ms its frames are sent
+	RTCP        time.Duration                  // how often it reports by RTCP, 0 = never
+	Hears       func(from netip.AddrPort) bool // what reaches its sound's port; nil = all: else a firewall stands before it
+	Quiet       bool                           // remember no packets: for runs with very many calls
+	Allow       string                         // what it says that it knows; "" = all that it does, and nothing in answers to INVITE
 
 	Within func(open func()) // opens its sockets in another network namespace; nil = here
 }

@@ -38,6 +38,7 @@ type Description struct {
 	Session   uint64 // sess-id and
 	Version   uint64 // sess-version of the o= line
 	Addr      netip.AddrPort
+	Control   netip.AddrPort // of RTCP (RFC 3605), the next port where nothing is said
 	Codecs    []Codec
 	Direction string // sendrecv if none is said
 	Crypto    bool   // an a=crypto line was there
@@ -106,6 +107,12 @@ func parseSDP(body []byte, takes func(profile string, keyed bool) bool) (Descrip
 		return d, fmt.Errorf("no audio line in %q", body)
 	}
 	d.Addr = netip.AddrPortFrom(host, uint16(port))
+	switch {
+	case d.Control.Port() == 0:
+		d.Control = netip.AddrPortFrom(host, uint16(port)+1)
+	case !d.Control.Addr().IsValid():
+		d.Control = netip.AddrPortFrom(host, d.Control.Port())
+	}
 	for _, pt := range order {
 		d.Codecs = append(d.Codecs, *names[pt])
 	}
@@ -132,11 +139,27 @@ func payloads(fields []string, names map[uint8]*Codec) []uint8 {
 	return order
 }
 
+// rtcp reads a=rtcp:PORT [IN IP4 ADDRESS].
+func (d *Description) rtcp(value string) {
+	f := strings.Fields(value)
+	if len(f) == 0 {
+		return
+	}
+	port, _ := strconv.ParseUint(f[0], 10, 16)
+	var at netip.Addr
+	if len(f) == 4 {
+		at, _ = netip.ParseAddr(f[3])
+	}
+	d.Control = netip.AddrPortFrom(at, uint16(port))
+}
+
 func (d *Description) attribute(value string, names map[uint8]*Codec) {
 	name, rest, _ := strings.Cut(value, ":")
 	switch name {
 	case "sendrecv", "sendonly", "recvonly", "inactive":
 		d.Direction = name
+	case "rtcp":
+		d.rtcp(rest)
 	case "ice-ufrag":
 		d.Ufrag = rest
 	case "crypto":

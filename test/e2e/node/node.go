@@ -76,7 +76,10 @@ func Start(t testing.TB, o Options) *Node {
 	if !o.Addr.IsValid() {
 		o.Addr = IP(1)
 	}
-	own := []string{fmt.Sprintf("BATON_MEDIA_WEBRTC=%d", tls+2)} // or two nodes at once would want the same port for browsers' audio
+	own := []string{
+		fmt.Sprintf("BATON_MEDIA_WEBRTC=%d", tls+2), // or two nodes at once would want the same port for browsers' audio
+		"BATON_MEDIA_MODE=relay",                    // what is tested of relayed sound; a test of direct media says so
+	}
 	n := &Node{
 		t: t, Dir: filepath.Join(dir, "data"), config: filepath.Join(dir, "baton.yaml"), env: append(own, o.Env...), out: &bytes.Buffer{},
 		UDP: netip.AddrPortFrom(o.Addr, uint16(sip)), TCP: netip.AddrPortFrom(o.Addr, uint16(sip)),
