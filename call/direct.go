@@ -47,11 +47,11 @@ const (
 	// pathRest is how long a call is left alone after a change before its sound goes another way.
 	pathRest = 800 * time.Millisecond
 	// halfPatience bounds the wait for the moment of the second half.
-	halfPatience = 20 * time.Second
+	halfPatience = 40 * time.Second
 	// homePatience is how long a move waits for the sound to be at the node.
 	homePatience = 1500 * time.Millisecond
 	// maxTries are those that may end without a report that says anything.
-	maxTries = 3
+	maxTries = 5
 	// proofPackets are heard straight when a way is proven: one that was on its way when the talker changed over proves nothing.
 	proofPackets = 3
 	// blockedFor is how long a way that was found closed is not tried again.
@@ -80,6 +80,7 @@ type arrival struct {
 	at      time.Time
 	highest uint32
 	sent    uint32 // by the other's count
+	silent  int    // reports in a row that tell of nothing new
 }
 
 // blocked remembers the pairs of devices between which no sound passes.
@@ -422,7 +423,9 @@ func (l *Leg) reportsSoon() bool {
 		return true
 	}
 	within := reportWithin
-	if r.Longest > within && r.Longest < 30*time.Second {
+	if r.Steady > proofPatience {
+		within = r.Steady + r.Steady/20
+	} else if r.Longest > within && r.Longest < 30*time.Second {
 		within = r.Longest + r.Longest/20
 	}
 	last := r.At
@@ -515,16 +518,23 @@ func (c *Call) proveTalker(t, l *Leg) {
 	passed := time.Since(p.begun)
 	arrives := ok && there && int16(uint16(heard.Highest)-seq) >= proofPackets
 	switch {
-	case r.At.After(p.begun) && arrives:
+	case arrives: // by a report of any time: it tells of what never came here
 		c.proven(t, l)
 	case r.At.Sub(p.begun) > proofPatience/4:
 		c.giveUpDirect(t, l, fmt.Sprintf("%s of %s hears nothing of %s of %s straight", l.device.Name, l.seat.user.Name, t.device.Name, t.seat.user.Name))
-	case passed > proofPatience && p.tries+1 >= maxTries:
-		c.giveUpDirect(t, l, fmt.Sprintf("%s of %s did not report in time what it hears", l.device.Name, l.seat.user.Name))
 	case passed > proofPatience:
-		p.tries++
-		c.stepIn("no report came in time")
+		c.unsaid(t, l)
 	}
+}
+
+// unsaid takes that no report came in time: another time is tried, a few times.
+func (c *Call) unsaid(t, l *Leg) {
+	p := &c.path
+	if p.tries++; p.tries >= maxTries {
+		c.giveUpDirect(t, l, fmt.Sprintf("%s of %s does not report in time what it hears", l.device.Name, l.seat.user.Name))
+		return
+	}
+	c.stepIn("no report came in time")
 }
 
 // proven takes that the listener hears the talker straight.
@@ -551,7 +561,7 @@ func (c *Call) secondHalf(a, b *Leg) {
 	}
 	switch {
 	case time.Since(c.path.half) > halfPatience:
-		c.giveUpDirect(t, l, fmt.Sprintf("%s of %s has not said in time what it hears", l.device.Name, l.seat.user.Name))
+		c.unsaid(t, l)
 	case l.reportsSoon() && !t.negotiates():
 		c.sendStraight(t, l)
 	}
@@ -585,20 +595,34 @@ func (c *Call) listenOn(a, b *Leg) {
 		p.heard = map[*Leg]arrival{}
 	}
 	for _, k := range [][2]*Leg{{a, b}, {b, a}} {
-		t, l := k[0], k[1]
-		r, was := l.stream.Report(), p.heard[l]
-		heard, ok := r.Of(t.source(r))
-		if !ok || !r.At.After(was.at) {
-			continue
-		}
-		now := arrival{r.At, heard.Highest, t.stream.Report().Sent}
-		if was.sent == 0 || now.sent != was.sent { // else it has said nothing new of what it sends
-			p.heard[l] = now
-		}
-		if !was.at.IsZero() && was.sent != 0 && now.highest == was.highest && now.sent-was.sent > 50 && now.sent-was.sent < 1<<30 {
-			c.giveUpDirect(t, l, fmt.Sprintf("%s of %s hears nothing of %s of %s any more", l.device.Name, l.seat.user.Name, t.device.Name, t.seat.user.Name))
+		if p.state != pathDirect {
 			return
 		}
+		if l := k[0]; !l.asking && !l.offers && !l.stream.Report().At.IsZero() && time.Since(l.spoke()) > reportWithin+time.Second {
+			c.checkWithin(l, probePatience)
+		}
+		c.hearsOn(k[0], k[1])
+	}
+}
+
+// hearsOn looks whether the listener of a direct call still hears the talker. If not, the talker is asked whether it is there; if it is and goes on
+// sending, the way between the two has broken.
+func (c *Call) hearsOn(t, l *Leg) {
+	r, was := l.stream.Report(), c.path.heard[l]
+	heard, ok := r.Of(t.source(r))
+	if !ok || r.At.Equal(was.at) {
+		return
+	}
+	now := arrival{r.At, heard.Highest, t.stream.Report().Sent, 0}
+	if !was.at.IsZero() && now.highest == was.highest {
+		now.silent = was.silent + 1
+	}
+	c.path.heard[l] = now
+	switch more := now.sent - was.sent; { // of what was sent before the first silent report the next ones say nothing
+	case now.silent > 1 && more > proofPackets && more < 1<<31:
+		c.giveUpDirect(t, l, fmt.Sprintf("%s of %s hears nothing of %s of %s any more", l.device.Name, l.seat.user.Name, t.device.Name, t.seat.user.Name))
+	case now.silent > 0 && !t.asking && !t.offers:
+		c.checkWithin(t, probePatience)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -254,4 +255,213 @@ func invites(p *phone.Phone) (n int) {
 		}
 	}
 	return n
+}
+
+// auto has a node send sound straight where it can, and ask soon for phones that say nothing.
+func auto(c *config.Config) { c.Media.Mode, c.Call.Vanished = "auto", 2*time.Second }
+
+// aloneDirect is a node at an address of its own with a direct call.
+func aloneDirect(t *testing.T) (r *rig, out, in *phone.Call) {
+	at := addressOfOne()
+	r = openRig(t, t.TempDir(), at+":0", at1(at, auto))
+	r.user("alice", "101")
+	r.user("bob", "102")
+	out, in = r.connect(r.phone("alice", 1, reporting), r.phone("bob", 1, reporting))
+	r.straight(out, in)
+	r.written("both straight", func(rec call.Record) bool {
+		return len(rec.Seats) == 2 && len(rec.Seats[0].Legs) == 1 && rec.Seats[0].Legs[0].Straight && rec.Seats[1].Legs[0].Straight
+	})
+	return r, out, in
+}
+
+// unbroken checks that two phones have heard each other all the time since, straight and nothing else.
+func unbroken(t *testing.T, since time.Time, out, in *phone.Call) {
+	t.Helper()
+	for _, k := range [][2]*phone.Call{{out, in}, {in, out}} {
+		heard := phone.Between(k[0].Media().Heard(), since, time.Now())
+		rep := phone.Analyse(heard, 8000)
+		if rep.Missing > 0 || len(rep.SSRCs) != 1 || rep.Reordered > 0 || rep.Gap > stall || rep.Packets < 20 {
+			t.Errorf("%s heard %v", k[0].Phone().Config().User, rep)
+		}
+		for _, p := range heard {
+			if p.From != k[1].Media().Addr() {
+				t.Fatalf("%s heard %+v", k[0].Phone().Config().User, p)
+			}
+		}
+	}
+}
+
+// TestDirectRestart: a node that is killed and started anew has a direct call as it was: nobody is told anything, and what follows in its dialogs works.
+func TestDirectRestart(t *testing.T) {
+	t.Parallel()
+	r, out, in := aloneDirect(t)
+	since := time.Now()
+	next := r.reborn(auto)
+	next.becomes("direct", time.Second)
+	time.Sleep(time.Second)
+	unbroken(t, since, out, in)
+	if n := len(in.Phone().Received(since)); n > 0 {
+		t.Errorf("bob was sent %d messages", n)
+	}
+	must(t, out.Hold(phone.HoldSendonly))
+	next.becomes("relay", 2*time.Second)
+	if !in.HearsTone(3 * time.Second) {
+		t.Error("bob hears no tone")
+	}
+	must(t, out.Resume())
+	next.straight(out, in)
+	forward(t, "bob", in)
+	must(t, out.Hangup())
+	next.nothingLeft()
+}
+
+// TestDirectTakeover: another node goes on with a direct call (R2): nobody hears anything of it, and both report to that node then.
+func TestDirectTakeover(t *testing.T) {
+	t.Parallel()
+	r, out, in := aloneDirect(t)
+	b := r.another("b", auto)
+	r.die()
+	since := time.Now()
+	b.claims(r)
+	b.becomes("direct", time.Second)
+	b.eventually("both report there", 5*time.Second, func() bool {
+		for _, s := range b.b.Calls("")[0].Seats {
+			if !s.Legs[0].Stats.Reported {
+				return false
+			}
+		}
+		return true
+	})
+	time.Sleep(time.Second)
+	unbroken(t, since, out, in)
+	if d := in.Peer(); d.Control.Addr() != b.server.Addr() || d.Addr != out.Media().Addr() {
+		t.Errorf("bob was told %+v", d)
+	}
+	began := time.Now()
+	must(t, in.Hangup())
+	must(t, out.AwaitEnd(time.Second))
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the hang-up took %v", took)
+	}
+	b.nothingLeft()
+}
+
+// TestDirectLeave: who leaves a direct call is waited for with a tone, takes it again elsewhere, and it is direct with that device.
+func TestDirectLeave(t *testing.T) {
+	t.Parallel()
+	r := directRig(t)
+	a, b, d := r.phone("alice", 1, reporting), r.phone("bob", 1, reporting), r.phone("alice", 2, reporting)
+	out, in := r.connect(a, b)
+	r.straight(out, in)
+	must(t, r.b.Leave(t.Context(), call.MoveRequest{User: "alice", Who: "test", How: "cli"}))
+	must(t, out.AwaitEnd(3*time.Second))
+	if !in.HearsTone(3 * time.Second) {
+		t.Error("bob hears no tone")
+	}
+	again := mustDial(t, d, "*40")
+	must(t, again.Await(5*time.Second))
+	r.straight(again, in)
+	forward(t, "bob", in)
+	must(t, again.Hangup())
+	r.nothingLeft()
+}
+
+// TestDirectLost: the device of a direct call dies. By its RTCP, which has stopped, it is asked; the seat waits, and the call is pulled by another
+// device and is direct again. One that comes back is told to send to the node before that.
+func TestDirectLost(t *testing.T) {
+	t.Parallel()
+	for _, back := range []bool{false, true} {
+		t.Run(fmt.Sprint("back ", back), func(t *testing.T) {
+			t.Parallel()
+			r := directRig(t, auto)
+			a, b, d := r.phone("alice", 1, reporting), r.phone("bob", 1, reporting), r.phone("alice", 2, reporting)
+			out, in := r.connect(a, b)
+			r.straight(out, in)
+			a.Unplug(true)
+			r.eventually("the seat is empty", 20*time.Second, func() bool {
+				all := r.b.Calls("")
+				return len(all) == 1 && all[0].Seats[0].Lost
+			})
+			if !in.HearsTone(3 * time.Second) {
+				t.Error("bob hears no tone")
+			}
+			if back {
+				a.Unplug(false)
+			} else {
+				out = mustDial(t, d, "*40")
+				must(t, out.Await(5*time.Second))
+			}
+			r.straight(out, in)
+			must(t, in.Hangup())
+			r.nothingLeft()
+		})
+	}
+}
+
+// TestDirectRefused: a phone that refuses to be told keeps the call as it is, and is not asked again.
+func TestDirectRefused(t *testing.T) {
+	t.Parallel()
+	r := directRig(t)
+	a, b := r.phone("alice", 1, reporting), r.phone("bob", 1, reporting)
+	out, in := r.connect(a, b)
+	a.Behave(phone.Behaviour{Refuse: 488})
+	b.Behave(phone.Behaviour{Answer: true, Refuse: 488})
+	r.eventually("it has been tried", 10*time.Second, func() bool {
+		_, why := r.mediaOf()
+		return strings.Contains(why, "did not take it")
+	})
+	time.Sleep(time.Second)
+	heardWhole(t, "alice", out, stall)
+	heardWhole(t, "bob", in, stall)
+	must(t, out.Hangup())
+	r.nothingLeft()
+}
+
+// TestDirectForced: where it is forced no proof is waited for, and none is needed.
+func TestDirectForced(t *testing.T) {
+	t.Parallel()
+	r := directRig(t, func(c *config.Config) { c.Media.Mode = "direct" })
+	out, in := r.connect(r.phone("alice", 1), r.phone("bob", 1))
+	r.straight(out, in)
+	must(t, out.Hangup())
+	r.nothingLeft()
+}
+
+// TestDirectRefresh: a refresh of its session by a phone leaves a direct call as it is.
+func TestDirectRefresh(t *testing.T) {
+	t.Parallel()
+	r := directRig(t)
+	out, in := r.connect(r.phone("alice", 1, reporting), r.phone("bob", 1, reporting))
+	r.straight(out, in)
+	since := time.Now()
+	if code, err := out.Reinvite(out.SDP()); err != nil || code != 200 {
+		t.Fatalf("%d, %v", code, err)
+	}
+	time.Sleep(time.Second)
+	unbroken(t, since, out, in)
+	must(t, out.Hangup())
+	r.nothingLeft()
+}
+
+// TestDirectBreaks: a way that breaks in the middle of a direct call is found out by what the phones report, and the node steps in.
+func TestDirectBreaks(t *testing.T) {
+	t.Parallel()
+	r := directRig(t)
+	var broken atomic.Bool
+	wall := func(c *phone.Config) {
+		reporting(c)
+		c.Hears = func(from netip.AddrPort) bool { return atNode(from) || !broken.Load() }
+	}
+	out, in := r.connect(r.phone("alice", 1, reporting), r.phone("bob", 1, wall))
+	r.straight(out, in)
+	broken.Store(true)
+	r.becomes("relay", 10*time.Second)
+	if _, why := r.mediaOf(); !strings.Contains(why, "any more") {
+		t.Errorf("relayed because %q", why)
+	}
+	if !out.Hears(in, 3*time.Second) || !in.Hears(out, 3*time.Second) {
+		t.Error("they do not hear each other by the node")
+	}
+	must(t, out.Hangup())
+	r.nothingLeft()
 }

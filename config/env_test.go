@@ -75,6 +75,8 @@ func TestEveryVariable(t *testing.T) {
 		switch name {
 		case "proxies":
 			value = "192.0.2.7/32"
+		case "media.local_networks":
+			value = "10.1.0.0/16"
 		case "web.origins":
 			value = "https://phone.example.org"
 		case "web.url":

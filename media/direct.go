@@ -22,6 +22,7 @@ type RTCPReport struct {
 	Longest time.Duration // the longest time between two; 0 = there were none
 	Sources []ReportBlock
 	Count   int // of reports
+	Steady  time.Duration // the time between two, if the last three were the same; else 0
 	often   bool
 	Sent    uint32 // packets that the peer says it has sent; 0 = it has not said
 }
@@ -79,6 +80,9 @@ func (c *ctrl) note(packets []rtcp.Packet, at time.Time) {
 	if !c.report.At.IsZero() {
 		c.between[r.Count%len(c.between)] = at.Sub(c.report.At)
 		r.Longest = max(r.Longest, at.Sub(c.report.At))
+	}
+	if last := c.between[r.Count%len(c.between)]; r.Count > len(c.between) && slices.Max(c.between[:])-slices.Min(c.between[:]) < last/30 {
+		r.Steady = last
 	}
 	r.often = r.Count > len(c.between) && slices.Max(c.between[:]) < often
 	c.report = r
@@ -185,7 +189,8 @@ func (s *Stream) reportsOn(ssrc uint32) bool {
 	if ssrc == s.line.ssrc.Load() {
 		return true
 	}
-	return s.under.Load() > 0 && ssrc == s.straight.Load()
+	straight := s.straight.Load() // 0 = another process has heard it
+	return s.under.Load() > 0 && (ssrc == straight || straight == 0)
 }
 
 // roundTrip is the time to the peer and back by its answer to a sender report, ours or one that was passed on; under c.mu. 0 = it does not tell.

@@ -154,7 +154,6 @@ func (s *Stream) goOnSealed(p Place, at Standing) {
 
 // resume goes on with a line ahead of all that can have been sent, and says by how many numbers.
 func (l *line) resume(p Place, room int64) (ahead uint64) {
-	l.unnamed = p.SSRC
 	l.ssrc.Store(p.SSRC)
 	l.sent.add(p.Sent)
 	l.octets.add(p.Octets)

@@ -50,7 +50,7 @@ type ctrl struct {
 	about              uint32        // SSRC that the reports below are about
 	expected, received int64         // at the last report
 	sent               uint64        // packets at the last report
-	report             RTCPReport        // the peer's last
+	report             RTCPReport    // the peer's last
 	between            [3]time.Duration
 	passed             uint32 // middle of the NTP time of the sender report that was passed on to the peer last
 	passedAt           time.Duration

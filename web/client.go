@@ -142,6 +142,11 @@ func (c *Client) RenameDevice(ctx context.Context, user, device, name string) er
 	return c.do(ctx, "PATCH", devicePath(user, device), DeviceChange{Name: &name}, nil)
 }
 
+// SetMedia says how a device's sound goes: auto, relay, direct, or "" = as its user and the node have it.
+func (c *Client) SetMedia(ctx context.Context, user, device, mode string) error {
+	return c.do(ctx, "PATCH", devicePath(user, device), DeviceChange{Media: &mode}, nil)
+}
+
 // SetRingless says whether a device may be asked to answer by itself.
 func (c *Client) SetRingless(ctx context.Context, user, device string, may bool) error {
 	return c.do(ctx, "PATCH", devicePath(user, device), DeviceChange{Ringless: &may}, nil)

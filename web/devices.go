@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 
 	"baton/registrar"
 )
@@ -57,6 +58,14 @@ func (s *Server) changeDevice(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
+	if m := want.Media; m != nil {
+		if *m != "" && !slices.Contains(registrar.MediaModes, *m) {
+			return nil, refuse(http.StatusBadRequest, "media: %q: auto, relay or direct is taken", *m)
+		}
+		if err := s.Registrar.Set(d.User, d.Name, registrar.MediaMode, *m); err != nil {
+			return nil, err
+		}
+	}
 	if want.Name != nil {
 		return nil, s.Registrar.Rename(d.User, d.Name, *want.Name)
 	}
@@ -77,7 +86,7 @@ func showDevice(d registrar.Device, gruu string) Device {
 	shown := Device{
 		User: d.User, Index: d.Index, Name: d.Name, Kind: string(d.Kind), Key: d.Key, Here: d.Here(), Since: d.Since,
 		Reason: d.Reason, Instance: d.Instance, UserAgent: d.UserAgent, GRUU: gruu,
-		Ringless: d.Profile[registrar.Ringless] != "off", Learnt: map[string]string{},
+		Ringless: d.Profile[registrar.Ringless] != "off", Media: d.Profile[registrar.MediaMode], Learnt: map[string]string{},
 	}
 	if b := d.Binding; b != nil {
 		shown.Address = b.Flow.Remote.String()

@@ -147,6 +147,7 @@ type gauges struct {
 
 var (
 	liveCalls   = prometheus.NewDesc("baton_live_calls", "Calls by state: setup, up, ending.", []string{"state"}, nil)
+	liveMedia   = prometheus.NewDesc("baton_live_media", "Calls that are up by the way of their audio: direct, relay.", []string{"way"}, nil)
 	liveDevices = prometheus.NewDesc("baton_devices", "Devices that are known, by where they are: here, away.", []string{"state"}, nil)
 	storeUp     = prometheus.NewDesc("baton_store_up", "1 = the store takes writes, 0 = it does not: calls go on, what changes is kept in memory.", nil, nil)
 	liveDelay   = prometheus.NewDesc("baton_live_mouth_to_ear_seconds", "Average estimated delay from mouth to ear over both ways of the live calls, as far as it is known.", nil, nil)
@@ -162,7 +163,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{liveCalls, liveDevices, storeUp, liveDelay, endedDelay, deviceReports, heldThings} {
+	for _, d := range []*prometheus.Desc{liveCalls, liveMedia, liveDevices, storeUp, liveDelay, endedDelay, deviceReports, heldThings} {
 		to <- d
 	}
 }
@@ -174,8 +175,15 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	states := map[string]int{string(call.StateSetup): 0, string(call.StateUp): 0, string(call.StateEnding): 0}
 	calls := g.calls.Calls("")
+	ways := map[string]int{"direct": 0, "relay": 0}
 	for _, c := range calls {
 		states[c.State]++
+		if c.State == string(call.StateUp) {
+			ways[c.Media]++
+		}
+	}
+	for way, n := range ways {
+		gauge(liveMedia, n, way)
 	}
 	g.collectSound(to, calls)
 	for state, n := range states {

@@ -18,6 +18,7 @@ type Settings struct {
 	Forward      Forwarding `json:"forward"`
 	OnLoss       string     `json:"on_loss"` // wait or ring: when the device of a live call is lost
 	OnBye        string     `json:"on_bye"`  // end or leave: when a device hangs up
+	Media        string     `json:"media"`   // auto, relay or direct: how the sound of his devices goes; "" = media.mode
 }
 
 // Forwarding is where calls go instead: a user's name or number, or one device as in 101*2; "" = nowhere.
@@ -42,6 +43,7 @@ type ChangeSettings struct {
 	Forward      ChangeForwarding `json:"forward,omitzero"`
 	OnLoss       *string          `json:"on_loss,omitempty"`
 	OnBye        *string          `json:"on_bye,omitempty"`
+	Media        *string          `json:"media,omitempty"`
 }
 
 // ChangeForwarding changes those of Forwarding that it has; "" is none. A new NoAnswer without a time has the ring time.
@@ -97,6 +99,7 @@ func (c ChangeSettings) change() (func(*registrar.Settings), error) {
 		put(&s.Ring, ring)
 		put(&s.OnLoss, notDefault(c.OnLoss, "wait"))
 		put(&s.OnBye, notDefault(c.OnBye, "end"))
+		put(&s.Media, notDefault(c.Media, "default"))
 		put(&f.Always, c.Forward.Always)
 		put(&f.Busy, c.Forward.Busy)
 		put(&f.NoAnswer, c.Forward.NoAnswer)
@@ -138,7 +141,7 @@ func duration(field string, text *string) (*time.Duration, error) {
 func showSettings(s registrar.Settings) Settings {
 	return Settings{
 		DoNotDisturb: s.DoNotDisturb, BusyOnBusy: s.BusyOnBusy, Ring: showTime(s.Ring),
-		OnLoss: cmp.Or(s.OnLoss, "wait"), OnBye: cmp.Or(s.OnBye, "end"),
+		OnLoss: cmp.Or(s.OnLoss, "wait"), OnBye: cmp.Or(s.OnBye, "end"), Media: s.Media,
 		Forward: Forwarding{
 			Always: s.Forward.Always, Busy: s.Forward.Busy, Away: s.Forward.Away,
 			NoAnswer: s.Forward.NoAnswer, NoAnswerAfter: showTime(s.Forward.NoAnswerAfter),

@@ -59,6 +59,8 @@ type Device struct {
 	GRUU       string     `json:"gruu,omitempty"` // RFC 5627
 	Ringless   bool       `json:"ringless"`       // it may be asked to answer by itself when a call is moved to it by name
 
+	Media string `json:"media,omitempty"` // auto, relay or direct: how its sound goes; "" = as its user and the node have it
+
 	Answering *registrar.Answering `json:"answering,omitempty"` // what became of asking it; nil = it was never asked
 	Learnt    map[string]string    `json:"learnt,omitempty"`    // what else calls have taught of its phone
 }
@@ -67,6 +69,7 @@ type Device struct {
 type DeviceChange struct {
 	Name     *string `json:"name,omitempty"`
 	Ringless *bool   `json:"ringless,omitempty"`
+	Media    *string `json:"media,omitempty"` // auto, relay, direct, or "" = as its user and the node have it
 }
 
 // Move is what POST /moves takes: a call (may be abbreviated) or a user, of whose calls docs/moves.md says which is meant, and the

@@ -53,14 +53,14 @@ restarted. Into a file or pipe it writes a list for each change.`,
 }
 
 func callTable(out io.Writer, calls []call.Info, now time.Time) error {
-	heading, rows := []string{"CALL", "STATE", "SINCE", "TALKING", "WHO", "WITH", "MOVES"}, [][]string(nil)
+	heading, rows := []string{"CALL", "STATE", "SINCE", "TALKING", "WHO", "WITH", "MEDIA", "MOVES"}, [][]string(nil)
 	clustered := slices.ContainsFunc(calls, func(c call.Info) bool { return c.Node != "" })
 	if clustered {
 		heading = append(heading, "NODE")
 	}
 	for _, c := range calls {
 		who, with := parties(c.Seats)
-		row := []string{c.ID, stateOf(c), clock(c.Started, now), talked(c, now), who, with, strconv.Itoa(len(c.Moves))}
+		row := []string{c.ID, stateOf(c), clock(c.Started, now), talked(c, now), who, with, orDash(c.Media), strconv.Itoa(len(c.Moves))}
 		if clustered {
 			row = append(row, orDash(c.Node))
 		}

@@ -281,7 +281,7 @@ func TestCallAcrossNodes(t *testing.T) {
 			if !out.Hears(in, 5*time.Second) || !in.Hears(out, 5*time.Second) {
 				t.Fatal("they do not hear each other")
 			}
-			wants(t, 0, `(?m) alice \(desk\) +bob \(`+model+`\) +0 +n1\n$`, "calls", "--data", n2.dir)
+			wants(t, 0, `(?m) alice \(desk\) +bob \(`+model+`\) +relay +0 +n1\n$`, "calls", "--data", n2.dir)
 			waitFor(t, "n2 to be told how full n1 is", func() bool {
 				said, _, _ := run(t, "", "nodes", "--data", n2.dir)
 				return regexp.MustCompile(`(?m)^n1 +alive .* 1 of 40 `).MatchString(said)
@@ -340,7 +340,7 @@ func TestCallAcrossNodes(t *testing.T) {
 			if err := reverse.Await(5 * time.Second); err != nil {
 				t.Fatal(err)
 			}
-			wants(t, 0, `(?m) bob \(`+model+`\) +alice \(desk\) +0 +n2\n$`, "calls", "--data", n1.dir)
+			wants(t, 0, `(?m) bob \(`+model+`\) +alice \(desk\) +relay +0 +n2\n$`, "calls", "--data", n1.dir)
 			if err := reverse.Hangup(); err != nil {
 				t.Error(err)
 			}

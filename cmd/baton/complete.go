@@ -153,7 +153,7 @@ func inCall(ctx context.Context, c *web.Client, args []string) ([]cobra.Completi
 func (f *flags) completions(root *cobra.Command) {
 	places := map[string][]completer{
 		"baton devices": {aUser}, "baton devices rename": {aUser, aDevice}, "baton devices forget": {aUser, aDevice}, "baton companion": {aUser, aDevice},
-		"baton devices show": {aUser, aDevice}, "baton devices test": {aUser, aDevice}, "baton devices ringless": {aUser, aDevice},
+		"baton devices show": {aUser, aDevice}, "baton devices test": {aUser, aDevice}, "baton devices ringless": {aUser, aDevice}, "baton devices media": {aUser, aDevice},
 		"baton call show": {aCall}, "baton rejoin": {aCall}, "baton end": {aCall}, "baton user show": {aUser}, "baton user passwd": {aUser}, "baton user remove": {aUser},
 		"baton token revoke": {aToken},
 	}

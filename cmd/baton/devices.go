@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"baton/registrar"
 	"baton/web"
 )
 
@@ -46,7 +48,7 @@ commands by its index, its name, its +sip.instance URN or its contact.`,
 		},
 	}
 	withJSON(cmd, &asJSON)
-	cmd.AddCommand(devicesShow(f), devicesTest(f), devicesRename(f), devicesRingless(f), devicesForget(f))
+	cmd.AddCommand(devicesShow(f), devicesTest(f), devicesRename(f), devicesRingless(f), devicesMedia(f), devicesForget(f))
 	return cmd
 }
 
@@ -118,6 +120,28 @@ func devicesRingless(f *flags) *cobra.Command {
 			}
 			return f.administer(cmd.Context(), func(ctx context.Context, c *web.Client) error {
 				return c.SetRingless(ctx, args[0], args[1], args[2] == "on")
+			})
+		},
+	}
+}
+
+func devicesMedia(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "media USER DEVICE auto|relay|direct|default",
+		Short: "Say how the audio of a device's calls goes",
+		Long: `"relay" has the audio of a device's calls go through the node always, "auto" straight to the other device where the two
+can reach each other, "direct" straight without proof that they can. "default" is as its user and the node have it (media.mode).`,
+		Example: "  baton devices media alice 2 relay",
+		Args:    exactly(3, "a user, one of its devices and auto, relay, direct or default"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			mode := args[2]
+			if mode == "default" {
+				mode = ""
+			} else if !slices.Contains(registrar.MediaModes, mode) {
+				return usage(cmd, fmt.Errorf("%q is none of auto, relay, direct and default", mode))
+			}
+			return f.administer(cmd.Context(), func(ctx context.Context, c *web.Client) error {
+				return c.SetMedia(ctx, args[0], args[1], mode)
 			})
 		},
 	}

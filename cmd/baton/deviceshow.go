@@ -86,6 +86,9 @@ var learntWords = map[string]string{
 // learntRows are what is known of a device; what is not known yet stands there too.
 func learntRows(d web.Device, now time.Time) [][]string {
 	rows := [][]string{{"answers by itself", answersItself(d, now)}}
+	if d.Media != "" {
+		rows = append(rows, []string{"media", d.Media})
+	}
 	for _, name := range registrar.Learnable {
 		if words, ok := learntWords[name]; ok {
 			rows = append(rows, []string{words, orDash(d.Learnt[name])})

@@ -92,7 +92,7 @@ func TestPhones(t *testing.T) {
 		return json.Unmarshal([]byte(said), &calls) == nil && len(calls) == 1 && calls[0].State == "up"
 	})
 	id := calls[0].ID
-	wants(t, 0, `(?m)^CALL +STATE +SINCE +TALKING +WHO +WITH +MOVES\n`+id+` +up +\d\d:\d\d:\d\d +[\d.]+s +alice \(desk.*\)  bob \(.*\) +0\n$`, on("calls", "--user", "101")...)
+	wants(t, 0, `(?m)^CALL +STATE +SINCE +TALKING +WHO +WITH +MEDIA +MOVES\n`+id+` +up +\d\d:\d\d:\d\d +[\d.]+s +alice \(desk.*\)  bob \(.*\) +relay +0\n$`, on("calls", "--user", "101")...)
 
 	wants(t, 0, `^kitchen of alice listens to call `+id+`\n$`, on("companion", "alice", "kitchen")...)
 	wants(t, 0, `alice \(desk\S*, kitchen listens\)`, on("calls")...)

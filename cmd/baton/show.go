@@ -22,6 +22,9 @@ func showCall(out io.Writer, c call.Info) error {
 	}
 	p := &page{out: screenOf(out)}
 	p.say("", head)
+	if c.Up != nil {
+		p.say("", wayOf(c))
+	}
 	for _, s := range c.Seats {
 		p.seat(s)
 	}
@@ -34,6 +37,17 @@ func showCall(out io.Writer, c call.Info) error {
 		p.table([]string{"MOVED AT", "USER", "DEVICES", "HOW", "SWITCH", "GAP FAR/NEAR", "LOST"}, moveRows(c.Moves, now))
 	}
 	return p.err
+}
+
+// wayOf says in words how the sound of a call goes.
+func wayOf(c call.Info) string {
+	switch {
+	case c.Media == "direct":
+		return "its audio goes straight between the devices"
+	case c.MediaWhy != "":
+		return "its audio goes through the node: " + c.MediaWhy
+	}
+	return "its audio goes through the node"
 }
 
 // page writes line after line until one cannot be written.

@@ -134,7 +134,7 @@ alice  -  attic         softphone   away 1m05s (expired)  -               -    -
 `},
 		{"calls", func(b *bytes.Buffer) error {
 			return callTable(b, []call.Info{{
-				ID: "k3f9aaaa", State: "up", Started: registered, Up: &up,
+				ID: "k3f9aaaa", State: "up", Started: registered, Up: &up, Media: "direct",
 				Seats: []call.SeatInfo{
 					{User: "alice", Legs: []call.LegInfo{{Device: "desk"}, {Device: "mobile"}}},
 					{User: "bob", Empty: true},
@@ -142,12 +142,12 @@ alice  -  attic         softphone   away 1m05s (expired)  -               -    -
 				Moves: []call.MoveInfo{{}},
 			}}, time.Now())
 		}, `
-CALL      STATE  SINCE                TALKING  WHO                   WITH        MOVES
-k3f9aaaa  up     2026-01-02 03:04:05  1m05s    alice (desk, mobile)  bob (left)  1
+CALL      STATE  SINCE                TALKING  WHO                   WITH        MEDIA   MOVES
+k3f9aaaa  up     2026-01-02 03:04:05  1m05s    alice (desk, mobile)  bob (left)  direct  1
 `},
 		{"call", func(b *bytes.Buffer) error {
 			return showCall(b, call.Info{
-				ID: "k3f9aaaa", State: "up", Started: registered, Up: &up,
+				ID: "k3f9aaaa", State: "up", Started: registered, Up: &up, Media: "relay", MediaWhy: "the call is on hold",
 				Seats: []call.SeatInfo{{User: "alice", Number: "101", Legs: []call.LegInfo{{
 					ID: "d23p2lxq", Device: "desk", Index: 1, State: "up", Held: true, Remote: "udp:10.77.0.2:5060", Codecs: []string{"PCMU", "telephone-event"},
 					Stats: media.Stats{
@@ -165,6 +165,7 @@ k3f9aaaa  up     2026-01-02 03:04:05  1m05s    alice (desk, mobile)  bob (left) 
 			})
 		}, `
 call k3f9aaaa, up since 2026-01-02 03:04:05, talking for 1m05s
+its audio goes through the node: the call is on hold
 
 alice (101)
   device  1 desk, up (on hold); leg d23p2lxq

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"baton/registrar"
 	"baton/web"
 )
 
@@ -15,7 +17,7 @@ import (
 type chosen struct {
 	dnd, busyOnBusy, ring        string
 	always, busy, noAnswer, away string
-	onLoss, onBye                string
+	onLoss, onBye, media         string
 }
 
 func userSet(f *flags) *cobra.Command {
@@ -56,6 +58,7 @@ The user can do the same from a phone by star codes.`,
 	fs.StringVar(&want.busyOnBusy, "busy-on-busy", "", "on: a user in a call is busy; off: call waiting")
 	fs.StringVar(&want.onLoss, "on-loss", "", "when the device of a live call is lost: wait for it, or ring the others")
 	fs.StringVar(&want.onBye, "on-bye", "", "when a device hangs up: end the call, or leave it")
+	fs.StringVar(&want.media, "media", "", "how the sound of the user's devices goes: auto, relay, direct, or default (media.mode)")
 	withJSON(cmd, &asJSON)
 	return cmd
 }
@@ -114,6 +117,12 @@ func (w chosen) change(cmd *cobra.Command) (web.ChangeSettings, error) {
 		}
 		*word.to = &word.value
 	}
+	if cmd.Flags().Changed("media") {
+		if !slices.Contains(append(registrar.MediaModes, "default"), w.media) {
+			return c, fmt.Errorf("--media %q: say auto, relay, direct or default", w.media)
+		}
+		c.Media = &w.media
+	}
 	if c == (web.ChangeSettings{}) {
 		return c, fmt.Errorf("nothing to set; name at least one of the flags")
 	}
@@ -142,6 +151,7 @@ func inWords(s web.Settings) []string {
 	say(f.Away != "", "go to %s when no device is here", clean(f.Away))
 	say(s.Ring != "", "ring for %s", s.Ring)
 	say(s.OnLoss == "ring", "ring all other devices when one is lost in a call")
+	say(s.Media != "", "media: %s", s.Media)
 	say(s.OnBye == "leave", "wait when a device hangs up")
 	if words == nil {
 		return []string{"ring all devices here"}

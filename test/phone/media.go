@@ -61,6 +61,7 @@ type Media struct {
 	counts  map[uint32]*counted // what was heard, by source
 	packets uint32
 	told    time.Time // by RTCP
+	cut     bool      // not even RTCP goes out
 	codec   Codec     // sent
 	recv    map[uint8]Codec
 	keys    Codec // telephone-event, as sent

@@ -77,6 +77,9 @@ func (p *Phone) Unplug(on bool) {
 	p.mu.Unlock()
 	for _, c := range p.Calls() {
 		c.media.Mute(on)
+		c.media.mu.Lock()
+		c.media.cut = on
+		c.media.mu.Unlock()
 	}
 }
 

@@ -76,7 +76,7 @@ func (m *Media) reportEach(every time.Duration) {
 			time.Sleep(min(every, 100*time.Millisecond))
 			m.mu.Lock()
 			closed, due := m.closed, time.Since(m.told) >= every
-			if due && !closed && m.control.IsValid() {
+			if due && !closed && !m.cut && m.control.IsValid() {
 				m.told = time.Now()
 				_, _ = m.rtcp.WriteToUDPAddrPort(m.senderReport(), m.control)
 			}
