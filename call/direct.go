@@ -202,10 +202,8 @@ func (c *Call) whyRelay(a, b *Leg) string {
 	if c.path.left && !c.b.Media.Return {
 		return "media.return_to_direct is off"
 	}
-	if !c.forced(a, b) {
-		if why := c.apartFrom(a, b); why != "" {
-			return why
-		}
+	if why := c.apartFrom(a, b); why != "" {
+		return why
 	}
 	_, why := straightCodecs(a, b)
 	return why
@@ -247,6 +245,9 @@ func (c *Call) apartFrom(a, b *Leg) string {
 	}
 	if at[0].Is4() != at[1].Is4() {
 		return "one has IPv4, the other IPv6"
+	}
+	if c.forced(a, b) {
+		return ""
 	}
 	if !c.b.Engine.Adjacent(at[0], at[1], c.b.Media.LocalNetworks) {
 		return fmt.Sprintf("%s and %s are in no network in common (media.local_networks)", at[0], at[1])
@@ -387,11 +388,13 @@ func (c *Call) lookAtPath() {
 func (c *Call) mayStepOut(a, b *Leg) {
 	p := &c.path
 	p.why = "it is about to be direct"
-	if time.Now().Before(p.rest) || p.offered != nil || a.negotiates() || b.negotiates() {
+	if time.Now().Before(p.rest) && !a.stays && !b.stays || p.offered != nil || a.negotiates() || b.negotiates() {
 		return
 	}
-	if c.forced(a, b) {
-		c.setPath(pathOut, "")
+	if c.forced(a, b) || a.stays || b.stays {
+		if c.setPath(pathOut, ""); b.stays { // who sends to nobody is told first
+			a, b = b, a
+		}
 		c.sendStraight(a, b)
 		return
 	}
@@ -472,7 +475,7 @@ func (c *Call) sentStraight(t, l *Leg, err error) {
 		}
 		p.begun = time.Now()
 		c.commit(func() {})
-		if c.forced(t, l) {
+		if c.forced(t, l) || t.stays || l.stays {
 			c.proven(t, l)
 		}
 		c.lookSoon()
@@ -520,7 +523,7 @@ func (c *Call) proveTalker(t, l *Leg) {
 	switch {
 	case arrives: // by a report of any time: it tells of what never came here
 		c.proven(t, l)
-	case r.At.Sub(p.begun) > proofPatience/4:
+	case r.At.Sub(p.begun) > proofPatience/4 && passed > proofPatience*3/4:
 		c.giveUpDirect(t, l, fmt.Sprintf("%s of %s hears nothing of %s of %s straight", l.device.Name, l.seat.user.Name, t.device.Name, t.seat.user.Name))
 	case passed > proofPatience:
 		c.unsaid(t, l)
@@ -542,13 +545,13 @@ func (c *Call) proven(t, l *Leg) {
 	p := &c.path
 	p.talker, p.begun = nil, time.Time{}
 	if l.straight {
-		p.tries = 0
+		p.tries, t.stays, l.stays = 0, false, false
 		c.setPath(pathDirect, "")
 		c.commit(func() {})
 		return
 	}
 	p.half = time.Now()
-	if c.forced(t, l) {
+	if c.forced(t, l) || t.stays || l.stays {
 		c.sendStraight(l, t)
 	}
 }
@@ -718,10 +721,11 @@ func (c *Call) bringHome(l *Leg, until time.Time) {
 	})
 }
 
-// notHome takes that a phone did not come back. One that is gone is lost; one that refuses talks to where it did until the next change.
+// notHome takes that a phone did not come back. One that is gone is lost; one that refuses talks to where it did, and is told where the new device is
+// as soon as that has the call (RFC 3725): that is heard, as a pause.
 func (c *Call) notHome(l *Leg, err error) {
 	c.log.Warn("phone did not take the sound back to the node", "leg", l.id, "device", l.device.Name, "err", err)
-	l.straight = false
+	l.straight, l.stays = false, !unanswered(err)
 	if l.alive() && deadly(err) != nil && !errors.Is(err, errPending) {
 		c.lost(l, err)
 	}

@@ -465,3 +465,27 @@ func TestDirectBreaks(t *testing.T) {
 	must(t, out.Hangup())
 	r.nothingLeft()
 }
+
+// TestDirectStubborn: the other side's phone refuses to send to the node again when a direct call is moved. It is told where the new device is when
+// that has the call.
+func TestDirectStubborn(t *testing.T) {
+	t.Parallel()
+	r := directRig(t)
+	a, b, d := r.phone("alice", 1, reporting), r.phone("bob", 1, reporting), r.phone("alice", 2, reporting)
+	d.Behave(phone.AutoAnswer)
+	out, in := r.connect(a, b)
+	r.straight(out, in)
+	b.Behave(phone.Behaviour{Answer: true, Refuse: 488})
+	moving := make(chan error, 1)
+	go func() {
+		_, err := r.b.Move(t.Context(), call.MoveRequest{User: "alice", Device: "2", Who: "test", How: "cli"})
+		moving <- err
+	}()
+	moved, err := d.Ringing(5 * time.Second)
+	must(t, err)
+	b.Behave(phone.AutoAnswer)
+	must(t, <-moving)
+	r.straight(moved, in)
+	must(t, moved.Hangup())
+	r.nothingLeft()
+}
