@@ -96,9 +96,12 @@ func TestDirectMedia(t *testing.T) {
 	}
 	slices.Sort(gaps)
 	slices.Sort(whole)
-	ok := back == directRounds && len(gaps) > 0 && phone.Quantile(gaps, 0.95) <= directGap && phone.Quantile(whole, 0.95) <= directWorst
-	verdict(t, ok, "%d moves of a direct call, phone to phone, direct again after %d: other side's gap p50 / p95 / max %s (limit %s ms p95, without %d stalls), with them %s (limit %s ms p95); %d packets missing",
-		directRounds, back, three(gaps), ms(directGap), stalls, three(whole), ms(directWorst), missing)
+	if len(gaps) == 0 {
+		t.Fatalf("the machine stood still beside every one of %d moves: it is too busy to judge by; gaps with that %s", directRounds, three(whole))
+	}
+	ok := back == directRounds && missing == 0 && phone.Quantile(gaps, 0.95) <= directGap && phone.Quantile(gaps, 1) <= directWorst
+	verdict(t, ok, "%d moves of a direct call, phone to phone, direct again after %d: other side's gap p50 / p95 / max %s (limit %s ms p95, %s ms at the most; %d moves beside which the machine stood still are left out, with them %s); %d packets missing",
+		directRounds, back, three(gaps), ms(directGap), ms(directWorst), stalls, three(whole), missing)
 	must(t, far.Hangup())
 }
 

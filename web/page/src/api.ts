@@ -162,6 +162,8 @@ export interface Call {
   seats: Seat[];
   moves: Move[] | null;
   ways?: Way[];
+  media?: string; // direct: straight between the devices; relay: through the node
+  media_why?: string; // why it is relayed
 }
 
 export interface Past {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clock, duration, ended, heard, initials, list, microphone, millis, moved, percent, privacy, signingIn, socket, status, way, when } from "./words";
+import { clock, duration, ended, heard, initials, list, mediaPath, microphone, millis, moved, percent, privacy, signingIn, socket, status, way, when } from "./words";
 import type { MoveReport } from "./api";
 
 const report = (over: Partial<MoveReport>): MoveReport => ({
@@ -80,6 +80,14 @@ describe("troubles", () => {
     expect(signingIn(0, "", 0).link?.href).toBe("/ca.crt");
     expect(signingIn(429, "", 30).do).toContain("30 s");
     expect(microphone("Insecure").do).toContain("https");
+  });
+});
+
+describe("mediaPath", () => {
+  it("says which way the sound goes, and why not straight", () => {
+    expect(mediaPath("direct", undefined).short).toBe("direct");
+    expect(mediaPath("relay", "the call is on hold").long).toBe("The sound goes through baton: the call is on hold.");
+    expect(mediaPath("relay", undefined).long).toBe("The sound goes through baton.");
   });
 });
 

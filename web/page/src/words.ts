@@ -99,6 +99,12 @@ export function way(p: Pair, chosen = false): { short: string; long: string } {
   }
 }
 
+/** mediaPath says how the sound of a call goes, and why it is relayed. */
+export function mediaPath(media: string, why: string | undefined): { short: string; long: string } {
+  if (media === "direct") return { short: "direct", long: "The sound goes straight between the two devices, past baton." };
+  return { short: "relayed", long: `The sound goes through baton${why ? `: ${why}` : ""}.` };
+}
+
 /** privacy says who could listen, by how both legs are encrypted (none, sdes, dtls; undefined = not known). It is never end to end:
  * baton decrypts what it relays. */
 export function privacy(own: string | undefined, far: string | undefined, whom: string): { short: string; long: string } {

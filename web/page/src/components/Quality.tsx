@@ -2,7 +2,7 @@ import { For, Show, type JSX } from "solid-js";
 import type { Leg, Way } from "../api";
 import type { Conversation } from "../merge";
 import { grade } from "../stats";
-import { millis, percent, privacy, way } from "../words";
+import { mediaPath, millis, percent, privacy, way } from "../words";
 import { useApp } from "./context";
 import { Icon } from "./icons";
 
@@ -37,6 +37,7 @@ export function Quality(props: { c: Conversation }): JSX.Element {
     return figures.filter(([, v]) => v !== "–").map(([what, v]) => `${what} ${v}`).join(", ");
   };
   const privy = () => (meter() ? privacy("dtls", far()?.secure, whom()) : own()?.secure ? privacy(own()!.secure, far()?.secure, whom()) : undefined);
+  const path = () => (props.c.call?.media ? mediaPath(props.c.call.media, props.c.call.media_why) : undefined);
   const held = () => props.c.line?.held === true || props.c.holder?.held === true;
   const mos = () => held() ? undefined : meter()?.quality?.mos ?? own()?.out_quality?.mos ?? hears()?.mos;
 
@@ -67,6 +68,7 @@ export function Quality(props: { c: Conversation }): JSX.Element {
           {(v) => <><Bars mos={v()} /><span>Sound is {grade(v()).word}</span><span class="quiet">MOS {v().toFixed(1)}</span></>}
         </Show>
         <Show when={meter()?.sample.pair}>{(p) => <span class="tag">{way(p()).short}</span>}</Show>
+        <Show when={path()}>{(p) => <span class="tag" title={p().long}>{p().short}</span>}</Show>
         <Show when={privy()}>{(p) => <span class="tag"><Icon name={p().short.startsWith("not") ? "warn" : "lock"} size={13} />{p().short}</span>}</Show>
       </summary>
       <div class="figures-table">
@@ -85,6 +87,7 @@ export function Quality(props: { c: Conversation }): JSX.Element {
         <Show when={privy()}>
           {(p) => <dl><div><dt>Encryption</dt><dd>{p().long}<Show when={meter()?.sample.cipher}>{(c) => ` Cipher here: ${c()}.`}</Show></dd></div></dl>}
         </Show>
+        <Show when={path()}>{(p) => <dl><div><dt>Path</dt><dd>{p().long}</dd></div></dl>}</Show>
         <Show when={!meter() && own()?.stats}>
           <Table caption={`Between ${own()!.device} and baton`} first="You are heard" second="You hear" rows={node(own())} />
         </Show>
