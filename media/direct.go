@@ -21,7 +21,7 @@ type RTCPReport struct {
 	At      time.Time     // when it came; zero = never
 	Longest time.Duration // the longest time between two; 0 = there were none
 	Sources []ReportBlock
-	Count   int // of reports
+	Count   int           // of reports
 	Steady  time.Duration // the time between two, if the last three were the same; else 0
 	often   bool
 	Sent    uint32 // packets that the peer says it has sent; 0 = it has not said
