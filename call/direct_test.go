@@ -84,7 +84,7 @@ func (r *rig) straight(a, b *phone.Call) {
 func heardWhole(t *testing.T, what string, c *phone.Call, gap time.Duration) {
 	t.Helper()
 	rep := phone.Analyse(c.Media().Heard(), 8000)
-	if rep.Missing > 0 || len(rep.SSRCs) != 1 || rep.Gap > gap || rep.Reordered > inFlight || rep.Drift > 100*time.Millisecond {
+	if rep.Missing > 0 || len(rep.SSRCs) != 1 || rep.Gap > gap || rep.Reordered > inFlight || rep.Drift > stall {
 		t.Errorf("%s heard %v", what, rep)
 	}
 }
