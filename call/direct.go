@@ -298,6 +298,9 @@ func (c *Call) reviewPath() {
 		}
 		switch p.state {
 		case pathOut, pathDirect:
+			if ok && c.halfHome(a, b) {
+				why = cmp.Or(why, "a phone has changed its session")
+			}
 			if why != "" {
 				c.stepIn(why)
 			}
@@ -312,6 +315,18 @@ func (c *Call) reviewPath() {
 		}
 	}
 	c.lookLater(pathLook)
+}
+
+// halfHome says that a phone which was told to send straight is sent to the node since, because it has changed its session.
+func (c *Call) halfHome(a, b *Leg) bool {
+	switch p := &c.path; {
+	case p.state == pathDirect:
+		return !a.straight || !b.straight
+	case p.offered != nil:
+		return false
+	default:
+		return (!p.half.IsZero() || !p.begun.IsZero()) && !a.straight && !b.straight
+	}
 }
 
 // forgetLost has a phone that is gone be told, when it is back, to send to the node.
