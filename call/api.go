@@ -177,8 +177,8 @@ func (c *Call) info() Info {
 		}
 		i.Seats = append(i.Seats, si)
 	}
-	i.Ways = ways(i.Seats)
 	i.Media, i.MediaWhy = c.mediaPath()
+	i.Ways = ways(i.Seats, i.Media == "direct")
 	return i
 }
 

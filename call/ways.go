@@ -2,15 +2,15 @@ package call
 
 import "baton/media"
 
-// ways estimates what each seat hears of each other, by the legs that hold them.
-func ways(seats []SeatInfo) []Way {
+// ways estimates what each seat hears of each other, by the legs that hold them; direct: past the node, whatever it has carried before.
+func ways(seats []SeatInfo, direct bool) []Way {
 	var all []Way
 	for i, from := range seats {
 		for j, to := range seats {
 			if i == j || from.Empty || to.Empty || len(from.Legs) == 0 || len(to.Legs) == 0 {
 				continue
 			}
-			if w, ok := wayBetween(from, to); ok {
+			if w, ok := wayBetween(from, to, direct); ok {
 				all = append(all, w)
 			}
 		}
@@ -20,9 +20,9 @@ func ways(seats []SeatInfo) []Way {
 
 // wayBetween is what the user of to hears of that of from: by the report of his device where there is one, for it knows what it hears, and
 // beside that by what the node has measured.
-func wayBetween(from, to SeatInfo) (w Way, known bool) {
+func wayBetween(from, to SeatInfo, direct bool) (w Way, known bool) {
 	a, z := from.Legs[0].end(), to.Legs[0].end()
-	direct := unrelayed(a.Stats, z.Stats)
+	direct = direct || unrelayed(a.Stats, z.Stats)
 	w = Way{From: from.User, To: to.User, Device: media.Told(a, z, direct)}
 	if !direct {
 		w.Node = media.Across(a.Stats, z.Stats)

@@ -21,7 +21,7 @@ func TestWays(t *testing.T) {
 		{User: "frank"},
 	}
 	got := map[string]float64{}
-	for _, w := range ways(seats) {
+	for _, w := range ways(seats, false) {
 		got[w.From+" to "+w.To] = w.Delay
 	}
 	want := map[string]float64{ // 20 + half of each round trip + 0.1 in the node + a buffer of 20
@@ -29,6 +29,9 @@ func TestWays(t *testing.T) {
 	}
 	if len(got) != len(want) {
 		t.Errorf("ways %v, want %v", got, want)
+	}
+	if all := ways(seats, true); len(all) > 0 {
+		t.Errorf("of a direct call, of which no device has told, is known %v", all)
 	}
 	for way, delay := range want {
 		if got[way] != delay {
