@@ -26,6 +26,7 @@ type baresip struct {
 	t    *testing.T
 	dir  string
 	port int
+	rtp  int // the first of its ports for sound
 	hz   float64
 	args []string
 	cmd  *exec.Cmd
@@ -102,11 +103,10 @@ func (w *world) runBaresip(user string, s softphone) *baresip {
 	w.t.Helper()
 	program := baresipProgram(w.t)
 	port, n := baresipPorts.Next(w.t)
-	sound := 10000 + n*soundOfBaresip
-	b := &baresip{t: w.t, dir: w.t.TempDir(), port: port, hz: s.hz}
+	b := &baresip{t: w.t, dir: w.t.TempDir(), port: port, rtp: 10000 + n*soundOfBaresip, hz: s.hz}
 	b.cond = sync.NewCond(&b.mu)
 	writeTone(w.t, b.dir+"/tone.wav", s.hz, 3*time.Minute)
-	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), sound, sound+soundOfBaresip-2, b.port+5)
+	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), b.rtp, b.rtp+soundOfBaresip-2, b.port+5)
 	config = strings.Join(s.config, "\n") + "\n" + config // modules before that which reads the account
 	at, transport := w.UDP.String(), s.transport
 	switch transport {

@@ -160,7 +160,7 @@ func TestDirectFirewall(t *testing.T) {
 	need(t, "iptables", "iptables")
 	a, b := w.startBaresip("alice", "udp", 440), w.startBaresip("bob", "udp", 660)
 	for _, k := range [][2]*baresip{{a, b}, {b, a}} {
-		rule := fmt.Sprintf("INPUT -p udp --sport %d:%d --dport %d:%d -j DROP", k[0].sound(), k[0].sound()+38, k[1].sound(), k[1].sound()+38)
+		rule := fmt.Sprintf("INPUT -p udp --sport %d:%d --dport %d:%d -j DROP", k[0].rtp, k[0].rtp+38, k[1].rtp, k[1].rtp+38)
 		w.tables("-I " + rule)
 		defer w.tables("-D " + rule)
 	}
@@ -176,9 +176,6 @@ func TestDirectFirewall(t *testing.T) {
 	a.found(660, talked-4*time.Second)
 	b.found(440, talked-4*time.Second)
 }
-
-// sound is the first of its ports for sound.
-func (b *baresip) sound() int { return 10000 + 4*(b.port-firstBaresip) }
 
 // TestDirectMoves: a direct call of a real phone is moved to another one and back to direct; who is on the other side hears no gap. Then the phone
 // dies, the seat waits, and the call goes on with the first.
