@@ -161,7 +161,7 @@ func TestDirectBlocked(t *testing.T) {
 			must(t, out.Hangup())
 			r.nothingLeft()
 			n := invites(b)
-			out, in = r.connect(a, b)
+			out, _ = r.connect(a, b)
 			time.Sleep(2500 * time.Millisecond)
 			if way, why := r.mediaOf(); way != "relay" || !strings.Contains(why, " straight") || invites(b) != n+1 {
 				t.Errorf("it is tried again: %s (%s)", way, why)

@@ -102,7 +102,9 @@ func (p *Phone) newCall(outgoing bool) (*Call, error) {
 		up: make(chan struct{}), ended: make(chan struct{}), acked: make(chan struct{}),
 	}
 	c.sdp = offer{session: rand.Uint64() >> 2, version: 1, addr: told(m.Addr()), codecs: p.cfg.Codecs, direction: "sendrecv"}
+	m.mu.Lock()
 	m.hears = p.cfg.Hears
+	m.mu.Unlock()
 	if p.cfg.RTCP > 0 {
 		m.reportEach(p.cfg.RTCP)
 	}
