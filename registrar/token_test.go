@@ -262,9 +262,7 @@ func TestRevokedDeviceIsAway(t *testing.T) {
 	if got := again.registerAs("alice", session.Token.Login, session.Password, "<sip:page@192.168.77.7;transport=tcp>"); !strings.HasPrefix(got, "SIP/2.0 401 ") {
 		t.Errorf("a revoked login gets\n%s", got)
 	}
-	if s.agent.Connections().Closed["signed_out"] != 1 {
-		t.Errorf("%+v", s.agent.Connections())
-	}
+	s.until(t, "the connection is counted as signed out", func() bool { return s.agent.Connections().Closed["signed_out"] == 1 })
 }
 
 // TestRevokedWhileItRegisters: a REGISTER that was under way when its login was revoked does not stay.

@@ -40,7 +40,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"call", "show", ""}, []string{id + "\talice (desk) with bob ("}, 1},
 		{[]string{"call", "show", id[:2]}, []string{id}, 1},
 		{[]string{"end", "zz"}, nil, 0},
-		{[]string{"devices", ""}, []string{"alice\t101", "bob"}, 7},
+		{[]string{"devices", ""}, []string{"alice\t101", "bob"}, 8},
 		{[]string{"devices", "forget", ""}, []string{"alice\t101", "bob"}, 2},
 		{[]string{"devices", "forget", "alice", ""}, []string{"desk\talice's device 1, here", "hall"}, 2},
 		{[]string{"devices", "test", "alice", ""}, []string{"desk\talice's device 1, here", "hall"}, 2},
