@@ -11,6 +11,7 @@ import (
 
 	"baton/test/e2e/node"
 	"baton/test/phone"
+	"baton/test/redis"
 )
 
 // directly is a node that sends sound straight where it can.
@@ -220,4 +221,52 @@ func TestDirectMoves(t *testing.T) {
 	}
 	w.goes("direct", "", 60*time.Second)
 	w.must(in.Hangup())
+}
+
+// TestDirectNodeKilled kills one of two nodes with a direct call (R2): nothing of it is heard, and the call is hung up at the other node, which has it.
+func TestDirectNodeKilled(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Options{})
+	url := "redis://" + server.Addr
+	a, b, _ := newPairAt(t, url, url, directly.Env...)
+	often := func(c *phone.Config) { c.RTCP = 500 * time.Millisecond }
+	alice, bob := a.phone("alice", "desk", often), a.phone("bob", "far", often)
+	out, in := a.connect(alice, "bob", bob)
+	a.goes("direct", "", 30*time.Second)
+	pause(3500 * time.Millisecond) // b has known its store for that long
+	killed := time.Now()
+	a.Kill()
+	b.Eventually(10*time.Second, "the call at the other node", func() error {
+		if !strings.Contains(b.Output(), "call goes on") {
+			return fmt.Errorf("it is not there")
+		}
+		return nil
+	})
+	c := b.goes("direct", "", 10*time.Second)
+	b.Eventually(10*time.Second, "both phones to report there", func() (err error) {
+		if c, err = b.theCall(); err != nil {
+			return err
+		}
+		for _, s := range c.Seats {
+			if !s.Legs[0].Stats.Reported {
+				return fmt.Errorf("one does not")
+			}
+		}
+		return nil
+	})
+	pause(time.Second)
+	for _, one := range []*phone.Call{out, in} {
+		heard := one.Media().Heard()
+		if r := phone.Analyse(heard, 8000); r.Missing > 0 || len(r.SSRCs) != 1 {
+			t.Errorf("heard: %v", r)
+		}
+	}
+	t.Logf("the longest pauses since the node was killed: %v", gapsSince([]*phone.Call{out, in}, killed))
+	asked := time.Now()
+	b.must(in.Hangup())
+	took := time.Since(asked)
+	b.ended(out)
+	if t.Logf("the BYE took %s", took); took > time.Second {
+		t.Errorf("the BYE took %s", took)
+	}
 }

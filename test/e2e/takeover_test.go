@@ -30,8 +30,8 @@ func newPair(t *testing.T) (a, b *world) {
 }
 
 // newPairAt runs two nodes of one cluster, each of which has its own way to the Redis that they share. between are rules for node.Drop, of what goes from one to the
-// other.
-func newPairAt(t *testing.T, urlOfA, urlOfB string) (a, b *world, between []string) {
+// other. env is for both.
+func newPairAt(t *testing.T, urlOfA, urlOfB string, env ...string) (a, b *world, between []string) {
 	t.Helper()
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
@@ -44,8 +44,8 @@ func newPairAt(t *testing.T, urlOfA, urlOfB string) (a, b *world, between []stri
 	config := func(name, url string, own, other uint32) string {
 		return fmt.Sprintf("store:\n  redis: %s\ncluster:\n  name: %s\n  key_file: %s\n  listen: \"127.0.0.1:%d\"\n  peers: [\"127.0.0.1:%d\"]\n", url, name, file, own, other)
 	}
-	a = newWorld(t, node.Options{Config: config("a", urlOfA, ports[0], ports[1])})
-	b = newWorld(t, node.Options{Config: config("b", urlOfB, ports[1], ports[0]), Users: map[string]string{}})
+	a = newWorld(t, node.Options{Config: config("a", urlOfA, ports[0], ports[1]), Env: env})
+	b = newWorld(t, node.Options{Config: config("b", urlOfB, ports[1], ports[0]), Users: map[string]string{}, Env: env})
 	b.next = 100 // its phones have addresses of their own
 	b.Eventually(10*time.Second, "the nodes to know each other", func() error {
 		if !strings.Contains(b.Output(), "connected to node") || !strings.Contains(a.Output(), "connected to node") {
