@@ -134,9 +134,13 @@ func (p *tab) way(wants ...string) string {
 	}
 }
 
+// soonAgain is how soon a call must go on here: five times the 0.08 to 0.68 s that are seen where one browser has the machine for itself. Where three
+// share two processors it may be 1.2 s.
+const soonAgain = 3500 * time.Millisecond
+
 // TestBrowserOutlivesACut takes the network away for three seconds in the middle of a call: a router that drops everything, the cable
-// behind the router, and the browser's own interface with all its routes. The same call goes on within a second of the network's
-// return, on baton's own page and on another's.
+// behind the router, and the browser's own interface with all its routes. The same call goes on soon after the network's return, within a second on a
+// machine that has nothing else to do, on baton's own page and on another's.
 func TestBrowserOutlivesACut(t *testing.T) {
 	need(t, "iptables", "iptables")
 	for i, c := range []struct {
@@ -185,8 +189,8 @@ func TestBrowserOutlivesACut(t *testing.T) {
 			healed := time.Now()
 			here, there := alice.hearsSince(healed, bob.hz, id), bob.hearsSince(healed, alice.hz)
 			t.Logf("%s hears %s after the network's return, baresip %s", b.kind, here, there)
-			if here > time.Second || there > time.Second {
-				t.Errorf("%s hears %s after the network's return, baresip %s; want within 1s", b.kind, here, there)
+			if here > soonAgain || there > soonAgain {
+				t.Errorf("%s hears %s after the network's return, baresip %s; want within %s", b.kind, here, there, soonAgain)
 			}
 			if c.own {
 				alice.says("Ready")
