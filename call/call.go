@@ -282,14 +282,14 @@ func (c *Call) finish() {
 	for t := range c.timers {
 		c.stop(t)
 	}
+	if !c.abandoned { // the log has it before anybody can see that it is gone
+		c.noteMissed()
+		c.note(journal.CallEnded, journal.Entry{Text: c.why, Duration: c.talked()})
+	}
 	c.b.forget(c)
 	c.runActs(c.store.version) // each looks at the state again
 	if c.ended != nil {
 		c.ended()
-	}
-	if !c.abandoned {
-		c.noteMissed()
-		c.note(journal.CallEnded, journal.Entry{Text: c.why, Duration: c.talked()})
 	}
 }
 

@@ -2,6 +2,7 @@ package call_test
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -127,15 +128,25 @@ func goesOn(t *testing.T, who string, heard []phone.Packet) {
 			t.Errorf("%s: number %d after %d", who, p.Seq, before.Seq)
 		case step > 50:
 			jumps++
-			clock, stamped := p.At.Sub(before.At), time.Duration(int32(p.TS-before.TS))*time.Second/8000
-			if d := (clock - stamped).Abs(); d > 500*time.Millisecond { // each may have come late
-				t.Errorf("%s: the timestamp goes on by %v in %v", who, stamped, clock)
+			if d := offClock(heard[i+1:], p) - offClock(heard[:i+1], p); d.Abs() > 500*time.Millisecond {
+				t.Errorf("%s: the timestamps after the restart are off those before it by %v", who, d)
 			}
 		}
 	}
 	if jumps != 1 {
 		t.Errorf("%s: %d jumps for one restart", who, jumps)
 	}
+}
+
+// offClock is by how much the most punctual of some packets came later than its timestamp, reckoned from a packet's: each of them may have come
+// late, and what a browser heard is stamped when the test came to read it.
+func offClock(heard []phone.Packet, from phone.Packet) time.Duration {
+	least := time.Duration(math.MaxInt64)
+	for _, p := range heard {
+		stamped := time.Duration(int32(p.TS-from.TS)) * time.Second / 8000
+		least = min(least, p.At.Sub(from.At)-stamped)
+	}
+	return least
 }
 
 // TestRestoreTalking restarts a node with a call over UDP. Both hear each other again on the same streams without a word of SIP; then each
@@ -247,9 +258,7 @@ func TestRestoreKinds(t *testing.T) {
 					out, in = r.connect(from, to)
 				}
 				r.hears(out, in)
-				r.written("the legs as they are", func(rec call.Record) bool {
-					return rec.State == call.StateUp && len(rec.Seats[0].Legs) == 1 && rec.Seats[0].Legs[0].State == "up" && rec.Seats[1].Legs[0].State == "up"
-				})
+				r.written("both sources", latchedBoth) // a browser's leg has no place without its keys
 				if blob, err := r.store.Calls(); err != nil || len(blob) != 1 || len(blob[0].Blob) > 8<<10 {
 					t.Errorf("the record has %d octets, %v", len(blob[0].Blob), err)
 				} else {

@@ -12,8 +12,9 @@ import (
 const (
 	silenceTick = 100 * time.Millisecond // how often it is looked
 	silence     = 400 * time.Millisecond // without a packet, of one that was continuous
-	continuous  = time.Second            // for so long, before its last packet
-	samples     = 16                     // 100 ms each: continuous, silence and a late tick
+	continuous  = time.Second            // for so long, before its last packet or a look just before that
+	justBefore  = 300 * time.Millisecond // a packet, or a look, that is late by less does not make a pause
+	samples     = 20                     // 100 ms each: continuous, just before, silence and late ticks
 )
 
 // watchman looks when a peer falls silent and when it is heard again. Owned by the engine's Run, but for what is told.
@@ -78,14 +79,33 @@ func (s *Stream) watch(now time.Duration) {
 	w.next = (w.next + 1) % samples
 }
 
-// wasContinuous says that packets came without a pause in the second before the last one, by the newest look that is so long before it.
+// wasContinuous says that packets came without a pause in the second before the last one, or before a look just before that. One look alone may
+// have been at a moment when packets had come that nobody had read yet; the last one's time is when it was read, too.
 func (w *watchman) wasContinuous(last time.Duration, packets uint64, frame time.Duration) bool {
+	if w.flowed(0, last, packets, frame) {
+		return true
+	}
 	for i := range samples {
-		k := (w.next + samples - 1 - i) % samples
-		if w.at[k] != 0 && w.at[k] <= last-continuous {
-			frames := uint64((last - w.at[k]) / frame)
-			return (packets-w.packets[k])*10 >= frames*9
+		switch at := w.at[w.before(i)]; {
+		case at == 0 || at < last-justBefore:
+			return false
+		case at <= last && w.flowed(i+1, at, w.packets[w.before(i)], frame):
+			return true
 		}
 	}
 	return false
 }
+
+// flowed says that packets came without a pause in the second before some moment, by how many there were then and the newest look that is so long
+// before it. The look with the index from is the first that may be that one.
+func (w *watchman) flowed(from int, at time.Duration, packets uint64, frame time.Duration) bool {
+	for i := from; i < samples; i++ {
+		if k := w.before(i); w.at[k] != 0 && w.at[k] <= at-continuous {
+			return (packets-w.packets[k])*10 >= uint64((at-w.at[k])/frame)*9
+		}
+	}
+	return false
+}
+
+// before is the place of a look: 0 is the newest.
+func (w *watchman) before(i int) int { return (w.next + samples - 1 - i) % samples }

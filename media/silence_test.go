@@ -57,6 +57,38 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// TestSilenceReadLate has the last packets of a peer, or those around a look, read late by what a busy machine takes: it is told of as one whose
+// packets were read at once.
+func TestSilenceReadLate(t *testing.T) {
+	for _, late := range []time.Duration{0, 60, 120, 180, 240} {
+		for _, when := range []time.Duration{0, 100, 1000, 1100} { // before the last packet
+			s := &Stream{engine: &Engine{}, terms: &terms{direction: SendRecv, frame: 20 * time.Millisecond}}
+			told := 0
+			s.TellSilence(func(time.Time) { told++ })
+			const end = 4 * time.Second
+			stall := end - when*time.Millisecond
+			for now := time.Second; now < end+time.Second; now += 10 * time.Millisecond {
+				for sent := now - 290*time.Millisecond; sent <= now; sent += 10 * time.Millisecond {
+					read := sent
+					if sent >= stall-20*time.Millisecond && sent < stall+late*time.Millisecond {
+						read = stall + late*time.Millisecond
+					}
+					if sent%(20*time.Millisecond) == 0 && sent >= time.Second && sent <= end && read == now {
+						s.ear.source.last.Store(int64(now))
+						s.ear.reception.packets.inc()
+					}
+				}
+				if now%silenceTick == 0 {
+					s.watch(now)
+				}
+			}
+			if told != 1 {
+				t.Errorf("read late by %d ms, %d ms before the last packet: told %d times", late, when, told)
+			}
+		}
+	}
+}
+
 // TestAwait tells once of the next packet, and of none before.
 func TestAwait(t *testing.T) {
 	s := &Stream{engine: &Engine{}}

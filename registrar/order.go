@@ -244,7 +244,8 @@ func checkContact(u sip.URI, flow sip.Flow, agent Agent) error {
 	return nil
 }
 
-// ownPort says whether the URI's transport and port, given or by default (RFC 3261 §19.1.2), are a listener's.
+// ownPort says whether the URI's transport and port, given or by default (RFC 3261 §19.1.2), are a listener's. Loopback is many addresses: at
+// another than the listener's, the port is somebody else's.
 func ownPort(u sip.URI, listeners map[string]netip.AddrPort) bool {
 	transport, ok := u.Params.Get("transport")
 	if transport = strings.ToLower(transport); !ok {
@@ -261,5 +262,8 @@ func ownPort(u sip.URI, listeners map[string]netip.AddrPort) bool {
 		}
 	}
 	at, ok := listeners[transport]
+	if ip, err := netip.ParseAddr(u.Host); err == nil && ip.IsLoopback() && at.Addr().IsLoopback() && ip.Unmap() != at.Addr().Unmap() {
+		return false
+	}
 	return ok && int(at.Port()) == port
 }

@@ -188,3 +188,29 @@ func TestCheckContact(t *testing.T) {
 		}
 	}
 }
+
+// TestContactOnLoopback: where the node listens at one address of loopback, its port at another is a phone's.
+func TestContactOnLoopback(t *testing.T) {
+	only := onlyAt{new(network), netip.MustParseAddrPort("127.0.0.1:5060")}
+	for contact, ok := range map[string]bool{
+		"sip:a@127.0.1.44:5060": true, "sip:a@[::1]:5060": true, "sip:a@127.0.0.1:5060": false, "sip:a@[::ffff:127.0.0.1]:5060": false, "sip:a@192.0.2.1:5060": false,
+	} {
+		u, err := sip.ParseURI(contact)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flow := udp("192.0.2.9:1")
+		flow.Remote = netip.MustParseAddrPort("127.0.1.44:5060")
+		if err := checkContact(u, flow, only); (err == nil) != ok {
+			t.Errorf("%s: %v, want ok %v", contact, err, ok)
+		}
+	}
+}
+
+// onlyAt listens at one address, over UDP.
+type onlyAt struct {
+	*network
+	at netip.AddrPort
+}
+
+func (o onlyAt) Addrs() map[string]netip.AddrPort { return map[string]netip.AddrPort{"udp": o.at} }
