@@ -174,9 +174,17 @@ func (b *browser) say(d webrtc.SessionDescription, direction string) ([]byte, er
 	return []byte(directed(b.said, direction)), nil
 }
 
-// takeBack ends an offer that was refused.
+// takeBack ends an offer that was refused. pion has no rollback (JSEP §4.1.10.2): what was agreed before is taken for the answer.
 func (b *browser) takeBack() {
-	_ = b.peer().SetLocalDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback})
+	pc := b.peer()
+	agreed := pc.CurrentRemoteDescription()
+	if pc.SignalingState() != webrtc.SignalingStateHaveLocalOffer || agreed == nil {
+		return
+	}
+	answer := webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: strings.ReplaceAll(agreed.SDP, "a=setup:actpass", "a=setup:passive")}
+	if err := pc.SetRemoteDescription(answer); err != nil {
+		panic("a browser takes its offer back: " + err.Error())
+	}
 }
 
 // hear takes the other side's description.

@@ -167,7 +167,9 @@ func (c *Call) reinvite(hold bool, change func(*offer)) error {
 	change(&c.sdp)
 	c.sdp.version++
 	c.holding = hold
+	c.offering++ // from before there is an offer: a browser that has one takes none
 	p.mu.Unlock()
+	defer c.offers(-1)
 	res, err := c.request("INVITE", c.sayOffer())
 	if err != nil {
 		if c.web != nil {
