@@ -128,7 +128,7 @@ func goesOn(t *testing.T, who string, heard []phone.Packet) {
 			t.Errorf("%s: number %d after %d", who, p.Seq, before.Seq)
 		case step > 50:
 			jumps++
-			if d := offClock(heard[i+1:], p) - offClock(heard[:i+1], p); d.Abs() > 500*time.Millisecond {
+			if d := offClock(heard[i+1:], p) - offClock(heard[:i+1], p); d.Abs() > 900*time.Millisecond { // a record is a second old
 				t.Errorf("%s: the timestamps after the restart are off those before it by %v", who, d)
 			}
 		}

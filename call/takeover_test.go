@@ -79,7 +79,7 @@ func TestTakeOverTalking(t *testing.T) {
 			b.claims(r)
 			b.hears(out, in)
 			settled := time.Now()
-			time.Sleep(200 * time.Millisecond)
+			b.hears(out, in)
 			here := b.server.Addr().String()
 			for _, c := range []*phone.Call{out, in} {
 				p := c.Phone()

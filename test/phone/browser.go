@@ -159,14 +159,14 @@ func (b *browser) answer(direction string) ([]byte, error) {
 
 func (b *browser) say(d webrtc.SessionDescription, direction string) ([]byte, error) {
 	pc := b.peer()
-	gathered := webrtc.GatheringCompletePromise(pc)
 	if err := pc.SetLocalDescription(d); err != nil {
 		return nil, err
 	}
-	select {
-	case <-gathered:
-	case <-time.After(5 * time.Second):
-		return nil, errors.New("no candidates were gathered")
+	for began := time.Now(); pc.ICEGatheringState() != webrtc.ICEGatheringStateComplete; { // the promise is that of who asked last
+		if time.Since(began) > 5*time.Second || pc.ConnectionState() == webrtc.PeerConnectionStateClosed {
+			return nil, errors.New("no candidates were gathered")
+		}
+		time.Sleep(time.Millisecond)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

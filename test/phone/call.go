@@ -149,7 +149,7 @@ func (c *Call) sayOffer() []byte {
 		return o.bytes()
 	}
 	body, err := c.web.offer(o.direction, o.restart)
-	if err != nil {
+	if err != nil && !c.media.over() {
 		panic("offer of a browser: " + err.Error())
 	}
 	return body

@@ -386,6 +386,13 @@ func (m *Media) Await(since time.Time, limit time.Duration, want func(Packet) bo
 	}
 }
 
+// over says that the sound has ended: a browser has nothing to say of it any more.
+func (m *Media) over() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
+}
+
 // close stops sending and listening at once.
 func (m *Media) close() {
 	ticker.remove(m)
