@@ -31,7 +31,7 @@ unit:
 test: setup build
 	$(GO) vet ./...
 	$(PAGETEST)
-	$(GO) test -race -parallel 16 $$($(GO) list ./... | grep -v /test/ ) ./test/house
+	$(GO) test -race -parallel 12 $$($(GO) list ./... | grep -v /test/ ) ./test/house
 	$(GO) test -timeout 25m -parallel 3 ./test/...
 
 setup:

@@ -67,6 +67,7 @@ type B2BUA struct {
 	running  sync.WaitGroup // agents, and records to be deleted
 	live     sync.WaitGroup // calls
 
+	patience  atomic.Int64 // time.Duration that an act waits for the store
 	restored  atomic.Bool
 	keep      atomic.Bool                                   // calls are kept for the next run
 	successor atomic.Pointer[func(id string, epoch uint64)] // told of each call that is let go of then, nil = none
@@ -76,6 +77,7 @@ type B2BUA struct {
 func New(o Options) *B2BUA {
 	b := &B2BUA{Options: o, vault: newVault(o.Secret), calls: map[string]*Call{}, dialogs: dialogIndex{live: map[string][]dialogOwner{}}, begun: map[string]int{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.patience.Store(int64(patience))
 	b.notifier = newNotifier(b)
 	return b
 }

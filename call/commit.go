@@ -37,7 +37,7 @@ type act struct {
 func (c *Call) commit(then func()) {
 	c.store.version++
 	version := c.store.version
-	c.store.acts = append(c.store.acts, act{version, then, c.after(patience, func() { c.runOverdue(version) })})
+	c.store.acts = append(c.store.acts, act{version, then, c.after(time.Duration(c.b.patience.Load()), func() { c.runOverdue(version) })})
 	c.write()
 }
 

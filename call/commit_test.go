@@ -57,6 +57,16 @@ func (f *faultyStore) fault(delay time.Duration, err error) {
 	f.delay, f.err = delay, err
 }
 
+// hold lets no write and no end through until the function that it gives is called; what waits for one waits on, however long that is.
+func (r *rig) hold() (release func()) {
+	was := r.b.BePatient(time.Minute)
+	open := r.faults.hold(r.t)
+	return func() {
+		open()
+		r.b.BePatient(was)
+	}
+}
+
 // hold lets no write and no end through until the function that it gives is called.
 func (f *faultyStore) hold(t *testing.T) (release func()) {
 	f.mu.Lock()

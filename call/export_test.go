@@ -20,6 +20,11 @@ func (b *B2BUA) In(id string, f func(*Call)) error {
 	return err
 }
 
+// BePatient has acts wait so long for the store, and gives how long they waited before.
+func (b *B2BUA) BePatient(d time.Duration) time.Duration {
+	return time.Duration(b.patience.Swap(int64(d)))
+}
+
 // Exchange runs f outside the agent.
 func (c *Call) Exchange(f func() func()) { c.exchange(f) }
 

@@ -17,12 +17,12 @@ import (
 // slow has the store take its time, so that what crosses a pick-up comes between its decision and its answer.
 func (g *group) slow() { g.faults.fault(40*time.Millisecond, nil) }
 
-// taken waits until the node is about to answer a picker.
-func (g *group) taken() {
+// taken waits until the node is about to answer a picker, whose seat is the last of so many.
+func (g *group) taken(seats int) {
 	g.t.Helper()
 	g.eventually("the picker's INVITE is taken", 3*time.Second, func() bool {
 		calls := g.b.Calls("")
-		return len(calls) == 1 && len(calls[0].Seats) == 3
+		return len(calls) == 1 && len(calls[0].Seats) == seats
 	})
 }
 
@@ -33,9 +33,9 @@ func TestPickUpCrossesAnAnswer(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, quick)
 	out, first, second := g.ring()
-	release := g.faults.hold(t)
+	release := g.hold()
 	picked := mustDial(t, g.carol, "*8")
-	g.taken()
+	g.taken(3)
 	must(t, first.Answer())
 	g.eventually("the node has the answer", 3*time.Second, func() bool {
 		return slices.ContainsFunc(g.b.Calls("")[0].Seats[1].Legs, func(l call.LegInfo) bool { return l.State == "up" })
@@ -83,9 +83,9 @@ func TestCallerCancelsPickUp(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, quick)
 	out, first, second := g.ring()
-	release := g.faults.hold(t)
+	release := g.hold()
 	picked := mustDial(t, g.carol, "*8")
-	g.taken()
+	g.taken(3)
 	must(t, out.Cancel())
 	must(t, first.AwaitEnd(3*time.Second))
 	must(t, second.AwaitEnd(3*time.Second))
@@ -99,9 +99,9 @@ func TestPickerCancels(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, quick)
 	out, first, second := g.ring()
-	release := g.faults.hold(t)
+	release := g.hold()
 	picked := mustDial(t, g.carol, "*8")
-	g.taken()
+	g.taken(3)
 	must(t, picked.Cancel())
 	g.refused(picked, 487)
 	release()

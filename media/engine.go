@@ -43,6 +43,8 @@ type Engine struct {
 	mu      sync.Mutex // what calls do; the packet path never takes it
 	ports   ports
 	streams map[*Stream]struct{}
+	looked  time.Duration // when it was looked for silence last
+	awake   time.Duration // since when that has been often enough
 	closed  bool
 }
 

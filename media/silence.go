@@ -53,10 +53,15 @@ func (s *Stream) Await(heard func(at time.Time)) {
 	s.watchman.heard.Store(&await{since: s.ear.source.last.Load(), tell: heard})
 }
 
-// watch looks at all streams.
+// watch looks at all streams. When the last look was long ago the machine has stood still: what has come meanwhile is still to be read, and who
+// seems silent may only not have been heard.
 func (e *Engine) watch(now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if now-e.looked > 3*silenceTick {
+		e.awake = now
+	}
+	e.looked = now
 	for s := range e.streams {
 		s.watch(now)
 	}
@@ -69,7 +74,7 @@ func (s *Stream) watch(now time.Duration) {
 	if a := w.heard.Load(); a != nil && int64(last) > a.since && w.heard.CompareAndSwap(a, nil) {
 		a.tell(s.engine.wall(last))
 	}
-	if tell := w.silent.Load(); tell != nil && last != 0 && last != w.reported && now-last >= silence {
+	if tell := w.silent.Load(); tell != nil && last != 0 && last != w.reported && now-max(last, s.engine.awake) >= silence {
 		w.reported = last
 		if s.terms != nil && s.terms.direction == SendRecv && s.past.Load() == nil && w.wasContinuous(last, s.ear.reception.packets.Load(), s.terms.frame) {
 			(*tell)(s.engine.wall(last))

@@ -89,6 +89,36 @@ func TestSilenceReadLate(t *testing.T) {
 	}
 }
 
+// TestSilenceOfTheMachine: when the engine itself has stood still, nobody is silent whose packets it has not come to read yet.
+func TestSilenceOfTheMachine(t *testing.T) {
+	for _, c := range []struct {
+		gone bool // the peer is, when the machine goes on
+		want int
+	}{{false, 0}, {true, 1}} {
+		s := &Stream{terms: &terms{direction: SendRecv, frame: 20 * time.Millisecond}}
+		e := &Engine{streams: map[*Stream]struct{}{s: {}}}
+		s.engine = e
+		told := 0
+		s.TellSilence(func(time.Time) { told++ })
+		for now := time.Second; now < 8*time.Second; now += 10 * time.Millisecond {
+			still, late := now > 4*time.Second && now < 5*time.Second, now == 5*time.Second+200*time.Millisecond
+			if now%(20*time.Millisecond) == 0 && (now <= 4*time.Second || late || now > 5200*time.Millisecond) && !(c.gone && now > 4*time.Second) {
+				s.ear.source.last.Store(int64(now))
+				s.ear.reception.packets.inc()
+				if late { // what has waited in the socket
+					s.ear.reception.packets.add(59)
+				}
+			}
+			if now%silenceTick == 0 && !still {
+				e.watch(now)
+			}
+		}
+		if told != c.want {
+			t.Errorf("gone %v: told %d times, want %d", c.gone, told, c.want)
+		}
+	}
+}
+
 // TestAwait tells once of the next packet, and of none before.
 func TestAwait(t *testing.T) {
 	s := &Stream{engine: &Engine{}}

@@ -67,7 +67,10 @@ func (c *Call) repeatUntil(done <-chan struct{}, most time.Duration, res *Messag
 			return true
 		case <-time.After(wait):
 			total += wait
-			c.phone.send(res, c.inviteOn)
+			c.phone.mu.Lock()
+			on := c.inviteOn // the phone may be elsewhere by now
+			c.phone.mu.Unlock()
+			c.phone.send(res, on)
 		}
 	}
 	return false
