@@ -201,6 +201,7 @@ type moving struct {
 	id      string // of the call
 	since   time.Time
 	figures []movedFigures
+	sources []uint32           // SSRCs of the devices that the call was moved away from
 	buffer  [2][]time.Duration // how long the jitter buffers of the far browser and of the one beside were, at each look
 }
 
@@ -264,6 +265,7 @@ func (m *moving) move(how string) {
 	window := began.Add(-100 * time.Millisecond)
 	f.Gap, _ = phone.LongestGap(packetsOf(m.toFar(window)), began, time.Now())
 	f.Stall, _ = phone.LongestGap(packetsOf(m.fromFar(window)), began, time.Now())
+	m.sources = append(m.sources, source)
 	f.Switch, f.SwitchOwn = spliced(m.toFar(window), m.tap.Packets(window, m.from(m.ssrc())))
 	f.Own = max(m.ownGap(source, window), m.ownGap(m.ssrc(), window))
 	if m.far.page != nil {
@@ -548,9 +550,12 @@ func (w *world) answered(from *place, number string, to *place) {
 // unbroken wants the far end to have been sent one stream since the call began, whose timestamps follow the clock.
 func (m *moving) unbroken() {
 	m.t.Helper()
-	still := time.Duration(0) // a device whose clock stands still takes the timestamps with it
+	still := time.Duration(0) // a device whose clock stands still, at a move or between two, takes the timestamps with it
 	for _, f := range m.figures {
 		still += max(0, f.Own-phone.Frame)
+	}
+	for _, ssrc := range m.sources {
+		still += phone.Analyse(packetsOf(m.tap.Packets(m.since, m.from(ssrc))), 8000).Drift
 	}
 	r := phone.Analyse(packetsOf(m.toFar(m.since)), 8000)
 	m.t.Logf("%s was sent %s", m.far.name, r)

@@ -84,8 +84,8 @@ type way struct {
 	kind Kind
 }
 
-// heldUp is how much later a reordered packet arrives: two packets of 20 ms overtake it.
-const heldUp = 50 * time.Millisecond
+// HeldUp is how much later a reordered packet arrives: two packets of 20 ms overtake it.
+const HeldUp = 50 * time.Millisecond
 
 // New opens a path; the phone is to use Server as its server.
 func New(cfg Config) (*Path, error) {
@@ -217,7 +217,7 @@ func (p *Path) fate(up bool, kind Kind, data []byte, now time.Time) []time.Time 
 
 func (p *Path) arrivals(packet *Packet, w Way, key way, due time.Time) []time.Time {
 	if packet.Held = p.dice.Float64() < w.Reorder; packet.Held {
-		return []time.Time{due.Add(heldUp)}
+		return []time.Time{due.Add(HeldUp)}
 	}
 	if last := p.ordered[key]; due.Before(last) {
 		due = last
