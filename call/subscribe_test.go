@@ -205,7 +205,9 @@ func TestCallerIsWatched(t *testing.T) {
 	in, err := bob.Ringing(3 * time.Second)
 	must(t, err)
 	must(t, in.Answer())
-	if c := r.told(s, "confirmed")[0]; replaces(c) != out.Replaces() || c.RemoteTag != d.RemoteTag {
+	c := r.told(s, "confirmed")[0]
+	must(t, out.Await(3*time.Second)) // the watcher may hear of the answer first
+	if replaces(c) != out.Replaces() || c.RemoteTag != d.RemoteTag {
 		t.Errorf("told %+v of %s", c, out.Replaces())
 	}
 	if first := s.Told()[1].Info.Live(); len(first) != 1 || first[0].Direction != "initiator" {
