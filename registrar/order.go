@@ -238,15 +238,15 @@ func checkContact(u sip.URI, flow sip.Flow, agent Agent) error {
 			return errContact
 		}
 	}
-	if agent.Own(u.Host) && ownPort(u, agent.Addrs()) && (u.Port != 0 || ip != source) {
+	if agent.Own(u.Host) && ownPort(u, ip, agent.Addrs()) && (u.Port != 0 || ip != source) {
 		return errContact
 	}
 	return nil
 }
 
-// ownPort says whether the URI's transport and port, given or by default (RFC 3261 §19.1.2), are a listener's. Loopback is many addresses: at
-// another than the listener's, the port is somebody else's.
-func ownPort(u sip.URI, listeners map[string]netip.AddrPort) bool {
+// ownPort says whether the URI's transport and port, given or by default (RFC 3261 §19.1.2), are a listener's. ip is its host, if that is an
+// address. Loopback is many addresses: at another than the listener's, the port is somebody else's.
+func ownPort(u sip.URI, ip netip.Addr, listeners map[string]netip.AddrPort) bool {
 	transport, ok := u.Params.Get("transport")
 	if transport = strings.ToLower(transport); !ok {
 		transport = "udp"
@@ -262,7 +262,7 @@ func ownPort(u sip.URI, listeners map[string]netip.AddrPort) bool {
 		}
 	}
 	at, ok := listeners[transport]
-	if ip, err := netip.ParseAddr(u.Host); err == nil && ip.IsLoopback() && at.Addr().IsLoopback() && ip.Unmap() != at.Addr().Unmap() {
+	if ip.IsLoopback() && at.Addr().IsLoopback() && ip != at.Addr().Unmap() {
 		return false
 	}
 	return ok && int(at.Port()) == port
