@@ -15,17 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// polled reads all sockets from one goroutine, woken by the kernel's epoll: a socket of its own costs no goroutine and no buffer. The
-// sockets are not Go's, so that the runtime is not woken for them as well. The goroutine lives while there are sockets.
+// polled reads all sockets in few loops (loop_linux.go): a socket costs no goroutine and no buffer. The sockets are not Go's, so that the
+// runtime is not woken for them as well.
 type polled struct {
-	e *Engine
-
+	e     *Engine
 	conns fdTable
 
 	mu    sync.Mutex // what calls do; the packet path never takes it
-	epoll int        // 0 = the goroutine does not run
-	wake  int        // eventfd that ends it
-	open  int        // sockets
+	loops []*loop
 }
 
 // fdTable finds a socket by its descriptor without a lock; it grows in pages and never shrinks.
@@ -63,10 +60,11 @@ func (t *fdTable) set(fd int, c *polledConn) bool {
 // polledConn is one UDP socket.
 type polledConn struct {
 	p       *polled
+	loop    *loop
 	local   netip.AddrPort
 	receive receiver
 
-	burst atomic.Int32 // packets that are read before another socket has its turn
+	burst atomic.Int32 // more packets that are read before another socket has its turn
 
 	mu     sync.RWMutex // read-held over each system call, so that the number is not given to another socket meanwhile
 	fd     int
@@ -74,30 +72,45 @@ type polledConn struct {
 }
 
 // newSockets is the reader of this system.
-func newSockets(e *Engine) sockets { return &polled{e: e} }
+func newSockets(e *Engine) sockets {
+	p := &polled{e: e}
+	for range loops() {
+		p.loops = append(p.loops, &loop{p: p})
+	}
+	return p
+}
 
 func (p *polled) listen(at netip.AddrPort, receive receiver) (conn, error) {
 	fd, err := bound(at)
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: "udp", Addr: net.UDPAddrFromAddrPort(at), Err: err}
 	}
-	c := &polledConn{p: p, local: at, receive: receive, fd: fd}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.epoll == 0 {
-		if err := p.start(); err != nil {
-			unix.Close(fd)
-			return nil, err
-		}
+	l := p.loops[int(at.Port())/2%len(p.loops)] // a pair stays together
+	if err := l.start(); err != nil {
+		unix.Close(fd)
+		return nil, err
 	}
-	p.open++
+	c := &polledConn{p: p, loop: l, local: at, receive: receive, fd: fd}
+	l.open++
 	if !p.conns.set(fd, c) {
 		return nil, errors.Join(fmt.Errorf("media socket: too many open files"), c.closeLocked())
 	}
-	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
 		return nil, errors.Join(fmt.Errorf("media socket: %w", err), c.closeLocked())
 	}
 	return c, nil
+}
+
+// tick is that of the loops while one of them ticks.
+func (p *polled) tick() time.Duration {
+	for _, l := range p.loops {
+		if l.ticking.Load() {
+			return tick
+		}
+	}
+	return 0
 }
 
 // bound makes a socket that never blocks.
@@ -112,6 +125,9 @@ func bound(at netip.AddrPort) (int, error) {
 	}
 	if family == unix.AF_INET6 {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if family == unix.AF_INET { // the kernel looks for no identification then, which is 3 % of a packet's cost; no audio needs fragments
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	}
 	if !ample() {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer) // a smaller one only makes loss likelier
@@ -144,60 +160,19 @@ func zone(a netip.Addr) uint32 {
 	return 0
 }
 
-// start opens the epoll and begins to read; p.mu is held.
-func (p *polled) start() error {
-	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err == nil {
-		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)})
-	}
-	if err != nil {
-		unix.Close(epoll)
-		return os.NewSyscallError("eventfd", err)
-	}
-	p.epoll, p.wake = epoll, wake
-	p.e.readers.Go(func() { p.run(epoll, wake) })
-	return nil
-}
-
-// run reads until the last socket is closed.
-func (p *polled) run(epoll, wake int) {
-	defer unix.Close(wake)
-	defer unix.Close(epoll)
-	events := make([]unix.EpollEvent, 256)
-	buf := make([]byte, maxPacket+1)
-	for {
-		n, err := unix.EpollWait(epoll, events, -1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			p.e.log.Error("media sockets", "err", err)
-			time.Sleep(10 * time.Millisecond)
-			continue
-		}
-		for _, ev := range events[:max(n, 0)] {
-			if ev.Fd == int32(wake) {
-				return
-			}
-			if c := p.conns.get(int(ev.Fd)); c != nil {
-				c.read(buf)
-			}
-		}
-	}
-}
-
-// read takes one packet, or those that are there of a socket that many peers send to; where there are more epoll says so again. A panic costs
-// the packet, not the node.
-func (c *polledConn) read(buf []byte) {
+// read takes one packet, or those that are there of a socket that many peers send to, and says how many; where there are more epoll says so
+// again. A panic costs the packet, not the node.
+func (c *polledConn) read(buf []byte) (packets int) {
 	defer c.p.e.survive("media packet")
 	for range 1 + c.burst.Load() {
 		n, from, errno := c.recvfrom(buf)
 		if errno != 0 {
-			return
+			return packets
 		}
+		packets++
 		c.receive(buf[:n], from, c.p.e.clock())
 	}
+	return packets
 }
 
 // sharedBurst is how many packets of a socket with many peers are read in one go.
@@ -286,7 +261,7 @@ func fill(sa *unix.RawSockaddrInet6, to netip.AddrPort) uintptr {
 	return unsafe.Sizeof(*sa)
 }
 
-// Close ends the socket; with the last one the reader ends.
+// Close ends the socket; with its last one a loop ends.
 func (c *polledConn) Close() error {
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()
@@ -302,10 +277,6 @@ func (c *polledConn) closeLocked() error {
 	}
 	c.closed = true
 	p.conns.set(c.fd, nil) // its close takes it out of the epoll (epoll(7), Q6)
-	if p.open--; p.open == 0 {
-		one := [8]byte{0: 1, 7: 1} // not zero in either byte order
-		_, _ = unix.Write(p.wake, one[:])
-		p.epoll = 0
-	}
+	c.loop.closed()
 	return unix.Close(c.fd)
 }

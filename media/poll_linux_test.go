@@ -1,11 +1,13 @@
 package media
 
 import (
+	"encoding/binary"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -13,7 +15,12 @@ import (
 // readers are the ways to read sockets; each must do the same.
 func readers() map[string]func(*Engine) sockets {
 	return map[string]func(*Engine) sockets{
-		"polled":   newSockets,
+		"polled": newSockets,
+		"two loops": func(e *Engine) sockets {
+			p := &polled{e: e}
+			p.loops = []*loop{{p: p}, {p: p}}
+			return p
+		},
 		"portable": func(e *Engine) sockets { return portable{e} },
 	}
 }
@@ -135,6 +142,61 @@ func TestPolledAllocatesNothing(t *testing.T) {
 	})
 	if n != 0 {
 		t.Errorf("%v allocations per packet", n)
+	}
+	a.Close()
+	b.Close()
+	e.readers.Wait()
+}
+
+// TestLoopTicks sends so many packets that the loop ticks, and none is lost or overtaken; after them the next one is read at once again.
+func TestLoopTicks(t *testing.T) {
+	e := &Engine{log: slog.New(slog.DiscardHandler), epoch: time.Now()}
+	e.clock = func() time.Duration { return time.Since(e.epoch) }
+	s := newSockets(e).(*polled)
+	var next, wrong, read atomic.Uint32
+	a, _ := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration) {})
+	b, bt := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func(p []byte, _ netip.AddrPort, _ time.Duration) {
+		if binary.BigEndian.Uint32(p) != next.Load() {
+			wrong.Add(1)
+		}
+		next.Store(binary.BigEndian.Uint32(p) + 1)
+		read.Add(1)
+	})
+	data, sent := make([]byte, 172), uint32(0)
+	send := func() {
+		binary.BigEndian.PutUint32(data, sent)
+		if _, err := a.WriteToUDPAddrPort(data, bt); err != nil {
+			t.Fatal(err)
+		}
+		sent++
+	}
+	await := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("not within 10 s: %s", what)
+			}
+		}
+	}
+	await("ticks", func() bool {
+		for range 50 {
+			send()
+		}
+		await("all that was sent is read", func() bool { return read.Load() == sent })
+		return s.tick() == tick
+	})
+	for range 200 {
+		for range 20 {
+			send()
+		}
+		time.Sleep(time.Millisecond)
+	}
+	await("all that was sent is read", func() bool { return read.Load() == sent })
+	await("ticks no more", func() bool { return s.tick() == 0 })
+	send()
+	await("the last is read", func() bool { return read.Load() == sent })
+	if wrong.Load() > 0 {
+		t.Errorf("%d packets of %d in another order", wrong.Load(), sent)
 	}
 	a.Close()
 	b.Close()

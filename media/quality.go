@@ -52,7 +52,7 @@ func codecOf(codec string) impairment {
 func lookAhead(codec string) float64 { return codecOf(codec).ahead }
 
 // passing is how long a packet is in the node, in milliseconds: half of them no longer (docs/measure.md).
-const passing = 0.1
+func (s Stats) passing() float64 { return 0.1 + s.Tick/2 }
 
 // Estimate is the quality of a codec (as in an rtpmap, the clock may follow) with so much loss, in percent, and delay from
 // mouth to ear, in milliseconds.
@@ -117,7 +117,7 @@ func Across(from, to Stats) *Quality {
 	if from.RTT == 0 || to.RTT == 0 || !to.Reported || to.Out.Codec == "" {
 		return nil
 	}
-	delay := from.Packet + lookAhead(to.Out.Codec) + from.RTT/2 + passing + to.RTT/2 + playout(to.Out.Jitter, from.Packet)
+	delay := from.Packet + lookAhead(to.Out.Codec) + from.RTT/2 + from.passing() + to.RTT/2 + playout(to.Out.Jitter, from.Packet)
 	q := Estimate(to.Out.Codec, to.Out.LossPercent, delay)
 	return &q
 }

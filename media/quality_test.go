@@ -142,3 +142,12 @@ func TestReportedFigures(t *testing.T) {
 		t.Errorf("%v%% lost, want %v", got, want)
 	}
 }
+
+// TestDelayOfTick: while the node reads packets together half of them wait for half a tick.
+func TestDelayOfTick(t *testing.T) {
+	tr := Traffic{Codec: "PCMU/8000", Packets: 100}
+	leg := Stats{RTT: 1, Packet: 20, In: tr, Out: tr, Reported: true, Tick: 2}
+	if got := Across(leg, leg); got.Delay != 42.1 {
+		t.Errorf("across %v", got.Delay)
+	}
+}

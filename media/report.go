@@ -110,5 +110,5 @@ func wayOf(from, to End, direct bool) float64 {
 	case near == 0 || far == 0:
 		return 0
 	}
-	return far/2 + passing + near/2
+	return far/2 + from.passing() + near/2
 }

@@ -15,6 +15,14 @@ type sockets interface {
 	listen(at netip.AddrPort, receive receiver) (conn, error)
 }
 
+// tick is for how long packets may wait to be read together; 0 = each is read at once.
+func (e *Engine) tick() time.Duration {
+	if s, ok := e.sockets.(interface{ tick() time.Duration }); ok {
+		return s.tick()
+	}
+	return 0
+}
+
 // conn is one bound socket.
 type conn interface {
 	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)

@@ -129,6 +129,7 @@ type Stats struct {
 	Way      string            `json:"way,omitempty"`       // of a WebRTC peer: udp or tcp, by the pair that it has nominated
 	RTT      float64           `json:"rtt_ms,omitempty"`    // by the peer's reports; 0 = not known
 	Packet   float64           `json:"packet_ms,omitempty"` // time that one packet holds
+	Tick     float64           `json:"tick_ms,omitempty"`   // for so long at most packets wait until they are read together; 0 = each is at once
 	In       Traffic           `json:"in"`                  // from the peer
 	Out      Traffic           `json:"out"`                 // to the peer; lost and jitter as the peer reports them
 	Reported bool              `json:"reported"`            // the peer has reported on what it hears
@@ -151,6 +152,7 @@ type Traffic struct {
 func (s *Stream) Stats() Stats {
 	st := Stats{Local: s.endpoint.String(), Dropped: s.dropped(), Secure: Clear.String()}
 	st.RTT = float64(s.ctrl.rtt.Load()) / float64(time.Millisecond)
+	st.Tick = float64(s.engine.tick()) / float64(time.Millisecond)
 	r := &s.ear.reception
 	st.In = Traffic{SSRC: r.ssrc.Load(), Packets: r.packets.Load(), Octets: r.octets.Load(), Lost: r.lost(), Jitter: r.jitterMS()}
 	st.In.LossPercent = percent(st.In.Lost, st.In.Packets+st.In.Lost)

@@ -1,0 +1,121 @@
+package media
+
+import (
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// loop reads its sockets in one goroutine, which lives while it has some.
+type loop struct {
+	p       *polled
+	ticking atomic.Bool // for others to see
+
+	// guarded by p.mu
+	epoll int // 0 = the goroutine does not run
+	wake  int // eventfd that ends it
+	open  int // sockets
+}
+
+// loops is how many an engine has: one passes some 300,000 packets a second on, and needs a processor for that.
+func loops() int { return max(1, runtime.NumCPU()/4) }
+
+// start opens the epoll and begins to read, unless it does so already; p.mu is held.
+func (l *loop) start() error {
+	if l.epoll != 0 {
+		return nil
+	}
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)})
+	}
+	if err != nil {
+		unix.Close(epoll)
+		return os.NewSyscallError("eventfd", err)
+	}
+	l.epoll, l.wake = epoll, wake
+	l.p.e.readers.Go(func() { l.run(epoll, wake) })
+	return nil
+}
+
+// closed takes a socket away, and ends the goroutine with the last; p.mu is held.
+func (l *loop) closed() {
+	if l.open--; l.open == 0 {
+		one := [8]byte{0: 1, 7: 1} // not zero in either byte order
+		_, _ = unix.Write(l.wake, one[:])
+		l.epoll = 0
+	}
+}
+
+// run reads until the last socket is closed.
+func (l *loop) run(epoll, wake int) {
+	defer unix.Close(wake)
+	defer unix.Close(epoll)
+	e := l.p.e
+	events := make([]unix.EpollEvent, 512)
+	buf := make([]byte, maxPacket+1)
+	pace := pace{since: e.clock()}
+	for {
+		n, errno := l.wait(epoll, events, &pace)
+		if errno != 0 && errno != unix.EINTR {
+			e.log.Error("media sockets", "err", errno)
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		packets := 0
+		for _, ev := range events[:n] {
+			if ev.Fd == int32(wake) {
+				return
+			}
+			if c := l.p.conns.get(int(ev.Fd)); c != nil {
+				packets += c.read(buf)
+			}
+		}
+		pace.count(packets, e.clock())
+		if n == 0 && pace.ticking {
+			nap(pace.sleep(e.clock()))
+		}
+	}
+}
+
+// wait returns how many sockets have packets. While the loop ticks it does not wait, and none have when all are read.
+func (l *loop) wait(epoll int, events []unix.EpollEvent, pace *pace) (int, unix.Errno) {
+	if pace.ticking != l.ticking.Load() {
+		l.ticking.Store(pace.ticking)
+		if pace.ticking {
+			spare()
+		}
+	}
+	if !pace.ticking {
+		n, err := unix.EpollWait(epoll, events, -1)
+		errno, _ := err.(unix.Errno)
+		return max(n, 0), errno
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// nap sleeps without the runtime's knowledge, so that the loop need not ask it for a processor again (of Go's scheduler, a P) when it is to read: where
+// all are busy that takes tens of milliseconds. A signal by which the runtime wants the goroutine to stop ends it early.
+func nap(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	ts := unix.NsecToTimespec(int64(d))
+	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+}
+
+// spare gives Go's scheduler a processor more for each loop, since one that naps keeps its own.
+var spare = sync.OnceFunc(func() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + loops()) })
