@@ -54,30 +54,37 @@ func TestBrowserMove(t *testing.T) {
 }
 
 // measureRounds has test/e2e move its calls, with this program as the second browser, and reads its figures.
-func measureRounds(t *testing.T, n int, second string) (all []rounds) {
+func measureRounds(t *testing.T, n int, second string) []rounds {
+	t.Helper()
+	all, failed := figuresOf[rounds](t, "TestMovesRoundBrowsers", fmt.Sprintf("BATON_TEST_ROUNDS=%d", n), "BATON_TEST_SECOND="+second)
+	verdict(t, failed == nil && len(all) == 3, "each far side was sent one stream, whole, and heard every device that it was moved to")
+	return all
+}
+
+// figuresOf has a test of test/e2e run, which needs real programs, and reads its figures. failed is the test's verdict.
+func figuresOf[T any](t *testing.T, name string, env ...string) (all []T, failed error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "figures")
-	cmd := exec.Command("go", "test", "../e2e", "-run", "^TestMovesRoundBrowsers$", "-count", "1", "-timeout", "20m", "-v")
+	cmd := exec.Command("go", "test", "../e2e", "-run", "^"+name+"$", "-count", "1", "-timeout", "30m", "-parallel", "3", "-v")
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "BATON_TEST_INSIDE=") }),
-		fmt.Sprintf("BATON_TEST_ROUNDS=%d", n), "BATON_TEST_SECOND="+second, "BATON_TEST_FIGURES="+path)
+		append(env, "BATON_TEST_FIGURES="+path)...)
 	out, failed := cmd.CombinedOutput()
 	if strings.Contains(string(out), "--- SKIP") {
-		t.Skipf("needs browsers:\n%s", out)
+		t.Skipf("needs programs that are not here:\n%s", out)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatalf("no figures: %v\n%s", failed, out)
 	}
 	for line := range strings.Lines(string(text)) {
-		var r rounds
+		var r T
 		must(t, json.Unmarshal([]byte(line), &r))
 		all = append(all, r)
 	}
-	verdict(t, failed == nil && len(all) == 3, "each far side was sent one stream, whole, and heard every device that it was moved to")
 	if failed != nil {
 		t.Logf("%s", out)
 	}
-	return all
+	return all, failed
 }
 
 // judgeGaps looks at what a phone at the far side was sent: from the old device's last packet to the new one's first. A move at which the

@@ -105,6 +105,70 @@ func TestDirectMedia(t *testing.T) {
 	must(t, far.Hangup())
 }
 
+// directMoves are those of one direct call of real programs, as test/e2e tells of them.
+type directMoves struct {
+	Far   string
+	Moves []directMove
+}
+
+type directMove struct {
+	From, To, How string
+	Browser       bool          // is the new device; the call is relayed with it
+	Gap           time.Duration // longest time between two packets to the far side, until the call goes its way again
+	Own, Stall    time.Duration // the same of what the devices sent, and the far side
+	Back          time.Duration // until the call goes its way again
+	AtNode        int           // packets at the node while the call was direct
+}
+
+// TestDirectClients moves direct calls of real phones, twenty times each: between two phones with a baresip and a linphonec at the far side, and to a
+// browser and back. The programs and the wire are those of test/e2e, which this runs.
+func TestDirectClients(t *testing.T) {
+	all, failed := figuresOf[directMoves](t, "TestDirectMovesOfClients", fmt.Sprintf("BATON_TEST_ROUNDS=%d", directRounds))
+	verdict(t, failed == nil && len(all) == 3, "each far side heard every device that its call was moved to, and was heard by the browser")
+	for _, r := range all {
+		browsers := slices.ContainsFunc(r.Moves, func(m directMove) bool { return m.Browser })
+		if !browsers {
+			judgeDirect(t, "phone → phone", r.Far, r.Moves)
+			continue
+		}
+		there, back := []directMove{}, []directMove{}
+		for _, m := range r.Moves {
+			if m.Browser {
+				there = append(there, m)
+			} else {
+				back = append(back, m)
+			}
+		}
+		judgeDirect(t, "phone → browser", r.Far, there)
+		judgeDirect(t, "browser → phone", r.Far, back)
+	}
+}
+
+// judgeDirect looks at what the far side's phone was sent. A longer gap beside which the machine held up the devices or the far side as long is the
+// machine's.
+func judgeDirect(t *testing.T, what, far string, moves []directMove) {
+	t.Helper()
+	var gaps, whole, back []time.Duration
+	past, stalls := 0, 0
+	for _, m := range moves {
+		past += m.AtNode
+		back, whole = append(back, m.Back), append(whole, m.Gap)
+		if held := max(m.Own, m.Stall); m.Gap > stall && held > stall && held > m.Gap-phone.Frame {
+			stalls++
+			note("%s → %s by %s: gap %s ms, the devices' own %s ms, the far side's %s ms", m.From, m.To, m.How, ms(m.Gap), ms(m.Own), ms(m.Stall))
+			continue
+		}
+		gaps = append(gaps, m.Gap)
+	}
+	if len(gaps) < len(moves)/2 {
+		t.Fatalf("the machine stood still beside %d of %d moves, %s, far side %s: it is too busy to judge by; gaps with that %s", stalls, len(moves), what, far, three(whole))
+	}
+	ok := len(moves) == directRounds && past == 0 && phone.Quantile(gaps, 0.95) <= directGap && phone.Quantile(gaps, 1) <= directWorst
+	verdict(t, ok, "%d moves of a direct call, %s, far side %s: its gap p50 / p95 / max %s (limit %s ms p95, %s ms at the most; %d moves beside which the machine stood still are left out, with them %s); %d packets at the node while direct",
+		len(moves), what, far, three(gaps), ms(directGap), ms(directWorst), stalls, three(whole), past)
+	note("%s, far side %s: the call goes its way again after %s", what, far, three(back))
+}
+
 // lost counts the numbers that are missing, of each source.
 func lost(heard []phone.Packet) (n int) {
 	by := map[uint32][]phone.Packet{}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -105,7 +106,7 @@ func (w *world) runBaresip(user string, s softphone) *baresip {
 	port, n := baresipPorts.Next(w.t)
 	b := &baresip{t: w.t, dir: w.t.TempDir(), port: port, rtp: 10000 + n*soundOfBaresip, hz: s.hz}
 	b.cond = sync.NewCond(&b.mu)
-	writeTone(w.t, b.dir+"/tone.wav", s.hz, 3*time.Minute)
+	writeTone(w.t, b.dir+"/tone.wav", s.hz, cmp.Or(w.long, 3*time.Minute))
 	config := fmt.Sprintf(baresipConfig, b.port, b.dir, modulesOf(w.t), b.rtp, b.rtp+soundOfBaresip-2, b.port+5)
 	config = strings.Join(s.config, "\n") + "\n" + config // modules before that which reads the account
 	at, transport := w.UDP.String(), s.transport

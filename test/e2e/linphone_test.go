@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -60,7 +61,7 @@ func (w *world) startLinphoneAt(user string, hz float64, server netip.AddrPort, 
 	config := fmt.Sprintf(linphoneConfig, port, port+16000)
 	config = strings.Replace(config, "[rtp]\n", strings.Join(settings, "")+"[rtp]\n", 1)
 	w.must(os.WriteFile(l.dir+"/rc", []byte(config), 0o600))
-	writeTone(w.t, l.dir+"/tone.wav", hz, 3*time.Minute)
+	writeTone(w.t, l.dir+"/tone.wav", hz, cmp.Or(w.long, 3*time.Minute))
 	here := w.here(user)
 	l.start(program)
 	l.do("soundcard use files")

@@ -33,7 +33,8 @@ func need(t *testing.T, program, pkg string) string {
 type world struct {
 	*node.Node
 	t    *testing.T
-	next int // address of the next phone
+	next int           // address of the next phone
+	long time.Duration // of the tones that its softphones play; 0 = three minutes
 }
 
 func newWorld(t *testing.T, o ...node.Options) *world {
