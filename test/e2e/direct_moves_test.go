@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,6 +176,24 @@ func (m *directMoving) judge() {
 	m.must(err)
 }
 
+// baresipOf and linphoneOf make a place in a world that is still to come.
+func baresipOf(name, user string, hz float64) func(*world) *place {
+	return func(w *world) *place { p, _ := w.baresipPlace(name, user, plain("udp", hz)); return p }
+}
+
+func linphoneOf(name, user string, hz float64) func(*world) *place {
+	return func(w *world) *place {
+		p, l := w.linphonePlace(name, user, hz)
+		p.heard = func() []float64 { // at the end
+			l.quit()
+			samples, err := readWAV(l.dir + "/heard.wav")
+			w.must(err)
+			return samples
+		}
+		return p
+	}
+}
+
 // TestDirectMovesOfClients moves direct calls of real phones to and fro: between two phones, and between a phone and a browser. What is on the wire to
 // the far end, and what it hears, is the judge. With rounds in the environment it is a measurement, whose figures go to a file: see make bench.
 func TestDirectMovesOfClients(t *testing.T) {
@@ -181,21 +201,6 @@ func TestDirectMovesOfClients(t *testing.T) {
 	rounds := 2
 	if n, err := strconv.Atoi(os.Getenv("BATON_TEST_ROUNDS")); err == nil {
 		rounds = n
-	}
-	baresipOf := func(name, user string, hz float64) func(*world) *place {
-		return func(w *world) *place { p, _ := w.baresipPlace(name, user, plain("udp", hz)); return p }
-	}
-	linphoneOf := func(name, user string, hz float64) func(*world) *place {
-		return func(w *world) *place {
-			p, l := w.linphonePlace(name, user, hz)
-			p.heard = func() []float64 { // at the end
-				l.quit()
-				samples, err := readWAV(l.dir + "/heard.wav")
-				w.must(err)
-				return samples
-			}
-			return p
-		}
 	}
 	for _, c := range []struct {
 		name, browser string
@@ -229,8 +234,8 @@ func TestDirectMovesOfClients(t *testing.T) {
 	}
 }
 
-// heardAll wants the far end to have heard each device for as long as that had the call.
-func (m *directMoving) heardAll() {
+// heardAll wants the far end to have heard each device for as long as that had the call, and gives what it heard.
+func (m *directMoving) heardAll() []float64 {
 	m.t.Helper()
 	samples := m.far.heard()
 	for i, p := range m.places {
@@ -240,4 +245,81 @@ func (m *directMoving) heardAll() {
 			m.t.Errorf("%s heard %s for %s of %s", m.far.name, p.name, got, m.had[i])
 		}
 	}
+	return samples
+}
+
+// TestDirectDeviceKilled has a real phone die in a direct call with another real one, without a word: who is left hears that he waits, and then,
+// straight again, the phone that pulls the call, the same one started anew, or the same one that only stood still.
+func TestDirectDeviceKilled(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		far  func(*world) *place
+		lose func(desk *baresip)
+		back func(m *directMoving, desk *baresip)
+	}{
+		{
+			"another pulls", linphoneOf("linphonec", "bob", 660), (*baresip).kill,
+			func(m *directMoving, _ *baresip) { m.at = 1; m.must(m.places[1].dial("*40")) },
+		},
+		{
+			"started anew", baresipOf("baresip", "bob", 660), (*baresip).kill,
+			func(m *directMoving, desk *baresip) { desk.start(baresipProgram(t)); m.must(m.places[0].dial("*40")) },
+		},
+		{
+			"stood still", baresipOf("baresip", "bob", 660),
+			func(desk *baresip) { desk.cmd.Process.Signal(syscall.SIGSTOP) },
+			func(_ *directMoving, desk *baresip) { desk.cmd.Process.Signal(syscall.SIGCONT) },
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var desk *baresip
+			deskOf := func(w *world) (p *place) { p, desk = w.baresipPlace("desk", "alice", plain("udp", 440)); return p }
+			m := newDirectMoving(t, 2, node.Options{}, c.far, deskOf, baresipOf("softphone", "alice", 550))
+			if n := m.atNode(); n > 0 {
+				t.Errorf("%d packets were at the node while the call was direct", n)
+			}
+			began := time.Now()
+			c.lose(desk)
+			m.Eventually(25*time.Second, "alice to be lost", m.aliceLost)
+			t.Logf("lost after %s", time.Since(began).Round(100*time.Millisecond))
+			m.had[0] += began.Sub(m.since)
+			pause(2 * time.Second) // of tone
+			m.since = time.Now()
+			c.back(m, desk)
+			m.goes("direct", "", 60*time.Second)
+			if n := m.atNode(); n > 0 {
+				t.Errorf("%d packets were at the node while the call was direct again", n)
+			}
+			m.had[m.at] += time.Since(m.since)
+			m.places[m.at].end()
+			if m.far.over != nil {
+				m.must(m.far.over())
+			}
+			samples := m.heardAll()
+			if got := heardTone(samples, 425); got < 300*time.Millisecond {
+				t.Errorf("%s heard the tone of an empty seat for %s", m.far.name, got)
+			}
+		})
+	}
+}
+
+// aliceLost says whether her seat waits for her.
+func (m *directMoving) aliceLost() error {
+	c, err := m.theCall()
+	m.must(err)
+	for _, s := range c.Seats {
+		if s.User == "alice" && s.Lost && s.Empty {
+			return nil
+		}
+	}
+	return fmt.Errorf("the call is %+v", c)
+}
+
+// kill ends the process without a word.
+func (b *baresip) kill() {
+	b.cmd.Process.Kill()
+	b.cmd.Wait()
+	b.ctrl.Close()
 }

@@ -28,7 +28,9 @@ type mediaCall struct {
 	Media    string
 	MediaWhy string `json:"media_why"`
 	Seats    []struct {
-		User string
+		User        string
+		Lost, Empty bool
+
 		Legs []struct {
 			Stats struct {
 				Local    string
