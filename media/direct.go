@@ -19,10 +19,9 @@ import (
 // RTCPReport is what a peer has last said by RTCP of what it hears.
 type RTCPReport struct {
 	At      time.Time     // when it came; zero = never
-	Longest time.Duration // the longest time between two; 0 = there were none
+	Longest time.Duration // the longest time between two with no offer between them; 0 = there were none
 	Sources []ReportBlock
-	Count   int           // of reports
-	Steady  time.Duration // the time between two, if the last three were the same; else 0
+	Steady  time.Duration // the time between two such, if the last three were the same; else 0
 	often   bool
 	Sent    uint32 // packets that the peer says it has sent; 0 = it has not said
 }
@@ -76,15 +75,20 @@ func (c *ctrl) note(packets []rtcp.Packet, at time.Time) {
 	if !said { // some phones open their NAT's port with other RTCP
 		return
 	}
-	r.Count = c.report.Count + 1
-	if !c.report.At.IsZero() {
-		c.between[r.Count%len(c.between)] = at.Sub(c.report.At)
-		r.Longest = max(r.Longest, at.Sub(c.report.At))
+	if !c.report.At.IsZero() && !c.anew {
+		took := at.Sub(c.report.At)
+		c.between[c.intervals%len(c.between)] = took
+		c.intervals++
+		r.Longest = max(r.Longest, took)
 	}
-	if last := c.between[r.Count%len(c.between)]; r.Count > len(c.between) && slices.Max(c.between[:])-slices.Min(c.between[:]) < last/30 {
-		r.Steady = last
+	c.anew = false
+	if c.intervals >= len(c.between) {
+		shortest, longest := slices.Min(c.between[:]), slices.Max(c.between[:])
+		if longest-shortest < shortest/30 {
+			r.Steady = longest
+		}
+		r.often = longest < often
 	}
-	r.often = r.Count > len(c.between) && slices.Max(c.between[:]) < often
 	c.report = r
 }
 

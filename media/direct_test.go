@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/pion/rtcp"
 )
 
 // TestAdjacent: two addresses are in one network if one of this machine's holds both, or both are in those that are named.
@@ -85,5 +87,39 @@ func TestFaithful(t *testing.T) {
 	ssrcs, seqs = r.numbers(b)
 	if n := len(ssrcs); ssrcs[n-1] != ssrc || seqs[n-1] != seq {
 		t.Errorf("after the tone: sent %x %d, came %x %d", ssrcs[n-1], seqs[n-1], ssrc, seq)
+	}
+}
+
+// TestReportsCadence: how often a peer reports is told by the times between two of its reports, but for one into which an offer fell: it may have begun
+// to count anew with that.
+func TestReportsCadence(t *testing.T) {
+	r := newRoom(t)
+	a := r.phone("203.0.113.5")
+	report := func(after time.Duration) RTCPReport {
+		r.now += after
+		buf, err := rtcp.Marshal([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: a.hdr.SSRC}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.s.receiveRTCP(buf, netip.AddrPortFrom(a.at.Addr(), a.at.Port()+1), r.now)
+		return a.s.Report()
+	}
+	const each = 5 * time.Second
+	report(each)
+	for range 2 {
+		if got := report(each); got.Longest != each || got.Steady != 0 {
+			t.Errorf("after two or three reports: longest %s, steady %s", got.Longest, got.Steady)
+		}
+	}
+	if got := report(each); got.Steady != each {
+		t.Errorf("after four reports each %s: steady %s", each, got.Steady)
+	}
+	r.now += 4 * time.Second
+	a.s.Apply(agreed(a.at, pcmu, dtmf))
+	if got := report(each); got.Longest != each || got.Steady != each {
+		t.Errorf("with an offer in the middle: longest %s, steady %s", got.Longest, got.Steady)
+	}
+	if got := report(9 * time.Second); got.Longest != 9*time.Second || got.Steady != 0 {
+		t.Errorf("after one that came late: longest %s, steady %s", got.Longest, got.Steady)
 	}
 }

@@ -52,6 +52,8 @@ type ctrl struct {
 	sent               uint64        // packets at the last report
 	report             RTCPReport    // the peer's last
 	between            [3]time.Duration
+	intervals          int    // that between has had
+	anew               bool   // an offer came since the peer's last report: it may have begun to count anew
 	passed             uint32 // middle of the NTP time of the sender report that was passed on to the peer last
 	passedAt           time.Duration
 }
@@ -72,7 +74,7 @@ func (c *ctrl) apply(t *terms, g guards) {
 	if c.terms == nil || c.terms.control != t.control {
 		c.source = netip.AddrPort{}
 	}
-	c.terms, c.opener, c.sealer = t, g.opener, g.sealer
+	c.terms, c.opener, c.sealer, c.anew = t, g.opener, g.sealer, true
 }
 
 // receiveRTCP takes one packet from the RTCP socket.
