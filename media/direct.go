@@ -167,9 +167,18 @@ func (s *Stream) Bypass(far *Stream) {
 		was.line.standBy(s.engine.clock())
 	}
 	if far != nil {
-		far.straight.Store(s.ear.reception.ssrc.Load())
+		far.replaced(s.ear.reception.ssrc.Load())
 		far.under.Add(1)
 	}
+}
+
+// replaced takes that the peer hears the source of that SSRC straight from now on. It was sent another device's until then, after a move: that one
+// takes its leave (RFC 3550 §6.6). There are phones that report on eight sources at the most, and forget none but by that.
+func (s *Stream) replaced(ssrc uint32) {
+	if was := s.line.ssrc.Load(); ssrc != 0 && was != ssrc && was != s.line.unnamed {
+		s.goodbye(s.engine.clock())
+	}
+	s.straight.Store(ssrc)
 }
 
 // passOn gives RTCP to the peer of far as it came.

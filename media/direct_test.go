@@ -3,6 +3,7 @@ package media
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,6 +88,41 @@ func TestFaithful(t *testing.T) {
 	ssrcs, seqs = r.numbers(b)
 	if n := len(ssrcs); ssrcs[n-1] != ssrc || seqs[n-1] != seq {
 		t.Errorf("after the tone: sent %x %d, came %x %d", ssrcs[n-1], seqs[n-1], ssrc, seq)
+	}
+}
+
+// TestReplacedSource: when a peer is to hear another device straight than the one that it has heard, that one takes its leave by RTCP, once.
+func TestReplacedSource(t *testing.T) {
+	r := newRoom(t)
+	a, b, c := r.phone("203.0.113.5"), r.phone("198.51.100.7"), r.phone("203.0.113.9")
+	b.s.Faithful(true)
+	bridge(a, b)
+	r.run(r.now+200*ms, a)
+	first, _, _ := a.s.Newest()
+	byes := func() (gone []uint32) {
+		all, _ := r.reports(b)
+		for _, p := range all {
+			if p, ok := p.(*rtcp.Goodbye); ok {
+				gone = append(gone, p.Sources...)
+			}
+		}
+		return gone
+	}
+	a.s.Bypass(b.s)
+	if gone := byes(); len(gone) > 0 {
+		t.Errorf("%x has gone, and talks straight", gone)
+	}
+	a.s.Bypass(nil)
+	b.s.Follow(c.s)
+	c.start = r.now + 20*ms
+	r.run(r.now+200*ms, c)
+	if gone := byes(); len(gone) > 0 {
+		t.Errorf("%x has gone, and is what b is sent", gone)
+	}
+	c.s.Bypass(b.s)
+	c.s.Bypass(b.s)
+	if gone := byes(); !slices.Equal(gone, []uint32{first}) {
+		t.Errorf("%x have gone, not %x", gone, first)
 	}
 }
 
