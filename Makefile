@@ -39,8 +39,10 @@ setup:
 
 # The figures of this machine. BENCH names a part (relay, register, callrate, setup, memory, move, leak, redis …), COMPARE a report of
 # an earlier run, of test/bench/out, PROFILE a directory for profiles of the node under the loads.
+# REALTIME=1 puts relay and load of the limits before other work on the machine.
 bench: setup build
-	$(GO) test ./test/bench -run '(?i)$(subst |,|(?i),$(or $(BENCH),.))' -v -timeout 60m -count 1 -args -bench $(if $(COMPARE),-compare $(abspath $(COMPARE))) $(if $(PROFILE),-profile $(abspath $(PROFILE)))
+	.ci/setup peers
+	$(GO) test ./test/bench -run '(?i)$(subst |,|(?i),$(or $(BENCH),.))' -v -timeout 90m -count 1 -args -bench $(if $(REALTIME),-realtime) $(if $(COMPARE),-compare $(abspath $(COMPARE))) $(if $(PROFILE),-profile $(abspath $(PROFILE)))
 
 # Every fuzz target for SOAK seconds, one after the other; ONLY names some (an expression on package and target). Then calls to which
 # everything happens at once, in SEQUENCES random orders. Then a cluster that is broken again and again.

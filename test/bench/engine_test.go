@@ -34,6 +34,8 @@ type order struct {
 	Ufrag       string
 	Fingerprint media.Fingerprint
 	Active      bool
+	Suite       string // of SDES; a media.Crypto would not tell its keys
+	In, Out     []byte
 }
 
 // result is what comes of it.
@@ -48,6 +50,9 @@ type result struct {
 	Heap        int64
 }
 
+// relayPorts are enough for 5,000 calls of four ports each.
+var relayPorts = config.PortRange{First: 10000, Last: 59999}
+
 const (
 	enginePort    = 8443
 	engineTCPPort = 8444
@@ -58,7 +63,7 @@ var benchPCMU = media.Codec{Name: "PCMU", Rate: 8000, PT: 0}
 // serveEngine is the program.
 func serveEngine() {
 	e, err := media.NewEngine(media.Options{
-		Config: config.Media{Address: node.IP(1).String(), Ports: config.PortRange{First: 20000, Last: 29999}, WebRTC: enginePort}, WebTCP: engineTCPPort,
+		Config: config.Media{Address: node.IP(1).String(), Ports: relayPorts, WebRTC: enginePort}, WebTCP: engineTCPPort,
 	})
 	if err != nil {
 		panic(err)
@@ -108,6 +113,10 @@ func obey(e *media.Engine, legs *[]*media.Stream, o order) (r result) {
 			a.Security, a.Mux, a.Active = media.DTLS, true, o.Active
 			a.ICE, a.Fingerprints = media.ICE{Ufrag: o.Ufrag}, []media.Fingerprint{o.Fingerprint}
 		}
+		if o.Suite != "" {
+			a.Security = media.SDES
+			a.In, a.Out = media.Crypto{Tag: 1, Suite: o.Suite, Key: o.In}, media.Crypto{Tag: 1, Suite: o.Suite, Key: o.Out}
+		}
 		(*legs)[o.Leg].Apply(a)
 	case "bridge":
 		a, b := (*legs)[o.Leg], (*legs)[o.With]
@@ -144,7 +153,13 @@ func newEngine(t *testing.T) *engine {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
-	cmd := exec.Command(exe)
+	return runEngine(t, exe)
+}
+
+// runEngine starts the engine by a command.
+func runEngine(t *testing.T, command ...string) *engine {
+	t.Helper()
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), envEngine+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = os.Stderr

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,11 +51,19 @@ func newLimited(t *testing.T, pairs int, legs *generator) *loaded {
 
 func newLoadedWith(t *testing.T, config string, pairs int, legs *generator) *loaded {
 	t.Helper()
+	return newLoadedOn(t, node.Options{Config: config}, pairs, legs)
+}
+
+// newLoadedOn adds the pairs to the users of the options.
+func newLoadedOn(t *testing.T, o node.Options, pairs int, legs *generator) *loaded {
+	t.Helper()
 	users := map[string]string{}
+	maps.Copy(users, o.Users)
 	for i := range pairs {
 		users[fmt.Sprintf("a%d", i)], users[fmt.Sprintf("b%d", i)] = fmt.Sprint(200+i), fmt.Sprint(300+i)
 	}
-	l := &loaded{node: node.Start(t, node.Options{Users: users, Config: config})}
+	o.Users = users
+	l := &loaded{node: node.Start(t, o)}
 	for i := range pairs {
 		a := newAgent(t, fmt.Sprintf("a%d", i), node.IP(2+i%9), l.node.UDP, legs)
 		b := newAgent(t, fmt.Sprintf("b%d", i), node.IP(11+i%9), l.node.UDP, legs)

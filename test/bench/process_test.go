@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -56,13 +57,20 @@ func (s server) profiled(t *testing.T, load string) (wait func()) {
 // startPeer runs a program beside which baton is measured until the end of the test; without the program the test is skipped.
 func startPeer(t *testing.T, pkg, program string, args ...string) server {
 	t.Helper()
+	return startPeerBehind(t, nil, pkg, program, args...)
+}
+
+// startPeerBehind starts one by another command, as taskset.
+func startPeerBehind(t *testing.T, before []string, pkg, program string, args ...string) server {
+	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
 		fmt.Printf("SKIP  %s is not installed: apt-get install %s\n", program, pkg)
 		t.Skipf("%s is not installed (package %s)", program, pkg)
 	}
 	var said bytes.Buffer
-	cmd := exec.Command(path, args...)
+	command := slices.Concat(before, []string{path}, args)
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(t, node.Spawn(cmd))
@@ -92,18 +100,18 @@ func (s server) processes() []int {
 	return all
 }
 
-// cpu is the processor time that the server has used: utime + stime of proc(5).
-func (s server) cpu() time.Duration {
-	var ticks int64
-	for _, pid := range s.processes() {
-		f := statFields(fmt.Sprintf("/proc/%d/stat", pid))
-		if len(f) > 12 {
-			user, _ := strconv.ParseInt(f[11], 10, 64)
-			system, _ := strconv.ParseInt(f[12], 10, 64)
-			ticks += user + system
+// cpu is the processor time that the server has used, in user space and in the kernel.
+func (s server) cpu() time.Duration { return s.clock()() }
+
+// clock reads the processor time of the server's processes, of those that there are now: to the nanosecond, and without reading files.
+func (s server) clock() func() time.Duration {
+	all := s.processes()
+	return func() (sum time.Duration) {
+		for _, pid := range all {
+			sum += cpuClock(int32(^pid)<<3 | 2) // CPUCLOCK_SCHED of a process: clock_getcpuclockid(3)
 		}
+		return sum
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
 }
 
 // statFields are the fields of proc/pid/stat from the third, the state, on: the second may hold spaces.

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/netip"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"baton/test/e2e/node"
 	"baton/test/phone"
@@ -78,32 +81,90 @@ func TestRelay(t *testing.T) {
 func TestRelayOfRtpengine(t *testing.T) {
 	for _, calls := range []int{100, 500} {
 		t.Run(strconv.Itoa(calls), func(t *testing.T) {
-			control := netip.AddrPortFrom(node.IP(1), 2223)
-			s := startPeer(t, "rtpengine-daemon", "rtpengine", "--config-file=none", "--interface="+node.IP(1).String(), "--listen-ng="+control.String(),
-				"--table=-1", "--foreground", "--log-stderr", "--log-level=4", "--port-min=30000", "--port-max=39999")
+			s, ng := startRtpengine(t, nil)
 			g := newGenerator(t)
-			ng := ngClient{t: t, to: control}
-			ng.await()
-			for i := range calls {
-				a, b := g.newLeg(), g.newLeg()
-				id := fmt.Sprintf("call-%d", i)
-				b.to = ng.ask(map[string]string{"command": "offer", "call-id": id, "from-tag": "a", "sdp": string(description(netip.AddrPortFrom(a.addr, rtpPort)))})
-				a.to = ng.ask(map[string]string{"command": "answer", "call-id": id, "from-tag": "a", "to-tag": "b", "sdp": string(description(netip.AddrPortFrom(b.addr, rtpPort)))})
+			for range calls {
+				ng.call(g, ciphers[0])
 			}
 			relay(t, s, g, calls)
 		})
 	}
 }
 
-// ngClient speaks rtpengine's control protocol: a cookie and a bencoded dictionary in a datagram.
-type ngClient struct {
-	t  *testing.T
-	to netip.AddrPort
-	n  int
+// startRtpengine starts it with a command before its own, as taskset.
+func startRtpengine(t *testing.T, before []string) (server, *ngClient) {
+	t.Helper()
+	ng := &ngClient{t: t, to: netip.AddrPortFrom(node.IP(1), 2223)}
+	s := startPeerBehind(t, before, "rtpengine-daemon", "rtpengine", "--config-file=none", "--interface="+node.IP(1).String(), "--listen-ng="+ng.to.String(),
+		"--table=-1", "--foreground", "--log-stderr", "--log-level=4", fmt.Sprintf("--port-min=%d", relayPorts.First), fmt.Sprintf("--port-max=%d", relayPorts.Last))
+	ng.most = allow(t, s.pid)
+	ng.await()
+	return s, ng
 }
 
-// ask gives the address for audio of the description that comes back.
-func (c *ngClient) ask(fields map[string]string) netip.AddrPort {
+// filesOfCall is how many files a relay has open for a call: four sockets.
+const filesOfCall = 4
+
+// allow lets a process have as many files open as may be, and says for how many calls that is enough.
+func allow(t *testing.T, pid int) (calls int) {
+	t.Helper()
+	var l unix.Rlimit
+	if unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 65536, Max: 65536}, nil) != nil { // that takes a right
+		must(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &l))
+		l.Cur = l.Max
+		must(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &l, nil))
+	}
+	must(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &l))
+	return (int(l.Cur) - 200) / filesOfCall
+}
+
+// ngClient speaks rtpengine's control protocol: a cookie and a bencoded dictionary in a datagram.
+type ngClient struct {
+	t     *testing.T
+	to    netip.AddrPort
+	n     int
+	calls int
+	most  int // calls that it has files for
+}
+
+// call sets up a call between a leg with RTP and one that seals what it sends, if the cipher is one.
+func (c *ngClient) call(g *generator, by cipher) {
+	c.t.Helper()
+	a, b := g.newLeg(), g.newLeg()
+	at := func(l *leg) string { return string(description(netip.AddrPortFrom(l.addr, rtpPort))) }
+	c.calls++
+	id := fmt.Sprintf("call-%d", c.calls)
+	offer := map[string]string{"command": "offer", "call-id": id, "from-tag": "a", "sdp": at(a)}
+	answer := map[string]string{"command": "answer", "call-id": id, "from-tag": "a", "to-tag": "b", "sdp": at(b)}
+	if by.suite != "" {
+		offer["transport-protocol"] = "RTP/SAVP"
+	}
+	offered := c.ask(offer)
+	b.to = audioAddress([]byte(offered))
+	if by.suite != "" {
+		answer["sdp"] = strings.Replace(at(b), "RTP/AVP", "RTP/SAVP", 1) + "a=crypto:" + tagOf(c.t, offered, by.suite) + " " + by.suite + " inline:" + base64.StdEncoding.EncodeToString(by.seal(c.t, b)) + "\r\n"
+	}
+	answered := c.ask(answer)
+	a.to = audioAddress([]byte(answered))
+	if strings.Contains(answered, "a=crypto:") {
+		c.t.Fatalf("rtpengine wants SRTP on both sides:\n%s", answered)
+	}
+}
+
+// tagOf is the tag of a suite in an offer.
+func tagOf(t *testing.T, sdp, suite string) string {
+	t.Helper()
+	for line := range strings.Lines(sdp) {
+		if f := strings.Fields(strings.TrimPrefix(line, "a=crypto:")); strings.HasPrefix(line, "a=crypto:") && f[1] == suite {
+			return f[0]
+		}
+	}
+	t.Fatalf("rtpengine does not offer %s:\n%s", suite, sdp)
+	return ""
+}
+
+// ask gives the description that comes back.
+func (c *ngClient) ask(fields map[string]string) string {
 	c.t.Helper()
 	text, err := c.exchange(fields)
 	must(c.t, err)
@@ -111,8 +172,11 @@ func (c *ngClient) ask(fields map[string]string) netip.AddrPort {
 	if !ok {
 		c.t.Fatalf("rtpengine answers %s with %q", fields["command"], text)
 	}
-	_, sdp, _ = strings.Cut(sdp, ":")
-	return audioAddress([]byte(sdp))
+	size, sdp, _ := strings.Cut(sdp, ":")
+	if n, err := strconv.Atoi(size); err == nil {
+		sdp = sdp[:min(n, len(sdp))]
+	}
+	return sdp
 }
 
 // await waits until rtpengine answers.

@@ -35,6 +35,7 @@ type report struct {
 	LoadTo   string    `json:"load_at_end"`
 	Failed   []string  `json:"failed"` // verdicts
 	Figures  []figure  `json:"figures"`
+	Compared []*row    `json:"compared,omitempty"`
 }
 
 var (
@@ -67,7 +68,7 @@ func lessMS(name string, d time.Duration) { less(name, float64(d)/float64(time.M
 func finish() error {
 	run.LoadTo, run.Commit, run.Go, run.Cores = loadAverage(), output("git", "describe", "--always", "--dirty"), runtime.Version(), runtime.NumCPU()
 	run.Kernel, run.CPU = output("uname", "-r"), cpuModel()
-	if len(run.Figures) == 0 {
+	if len(run.Figures)+len(run.Compared) == 0 {
 		return nil
 	}
 	was := map[string]float64{}
@@ -84,6 +85,9 @@ func finish() error {
 	fmt.Printf("\n%s\n\n| figure | value | unit | better | before | ratio |\n|---|---|---|---|---|---|\n", run.machine())
 	for _, f := range run.Figures {
 		fmt.Println(f.row(was))
+	}
+	if err := run.writeComparison(); err != nil {
+		return err
 	}
 	return run.write(filepath.Join("out", "bench-"+run.Time.Format("2006-01-02-150405")+".json"))
 }

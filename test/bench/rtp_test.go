@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os/exec"
 	"runtime"
@@ -29,7 +28,11 @@ const rtpNetwork = "10.78.0.0/16"
 // generator speaks and hears for any number of legs over one socket: packets are sent from a leg's address by
 // IP_PKTINFO, carry the time of sending, and are stamped by the kernel when they come.
 type generator struct {
-	conn   *net.UDPConn
+	fd      int         // not of Go's poller, which would be woken for every packet
+	leave   atomic.Bool // the reader shall leave the socket
+	reading sync.WaitGroup
+	talking sync.WaitGroup // who speaks
+
 	sent   atomic.Int64
 	heard  atomic.Int64
 	window atomic.Bool // packets are counted and timed
@@ -60,19 +63,32 @@ func newGenerator(t *testing.T) *generator {
 	if err != nil {
 		t.Fatalf("make %s local: %v: %s", rtpNetwork, err, out)
 	}
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{Port: rtpPort})
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
-	t.Cleanup(func() { conn.Close() })
-	raw, err := conn.SyscallConn()
-	must(t, err)
-	must(t, raw.Control(func(fd uintptr) {
-		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20))
-	}))
-	must(t, err)
-	g := &generator{conn: conn}
-	go g.read()
+	g := &generator{fd: fd}
+	must(t, errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
+		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO),         // the kernel numbers what may be cut up, which takes time
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20_000}), // it is looked whether the reader shall leave
+		unix.Bind(fd, &unix.SockaddrInet4{Port: rtpPort})))
+	g.listen()
+	t.Cleanup(func() {
+		g.hush()
+		g.talking.Wait()
+		unix.Close(fd)
+	})
 	return g
+}
+
+// listen reads what comes in a goroutine of its own until hush.
+func (g *generator) listen() {
+	g.leave.Store(false)
+	g.reading.Go(g.read)
+}
+
+func (g *generator) hush() {
+	g.leave.Store(true)
+	g.reading.Wait()
 }
 
 func (g *generator) newLeg() *leg {
@@ -98,31 +114,44 @@ func sourceOf(addr netip.Addr) []byte {
 	return b
 }
 
-// send sends a leg's next packet.
-func (g *generator) send(l *leg) {
+// pack is a leg's next packet; it is good until the one after.
+func (l *leg) pack() ([]byte, error) {
 	l.seq++
 	binary.BigEndian.PutUint16(l.packet[2:], l.seq)
 	binary.BigEndian.PutUint32(l.packet[4:], uint32(l.seq)*160)
 	binary.BigEndian.PutUint64(l.packet[12:], uint64(time.Now().UnixNano()))
-	b := l.packet[:]
-	if l.tx != nil {
-		var err error
-		if b, err = l.tx.EncryptRTP(l.sealed[:0], b, &l.header); err != nil {
-			return
-		}
-		l.sealed = b
+	if l.tx == nil {
+		return l.packet[:], nil
 	}
-	to := l.to
+	b, err := l.tx.EncryptRTP(l.sealed[:0], l.packet[:], &l.header)
+	l.sealed = b
+	return b, err
+}
+
+// target is where the leg sends to.
+func (l *leg) target() netip.AddrPort {
 	if next := l.next.Load(); next != nil {
-		to = *next
+		return *next
 	}
-	if _, _, err := g.conn.WriteMsgUDPAddrPort(b, l.source, to); err == nil && g.window.Load() {
+	return l.to
+}
+
+// send sends a leg's next packet.
+func (g *generator) send(l *leg) {
+	b, err := l.pack()
+	if err != nil {
+		return
+	}
+	to := l.target()
+	if unix.Sendmsg(g.fd, b, l.source, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}, 0) == nil && g.window.Load() {
 		g.sent.Add(1)
 	}
 }
 
 // speak sends so many packets of one leg, one each 20 ms.
 func (g *generator) speak(l *leg, frames int) {
+	g.talking.Add(1)
+	defer g.talking.Done()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for range frames {
@@ -153,11 +182,8 @@ func (g *generator) talk(legs []*leg, length time.Duration) {
 
 func (g *generator) read() {
 	buf, oob := make([]byte, 2048), make([]byte, 128)
-	for {
-		n, control, _, _, err := g.conn.ReadMsgUDPAddrPort(buf, oob)
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
+	for !g.leave.Load() {
+		n, control, _, _, err := unix.Recvmsg(g.fd, buf, oob, 0)
 		switch sealed := n - len(leg{}.packet); {
 		case err != nil, !g.window.Load():
 			continue

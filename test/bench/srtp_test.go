@@ -15,15 +15,35 @@ import (
 	"baton/test/phone"
 )
 
-// ciphers are the suites that are measured; the first is plain RTP.
-var ciphers = []struct {
+// cipher is how one side of a call is sealed.
+type cipher struct {
 	name, suite string
 	profile     srtp.ProtectionProfile
 	salt        int
-}{
+}
+
+// ciphers are the suites that are measured; the first is plain RTP.
+var ciphers = []cipher{
 	{"RTP", "", 0, 0},
 	{"AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_80", srtp.ProtectionProfileAes128CmHmacSha1_80, 14},
 	{"AEAD_AES_128_GCM", "AEAD_AES_128_GCM", srtp.ProtectionProfileAeadAes128Gcm, 12},
+}
+
+// key makes a master key and, behind it, a master salt.
+func (c cipher) key() []byte {
+	key := make([]byte, 16+c.salt)
+	rand.Read(key)
+	return key
+}
+
+// seal gives a leg a key with which it seals, and returns that.
+func (c cipher) seal(t *testing.T, l *leg) []byte {
+	t.Helper()
+	key := c.key()
+	var err error
+	l.tx, err = srtp.CreateContext(key[:16], key[16:], c.profile)
+	must(t, err)
+	return key
 }
 
 // TestSRTP measures what it takes to relay between RTP and SRTP by SDES, beside RTP on both sides, on one node: of the packets
@@ -44,7 +64,7 @@ func TestSRTP(t *testing.T) {
 				} else {
 					all := make([]*phone.Call, calls)
 					up = func(i int) (err error) {
-						all[i], err = dialSecure(phones[i%20], l.callees[i%20].user, g, c.suite, c.profile, c.salt)
+						all[i], err = dialSecure(phones[i%20], l.callees[i%20].user, g, c)
 						return err
 					}
 					down = func(i int) error { return all[i].Hangup() }
@@ -95,15 +115,14 @@ func securePhones(t *testing.T, l *loaded) []*phone.Phone {
 }
 
 // dialSecure calls with audio of the generator's, sealed with a key of its own; the phone does the talking with the node alone.
-func dialSecure(p *phone.Phone, user string, g *generator, suite string, profile srtp.ProtectionProfile, salt int) (*phone.Call, error) {
-	key := make([]byte, 16+salt)
-	rand.Read(key)
-	tx, err := srtp.CreateContext(key[:16], key[16:], profile)
+func dialSecure(p *phone.Phone, user string, g *generator, by cipher) (*phone.Call, error) {
+	key := by.key()
+	tx, err := srtp.CreateContext(key[:16], key[16:], by.profile)
 	if err != nil {
 		return nil, err
 	}
 	l := g.newLeg()
-	offer := string(description(netip.AddrPortFrom(l.addr, rtpPort))) + "a=crypto:1 " + suite + " inline:" + base64.StdEncoding.EncodeToString(key) + "\r\n"
+	offer := string(description(netip.AddrPortFrom(l.addr, rtpPort))) + "a=crypto:1 " + by.suite + " inline:" + base64.StdEncoding.EncodeToString(key) + "\r\n"
 	c, err := p.Dial(user, phone.DialOptions{SDP: []byte(offer)})
 	if err != nil {
 		return nil, err
@@ -112,8 +131,8 @@ func dialSecure(p *phone.Phone, user string, g *generator, suite string, profile
 	if err := c.Await(10 * time.Second); err != nil {
 		return nil, err
 	}
-	if answer := string(c.Final().Body); !strings.Contains(answer, " "+suite+" ") {
-		return nil, fmt.Errorf("%s is answered with\n%s", suite, answer)
+	if answer := string(c.Final().Body); !strings.Contains(answer, " "+by.suite+" ") {
+		return nil, fmt.Errorf("%s is answered with\n%s", by.suite, answer)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

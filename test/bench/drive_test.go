@@ -1,0 +1,432 @@
+package bench
+
+import (
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The generator at the limit: one thread bound to one core sends what is due and takes what has come, in batches of
+// sendmmsg(2) and recvmmsg(2), with no lock, allocation or goroutine for each packet.
+
+// Packets of one system call. Few are sent at a time: a packet's time is taken before the first of them is on its way.
+const (
+	sendBatch = 16
+	readBatch = 64
+)
+
+// mostBehind is how late the generator may be; what was due before that is not sent, and told.
+const mostBehind = 20 * time.Millisecond
+
+// plan is what all legs are to do. The talk of warm counts for nothing, and is followed by a pause in which all of it arrives. From then
+// on every packet counts that is lost; times and rates are those of the window at the end.
+type plan struct {
+	legs         []*leg
+	warm, settle time.Duration
+	window       time.Duration
+	flight       int    // 0: 50 packets a second of each leg; else so many under way at any time, the next for each that comes
+	at           func() // called at both ends of the window, by the generator's thread
+}
+
+// steady is the plan by which relays are compared.
+func steady(legs []*leg, window time.Duration) plan {
+	return plan{legs: legs, warm: time.Second, settle: time.Second, window: window, at: func() {}}
+}
+
+// driven is what came of it.
+type driven struct {
+	due, sent, heard int64         // since the pause; due is 0 where packets are sent for those that come
+	passed           int64         // heard within the window
+	span             time.Duration // of the window
+	delays           *spread       // of the window
+	cpu              time.Duration // of the generator in the window
+	stalls           int           // with so many under way: how often nothing came any more
+	sockets, queues  int64         // packets that the kernel has dropped
+}
+
+func (d driven) lost() int64        { return max(0, d.sent-d.heard) }
+func (d driven) rate() float64      { return float64(d.passed) / d.span.Seconds() }
+func (d driven) busy() float64      { return 100 * d.cpu.Seconds() / d.span.Seconds() } // % of its core
+func (d driven) lostShare() float64 { return 100 * float64(d.lost()) / float64(max(1, d.sent)) }
+
+// short says that the generator has not sent what was due.
+func (d driven) short() bool { return float64(d.sent) < 0.999*float64(d.due) }
+
+// spread counts times by the microsecond; what is longer than a quarter of a second is all one.
+type spread struct {
+	counts [250_001]uint32
+	n      int64
+}
+
+func (s *spread) add(d time.Duration) {
+	s.counts[min(max(0, d.Microseconds()), int64(len(s.counts)-1))]++
+	s.n++
+}
+
+// quantile is the time that so large a share of them does not exceed, rounded up to a microsecond.
+func (s *spread) quantile(q float64) time.Duration {
+	left := max(1, int64(q*float64(s.n)+0.5))
+	for us, n := range s.counts {
+		if left -= int64(n); left <= 0 {
+			return time.Duration(us) * time.Microsecond
+		}
+	}
+	return 0
+}
+
+// drive does what is planned. Meanwhile nothing else is read of the generator.
+func (g *generator) drive(t *testing.T, p plan) driven {
+	t.Helper()
+	g.hush()
+	defer g.listen()
+	m, done := newMill(g, p), make(chan error)
+	sockets, queues := dropped()
+	go func() {
+		runtime.LockOSThread() // for good: the thread, with what it is bound to, ends with this
+		err := bind(0, loadCPU())
+		unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+		if err == nil {
+			err = m.run()
+		}
+		done <- err
+	}()
+	must(t, <-done)
+	m.sockets, m.queues = dropped()
+	m.sockets, m.queues = m.sockets-sockets, m.queues-queues
+	return m.driven
+}
+
+// message is struct mmsghdr of recvmmsg(2).
+type message struct {
+	head unix.Msghdr
+	size uint32
+}
+
+// mill is the generator at work; its thread alone has it.
+type mill struct {
+	driven
+	plan
+	fd int
+
+	next   int64 // number of the next packet, of all legs in turn
+	flying int64 // sent and not come back, where that is planned
+	inside bool  // the window is open
+
+	out   [sendBatch]message
+	outTo [sendBatch]unix.RawSockaddrInet4
+	outIO [sendBatch]unix.Iovec
+
+	in     [readBatch]message
+	inIO   [readBatch]unix.Iovec
+	inBuf  [readBatch][256]byte
+	inCtrl [readBatch][64]byte
+}
+
+func newMill(g *generator, p plan) *mill {
+	m := &mill{plan: p, fd: g.fd}
+	m.span, m.delays = p.window, new(spread)
+	for i := range m.in {
+		m.inIO[i].Base = &m.inBuf[i][0]
+		m.inIO[i].SetLen(len(m.inBuf[i]))
+		m.in[i].head.Iov, m.in[i].head.Iovlen = &m.inIO[i], 1
+	}
+	for i := range m.out {
+		m.out[i].head.Iov, m.out[i].head.Iovlen = &m.outIO[i], 1
+		m.out[i].head.Name, m.out[i].head.Namelen = (*byte)(unsafe.Pointer(&m.outTo[i])), unix.SizeofSockaddrInet4
+	}
+	return m
+}
+
+func (m *mill) run() error {
+	if len(m.legs) == 0 {
+		return errors.New("nobody talks")
+	}
+	if err := m.talk(m.warm, nil); err != nil {
+		return err
+	}
+	if err := m.listen(500*time.Millisecond, func() bool { return false }); err != nil {
+		return err
+	}
+	m.due, m.sent, m.heard, m.flying, m.stalls = 0, 0, 0, 0, 0
+	var from time.Duration
+	err := m.talk(m.settle+m.window, func() { m.inside, from = true, threadCPU(); m.at() })
+	m.inside, m.cpu = false, threadCPU()-from
+	m.at()
+	if err != nil {
+		return err
+	}
+	return m.listen(time.Second, func() bool { return m.heard >= m.sent })
+}
+
+// talk sends for so long, and opens the window for its last part.
+func (m *mill) talk(length time.Duration, open func()) error {
+	start, first := time.Now(), m.next
+	opens := length - m.window
+	last := time.Duration(0) // when something came
+	for {
+		now := time.Since(start)
+		if open != nil && now >= opens {
+			open()
+			open = nil
+		}
+		if now >= length {
+			return nil
+		}
+		var sent int
+		var wait time.Duration
+		var err error
+		if m.flight > 0 {
+			if m.flying > 0 && now-last > 50*time.Millisecond { // what was under way is lost
+				m.flying = 0
+				m.stalls++
+			}
+			sent, err = m.send(int(min(sendBatch, int64(m.flight)-m.flying)))
+			m.flying += int64(sent)
+			wait = 50 * time.Millisecond
+		} else {
+			sent, wait, err = m.pace(now, first)
+		}
+		if err != nil {
+			return err
+		}
+		heard, err := m.take()
+		if err != nil {
+			return err
+		}
+		if heard > 0 {
+			last, m.flying = now, max(0, m.flying-int64(heard))
+		}
+		if sent+heard == 0 {
+			m.rest(min(wait, length-now))
+		}
+	}
+}
+
+// pace sends what is due by now, evenly spread, and says how long it is until the next.
+func (m *mill) pace(now time.Duration, first int64) (sent int, wait time.Duration, err error) {
+	legs := int64(len(m.legs))
+	due := first + int64(now)*legs/int64(20*time.Millisecond) + 1
+	if late := due - m.next - legs*int64(mostBehind/(20*time.Millisecond)); late > 0 {
+		m.next += late
+		m.due += late
+	}
+	if n := int(min(sendBatch, due-m.next)); n > 0 {
+		m.due += int64(n)
+		sent, err = m.send(n)
+		return sent, 0, err
+	}
+	return 0, time.Duration((m.next-first)*int64(20*time.Millisecond)/legs) - now, nil
+}
+
+// send sends the next packets, each of another leg.
+func (m *mill) send(n int) (int, error) {
+	if n = min(n, len(m.legs)); n <= 0 {
+		return 0, nil
+	}
+	for i := range n {
+		l := m.legs[m.next%int64(len(m.legs))]
+		m.next++
+		b, err := l.pack()
+		if err != nil {
+			return 0, err
+		}
+		to := l.target()
+		m.outTo[i] = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4()}
+		binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&m.outTo[i].Port))[:], to.Port())
+		m.outIO[i].Base = &b[0]
+		m.outIO[i].SetLen(len(b))
+		m.out[i].head.Control = &l.source[0]
+		m.out[i].head.SetControllen(len(l.source))
+	}
+	for done := 0; done < n; {
+		k, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(m.fd), uintptr(unsafe.Pointer(&m.out[done])), uintptr(n-done), 0, 0, 0)
+		switch errno {
+		case 0:
+			done += int(k)
+		case unix.EINTR, unix.EAGAIN, unix.ECONNREFUSED, unix.ENOBUFS: // an ICMP error of an earlier packet is told once
+		default:
+			return done, os.NewSyscallError("sendmmsg", errno)
+		}
+	}
+	m.sent += int64(n)
+	return n, nil
+}
+
+// take takes what has come.
+func (m *mill) take() (int, error) {
+	for i := range m.in {
+		m.in[i].head.Control = &m.inCtrl[i][0]
+		m.in[i].head.SetControllen(len(m.inCtrl[i]))
+	}
+	k, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(m.fd), uintptr(unsafe.Pointer(&m.in[0])), readBatch, unix.MSG_DONTWAIT, 0, 0)
+	switch errno {
+	case 0:
+	case unix.EAGAIN, unix.EINTR, unix.ECONNREFUSED:
+		return 0, nil
+	default:
+		return 0, os.NewSyscallError("recvmmsg", errno)
+	}
+	rtp := 0
+	for i := range int(k) {
+		size := int(m.in[i].size)
+		b := m.inBuf[i][:size]
+		if size < len(leg{}.packet) || b[1]&0x7f != 0 { // RTCP, which relays send of their own accord
+			continue
+		}
+		rtp++
+		if !m.inside {
+			continue
+		}
+		m.passed++
+		if size == len(leg{}.packet) { // what sealed packets say is not for the generator
+			if at := stampOf(m.inCtrl[i][:m.in[i].head.Controllen]); at != 0 {
+				m.delays.add(time.Duration(at - int64(binary.BigEndian.Uint64(b[12:]))))
+			}
+		}
+	}
+	m.heard += int64(rtp)
+	return rtp, nil
+}
+
+// listen takes what comes for so long, or until it is enough.
+func (m *mill) listen(length time.Duration, enough func() bool) error {
+	for start := time.Now(); time.Since(start) < length && !enough(); {
+		if n, err := m.take(); err != nil {
+			return err
+		} else if n == 0 {
+			m.rest(time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// rest waits until something comes, or the next packet is due. A short time is waited for awake.
+func (m *mill) rest(d time.Duration) {
+	if d < 50*time.Microsecond {
+		return
+	}
+	ts := unix.NsecToTimespec(int64(d - 20*time.Microsecond))
+	unix.Ppoll([]unix.PollFd{{Fd: int32(m.fd), Events: unix.POLLIN}}, &ts, nil)
+}
+
+// threadCPU is the processor time of the thread.
+func threadCPU() time.Duration { return cpuClock(unix.CLOCK_THREAD_CPUTIME_ID) }
+
+func cpuClock(id int32) time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(id, &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+// cores are the processors that this may run on: the first is for what is measured, the last for the load.
+func cores() []int {
+	var set unix.CPUSet
+	if unix.SchedGetaffinity(0, &set) != nil {
+		return []int{0}
+	}
+	var all []int
+	for i := range len(set) * 64 {
+		if set.IsSet(i) {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+var allCores = cores() // before any thread is bound
+
+func relayCPU() int { return allCores[0] }
+func loadCPU() int  { return allCores[len(allCores)-1] }
+
+// bind keeps a thread to one core; 0 is the calling one.
+func bind(thread, core int) error {
+	var set unix.CPUSet
+	set.Set(core)
+	if err := unix.SchedSetaffinity(thread, &set); err != nil {
+		return fmt.Errorf("bind thread %d to core %d: %w", thread, core, err)
+	}
+	if !*realTime {
+		return nil
+	}
+	if err := unix.SchedSetAttr(thread, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: realTimePriority}, 0); err != nil {
+		return fmt.Errorf("real-time priority of thread %d: %w", thread, err)
+	}
+	return nil
+}
+
+// realTime puts what is measured and the load before everything else on the machine. The kernel still gives the rest of it its twentieth
+// of each second, by which both stand still.
+var realTime = flag.Bool("realtime", false, "relay and load with real-time priority, on a machine with other work on it")
+
+const realTimePriority = 20
+
+// alone is the command that keeps what it starts to the core for what is measured.
+func alone() []string {
+	command := []string{"taskset", "-c", strconv.Itoa(relayCPU())}
+	if *realTime {
+		command = append(command, "chrt", "-r", strconv.Itoa(realTimePriority))
+	}
+	return command
+}
+
+// dropped says where the kernel has thrown packets away since the machine or the namespace began: full sockets, and full queues of a core.
+func dropped() (sockets, queues int64) {
+	snmp, _ := os.ReadFile("/proc/thread-self/net/snmp")
+	var names []string
+	for line := range strings.Lines(string(snmp)) {
+		f := strings.Fields(line)
+		if f[0] != "Udp:" {
+			continue
+		}
+		if i := slices.Index(names, "RcvbufErrors"); i > 0 && i < len(f) {
+			sockets, _ = strconv.ParseInt(f[i], 10, 64)
+		}
+		names = f
+	}
+	softnet, _ := os.ReadFile("/proc/thread-self/net/softnet_stat")
+	for line := range strings.Lines(string(softnet)) {
+		if f := strings.Fields(line); len(f) > 1 {
+			n, _ := strconv.ParseInt(f[1], 16, 64)
+			queues += n
+		}
+	}
+	return sockets, queues
+}
+
+// bound keeps a process with all its threads to the core for what is measured. Threads to come are where the one is that makes them.
+func (s server) bound(t *testing.T) server {
+	t.Helper()
+	for _, pid := range s.processes() {
+		for last := []string(nil); ; {
+			entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+			must(t, err)
+			var all []string
+			for _, e := range entries {
+				var tid int
+				fmt.Sscan(e.Name(), &tid)
+				if err := bind(tid, relayCPU()); err != nil && !errors.Is(err, unix.ESRCH) {
+					t.Fatal(err)
+				}
+				all = append(all, e.Name())
+			}
+			if slices.Equal(all, last) {
+				break
+			}
+			last = all
+		}
+	}
+	return s
+}
