@@ -175,16 +175,24 @@ func TestNothingLeaks(t *testing.T) {
 		float64(is.HeapBytes)/(1<<20), float64(was.HeapBytes)/(1<<20))
 }
 
+// What a call may hold, and how much of that a node gives back when the calls are over.
+const (
+	bytesPerCall = 30 << 10
+	givenBack    = 0.9
+)
+
 func TestMemoryPerCall(t *testing.T) {
 	const calls = 500
 	n, pairs := newPairs(t, 10)
 	turns(t, pairs, 20)
 	was, rss := look(t, n), n.RSS()
-	for i := range calls {
+	up := make([]*phone.Call, calls)
+	for i := range up {
 		p := pairs[i%len(pairs)]
 		out, in := connect(t, p.a[0], "b"+p.name, p.b)
 		out.Media().Mute(true)
 		in.Media().Mute(true)
+		up[i] = out
 	}
 	is, grown := look(t, n), n.RSS()-rss
 	if is.Calls != calls {
@@ -193,6 +201,19 @@ func TestMemoryPerCall(t *testing.T) {
 	heap := int64(is.HeapBytes) - int64(was.HeapBytes)
 	less("resident memory per established call", float64(grown)/calls/1024, "KB")
 	less("live heap per established call", float64(heap)/calls/1024, "KB")
-	verdict(t, grown/calls <= 60<<10, "memory per established call: %.1f KB of RSS, %.1f KB of heap, %.1f goroutines, %.1f descriptors (limit 60 KB)",
-		float64(grown)/calls/1024, float64(heap)/calls/1024, float64(is.Goroutines-was.Goroutines)/calls, float64(is.fds-was.fds)/calls)
+	each := float64(grown) / calls
+	beside("memory per established call", "KB", "baton", each/1024)
+	held("memory per established call", fmt.Sprintf("≤ %d KB", bytesPerCall>>10), each <= bytesPerCall)
+	verdict(t, each <= bytesPerCall, "memory per established call: %.1f KB of RSS, %.1f KB of heap, %.1f goroutines, %.1f descriptors (limit %d KB)",
+		each/1024, float64(heap)/calls/1024, float64(is.Goroutines-was.Goroutines)/calls, float64(is.fds-was.fds)/calls, bytesPerCall>>10)
+	for _, c := range up {
+		must(t, c.Hangup())
+	}
+	look(t, n)
+	back := 1 - float64(n.RSS()-rss)/float64(max(grown, 1))
+	more("resident memory of calls given back after hang-up", 100*back, "%")
+	beside("memory of calls given back after hang-up", "%", "baton", 100*back)
+	held("memory of calls given back after hang-up", fmt.Sprintf("≥ %.0f %%", 100*givenBack), back >= givenBack)
+	verdict(t, back >= givenBack, "45 s after %d calls were hung up: %.0f %% of the %.1f MB that they held is given back (limit %.0f)",
+		calls, 100*back, float64(grown)/(1<<20), 100*givenBack)
 }

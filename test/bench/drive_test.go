@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -35,8 +36,9 @@ type plan struct {
 	legs         []*leg
 	warm, settle time.Duration
 	window       time.Duration
-	flight       int    // 0: 50 packets a second of each leg; else so many under way at any time, the next for each that comes
-	at           func() // called at both ends of the window, by the generator's thread
+	flight       int           // 0: 50 packets a second of each leg; else so many under way at any time, the next for each that comes
+	pause        time.Duration // how long it sleeps when little is to be done, for others that need its core; 0 = it waits awake
+	at           func()        // called at both ends of the window, by the generator's thread
 }
 
 // steady is the plan by which relays are compared.
@@ -85,26 +87,35 @@ func (s *spread) quantile(q float64) time.Duration {
 	return 0
 }
 
-// drive does what is planned. Meanwhile nothing else is read of the generator.
+// drive does what is planned.
 func (g *generator) drive(t *testing.T, p plan) driven {
 	t.Helper()
+	return g.begin(t, p)()
+}
+
+// begin begins with it; what it returns waits for the end. Meanwhile nothing else is read of the generator.
+func (g *generator) begin(t *testing.T, p plan) (wait func() driven) {
+	t.Helper()
 	g.hush()
-	defer g.listen()
-	m, done := newMill(g, p), make(chan error)
+	m, done := newMill(g, p), make(chan error, 1)
 	sockets, queues := dropped()
-	go func() {
+	g.talking.Go(func() {
 		runtime.LockOSThread() // for good: the thread, with what it is bound to, ends with this
-		err := bind(0, loadCPU())
+		err := bind(0, loadCPU(), p.pause == 0)
 		unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 		if err == nil {
 			err = m.run()
 		}
 		done <- err
-	}()
-	must(t, <-done)
-	m.sockets, m.queues = dropped()
-	m.sockets, m.queues = m.sockets-sockets, m.queues-queues
-	return m.driven
+	})
+	return func() driven {
+		t.Helper()
+		must(t, <-done)
+		g.listen()
+		m.sockets, m.queues = dropped()
+		m.sockets, m.queues = m.sockets-sockets, m.queues-queues
+		return m.driven
+	}
 }
 
 // message is struct mmsghdr of recvmmsg(2).
@@ -117,7 +128,8 @@ type message struct {
 type mill struct {
 	driven
 	plan
-	fd int
+	fd   int
+	over *atomic.Bool // the test is
 
 	next   int64 // number of the next packet, of all legs in turn
 	flying int64 // sent and not come back, where that is planned
@@ -134,7 +146,7 @@ type mill struct {
 }
 
 func newMill(g *generator, p plan) *mill {
-	m := &mill{plan: p, fd: g.fd}
+	m := &mill{plan: p, fd: g.fd, over: &g.over}
 	m.span, m.delays = p.window, new(spread)
 	for i := range m.in {
 		m.inIO[i].Base = &m.inBuf[i][0]
@@ -155,7 +167,7 @@ func (m *mill) run() error {
 	if err := m.talk(m.warm, nil); err != nil {
 		return err
 	}
-	if err := m.listen(500*time.Millisecond, func() bool { return false }); err != nil {
+	if err := m.drain(); err != nil {
 		return err
 	}
 	m.due, m.sent, m.heard, m.flying, m.stalls = 0, 0, 0, 0, 0
@@ -166,7 +178,7 @@ func (m *mill) run() error {
 	if err != nil {
 		return err
 	}
-	return m.listen(time.Second, func() bool { return m.heard >= m.sent })
+	return m.drain()
 }
 
 // talk sends for so long, and opens the window for its last part.
@@ -180,7 +192,7 @@ func (m *mill) talk(length time.Duration, open func()) error {
 			open()
 			open = nil
 		}
-		if now >= length {
+		if now >= length || m.over.Load() {
 			return nil
 		}
 		var sent int
@@ -207,7 +219,11 @@ func (m *mill) talk(length time.Duration, open func()) error {
 		if heard > 0 {
 			last, m.flying = now, max(0, m.flying-int64(heard))
 		}
-		if sent+heard == 0 {
+		switch {
+		case m.pause > 0 && sent < sendBatch && heard < readBatch:
+			ts := unix.NsecToTimespec(int64(m.pause))
+			unix.Nanosleep(&ts, nil)
+		case sent+heard == 0:
 			m.rest(min(wait, length-now))
 		}
 	}
@@ -299,14 +315,19 @@ func (m *mill) take() (int, error) {
 	return rtp, nil
 }
 
-// listen takes what comes for so long, or until it is enough.
-func (m *mill) listen(length time.Duration, enough func() bool) error {
-	for start := time.Now(); time.Since(start) < length && !enough(); {
-		if n, err := m.take(); err != nil {
+// drain takes what comes until nothing has for a tenth of a second, for two seconds at the most. A leg that is silent for longer is taken for lost.
+func (m *mill) drain() error {
+	start := time.Now()
+	for last := start; time.Since(last) < 100*time.Millisecond && time.Since(start) < 2*time.Second; {
+		n, err := m.take()
+		if err != nil {
 			return err
-		} else if n == 0 {
-			m.rest(time.Millisecond)
 		}
+		if n > 0 {
+			last = time.Now()
+			continue
+		}
+		m.rest(time.Millisecond)
 	}
 	return nil
 }
@@ -351,14 +372,14 @@ var allCores = cores() // before any thread is bound
 func relayCPU() int { return allCores[0] }
 func loadCPU() int  { return allCores[len(allCores)-1] }
 
-// bind keeps a thread to one core; 0 is the calling one.
-func bind(thread, core int) error {
+// bind keeps a thread to one core; 0 is the calling one. Where it is wanted it comes first there.
+func bind(thread, core int, first bool) error {
 	var set unix.CPUSet
 	set.Set(core)
 	if err := unix.SchedSetaffinity(thread, &set); err != nil {
 		return fmt.Errorf("bind thread %d to core %d: %w", thread, core, err)
 	}
-	if !*realTime {
+	if !first || !*realTime {
 		return nil
 	}
 	if err := unix.SchedSetAttr(thread, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: realTimePriority}, 0); err != nil {
@@ -417,7 +438,7 @@ func (s server) bound(t *testing.T) server {
 			for _, e := range entries {
 				var tid int
 				fmt.Sscan(e.Name(), &tid)
-				if err := bind(tid, relayCPU()); err != nil && !errors.Is(err, unix.ESRCH) {
+				if err := bind(tid, relayCPU(), true); err != nil && !errors.Is(err, unix.ESRCH) {
 					t.Fatal(err)
 				}
 				all = append(all, e.Name())

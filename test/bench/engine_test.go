@@ -173,7 +173,7 @@ func runEngine(t *testing.T, command ...string) *engine {
 		io.Copy(io.Discard, out)
 		cmd.Wait()
 	})
-	return &engine{server: server{"engine", cmd.Process.Pid, nil}, t: t, in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}
+	return &engine{server: server{name: "engine", pid: cmd.Process.Pid}, t: t, in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}
 }
 
 func (e *engine) tell(o order) result {

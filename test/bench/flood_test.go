@@ -86,8 +86,14 @@ func (w *gaps) watch(g *generator, do func()) []time.Duration {
 // calls sets up so many calls.
 func (l *loaded) calls(t *testing.T, n int) []*dialled {
 	t.Helper()
+	return l.callsAt(t, n, 50)
+}
+
+// callsAt sets up so many calls, so many a second.
+func (l *loaded) callsAt(t *testing.T, n, rate int) []*dialled {
+	t.Helper()
 	up := make([]*dialled, n)
-	if failed := paced(t, n, 50, func(i int) (err error) {
+	if failed := paced(t, n, rate, func(i int) (err error) {
 		up[i], err = l.callers[i%len(l.callers)].dial(l.callees[i%len(l.callees)].user)
 		return err
 	}); failed > 0 {

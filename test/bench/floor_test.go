@@ -67,7 +67,7 @@ func startEcho(t *testing.T, at netip.AddrPort) server {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return server{"echo", cmd.Process.Pid, nil}
+	return server{name: "echo", pid: cmd.Process.Pid}
 }
 
 // roundTrips sends datagrams one after the other, each when the one before is back.

@@ -15,8 +15,11 @@ import (
 // callsPerCPU is what a second of processor time is to do, calls without RTP.
 const callsPerCPU = 1500
 
-// stormCallsPerCPU is the same where nothing ever has to be woken.
-const stormCallsPerCPU = 2000
+// stormCallsPerCPU is the same where nothing ever has to be woken; soundCallsPerCPU with 20 packets relayed of each call.
+const (
+	stormCallsPerCPU = 2000
+	soundCallsPerCPU = 2500
+)
 
 // hold is how long a call of the load test lasts: ten packets of each side fit in.
 const hold = 220 * time.Millisecond
@@ -185,6 +188,36 @@ func TestCallRate(t *testing.T) {
 	}
 }
 
+// TestCallSound makes as many calls at once as are enough to keep a core busy, each of which lasts for ten packets from either side, and ends.
+func TestCallSound(t *testing.T) {
+	const atOnce, frames, warm, calls = 256, 10, 500, 6000
+	legs := newGenerator(t)
+	l := newLoaded(t, 20, legs)
+	l.frames(frames)
+	s := of(l.node)
+	loop := func(count int) int { return loopedBy(t, atOnce, count, l.call) }
+	loop(warm)
+	legs.heard.Store(0)
+	legs.window.Store(true)
+	cpu, start := s.cpu(), time.Now()
+	wait := s.profiled(t, "calls with sound")
+	failed := loop(calls)
+	spent, took := s.cpu()-cpu, time.Since(start)
+	legs.window.Store(false)
+	wait()
+	each, heard := perSecond(calls-failed, spent), float64(legs.heard.Load())/calls
+	work := "calls per CPU-second, 20 RTP packets each, 256 at once"
+	ok := each >= soundCallsPerCPU && failed == 0
+	more(work, each, "/s")
+	beside(work, "", "baton", each)
+	held(work, fmt.Sprintf("≥ %d", soundCallsPerCPU), ok)
+	verdict(t, ok, "%s: %.0f (limit %d), %.2f ms of CPU each, %.0f per second, %.1f packets of each relayed, %d of %d failed",
+		work, each, soundCallsPerCPU, 1e3/each, float64(calls)/took.Seconds(), heard, failed, calls)
+	if heard < 0.95*2*frames {
+		t.Errorf("%.1f packets of each call were relayed, want %d", heard, 2*frames)
+	}
+}
+
 // TestCallStorm makes calls as fast as they go, each of which ends as soon as it is up.
 func TestCallStorm(t *testing.T) {
 	const warm, calls = 300, 4000
@@ -228,9 +261,14 @@ func TestSetUpTimeUnderLoad(t *testing.T) {
 // looped does something count times, inFlight at a time, and gives how many failed.
 func looped(t *testing.T, count int, do func(i int) error) int {
 	t.Helper()
+	return loopedBy(t, inFlight, count, do)
+}
+
+func loopedBy(t *testing.T, atOnce, count int, do func(i int) error) int {
+	t.Helper()
 	var wg sync.WaitGroup
 	var next, failed atomic.Int64
-	for range inFlight {
+	for range atOnce {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1

@@ -22,9 +22,10 @@ type server struct {
 	name string
 	pid  int
 	node *node.Node // nil for others
+	also []int      // processes that work for it
 }
 
-func of(n *node.Node) server { return server{"baton", n.PID(), n} }
+func of(n *node.Node) server { return server{name: "baton", pid: n.PID(), node: n} }
 
 var profiles = flag.String("profile", "", "directory for profiles of the node under the loads")
 
@@ -83,12 +84,12 @@ func startPeerBehind(t *testing.T, before []string, pkg, program string, args ..
 			t.Logf("%s said at last:\n%s", program, said.Bytes()[max(0, said.Len()-2000):])
 		}
 	})
-	return server{program, cmd.Process.Pid, nil}
+	return server{name: program, pid: cmd.Process.Pid}
 }
 
 // processes are the server's process and its children.
 func (s server) processes() []int {
-	all := []int{s.pid}
+	all := append([]int{s.pid}, s.also...)
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, name := range stats {
 		f := statFields(name)

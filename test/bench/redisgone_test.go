@@ -35,16 +35,22 @@ const (
 	goneChanges = 10_000 + 10*goneRate + 500 // that are kept: the log, calls, devices, and what the store has to hear of calls that it knows
 )
 
-// TestRedisGoneTenMinutes takes Redis away for ten minutes. A hundred calls are up all the while, others begin, move and end, phones register: nobody hears it, what is kept is
-// bounded, and all is in Redis soon after it is back.
-func TestRedisGoneTenMinutes(t *testing.T) {
-	server := redis.Start(t, redis.Options{Args: []string{"--appendonly", "yes"}})
+// storeIn has a node keep its state there.
+func storeIn(t *testing.T, server *redis.Server) string {
+	t.Helper()
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	file := filepath.Join(t.TempDir(), "cluster.key")
 	must(t, os.WriteFile(file, []byte(base64.StdEncoding.EncodeToString(key)+"\n"), 0o600))
+	return fmt.Sprintf("store:\n  redis: redis://%s\ncluster:\n  name: n1\n  key_file: %s\n", server.Addr, file)
+}
+
+// TestRedisGoneTenMinutes takes Redis away for ten minutes. A hundred calls are up all the while, others begin, move and end, phones register: nobody hears it, what is kept is
+// bounded, and all is in Redis soon after it is back.
+func TestRedisGoneTenMinutes(t *testing.T) {
+	server := redis.Start(t, redis.Options{Args: []string{"--appendonly", "yes"}})
 	g := newGenerator(t)
-	l := newLoadedWith(t, loadedConfig+unlimited+fmt.Sprintf("store:\n  redis: redis://%s\ncluster:\n  name: n1\n  key_file: %s\n", server.Addr, file), 20, g)
+	l := newLoadedWith(t, loadedConfig+unlimited+storeIn(t, server), 20, g)
 	up := l.calls(t, goneCalls)
 	mover := newMover(t, l.node)
 

@@ -32,6 +32,7 @@ type generator struct {
 	leave   atomic.Bool // the reader shall leave the socket
 	reading sync.WaitGroup
 	talking sync.WaitGroup // who speaks
+	over    atomic.Bool    // nobody shall any more
 
 	sent   atomic.Int64
 	heard  atomic.Int64
@@ -73,6 +74,7 @@ func newGenerator(t *testing.T) *generator {
 		unix.Bind(fd, &unix.SockaddrInet4{Port: rtpPort})))
 	g.listen()
 	t.Cleanup(func() {
+		g.over.Store(true)
 		g.hush()
 		g.talking.Wait()
 		unix.Close(fd)

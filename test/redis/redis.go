@@ -228,6 +228,13 @@ func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 // Thaw undoes Freeze.
 func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
 
+// PID is the server's process.
+func (s *Server) PID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd.Process.Pid
+}
+
 // Dir is where it keeps its files.
 func (s *Server) Dir() string { return s.dir }
 
