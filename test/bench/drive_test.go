@@ -315,10 +315,11 @@ func (m *mill) take() (int, error) {
 	return rtp, nil
 }
 
-// drain takes what comes until nothing has for a tenth of a second, for two seconds at the most. A leg that is silent for longer is taken for lost.
+// drain takes what comes until nothing has for a tenth of a second: what a relay is behind with is late, not lost. Legs are silent for no longer, lest
+// they be taken for lost.
 func (m *mill) drain() error {
 	start := time.Now()
-	for last := start; time.Since(last) < 100*time.Millisecond && time.Since(start) < 2*time.Second; {
+	for last := start; time.Since(last) < 100*time.Millisecond && time.Since(start) < 10*time.Second; {
 		n, err := m.take()
 		if err != nil {
 			return err

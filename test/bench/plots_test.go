@@ -62,11 +62,11 @@ const (
 
 var plotColours = map[string]string{"engine": blue, "rtpengine": orange}
 
-var plotNames = map[string]string{"engine": "baton's engine", "rtpengine": "rtpengine (user space)"}
+var plotNames = map[string]string{"engine": "baton's engine", "rtpengine": "rtpengine"}
 
 // where says what the picture was measured on.
 func where() string {
-	return fmt.Sprintf("relay on one core (%s), 100 packets a second a call, %s; hollow: load too slow or more than %g %% lost", cpuModel(), run.Time.Format("2006-01-02"), mostLost)
+	return fmt.Sprintf("one core of %s, user space, 100 packets a second a call, %s; hollow: load too slow, or > %g %% lost", cpuModel(), run.Time.Format("2006-01-02"), mostLost)
 }
 
 // points are one figure of all points, each not below the least that is measured.
@@ -83,11 +83,11 @@ func cpuChart(all map[string][]passed) chart.Chart {
 		c.Lines = append(c.Lines, chart.Line{Name: plotNames[r.name], Colour: plotColours[r.name], Points: points(all[r.name], passed.million)})
 	}
 	if peer := all["rtpengine"]; len(peer) > 0 {
-		limit := points(slices.DeleteFunc(slices.Clone(peer), func(p passed) bool { return p.calls < 100 }), func(p passed) float64 { return relayShare * p.million() })
+		limit := points(slices.DeleteFunc(slices.Clone(peer), func(p passed) bool { return p.calls < 100 || p.calls > 1000 }), func(p passed) float64 { return relayShare * p.million() })
 		for i := range limit {
 			limit[i].Doubtful = false
 		}
-		c.Lines = append(c.Lines, chart.Line{Name: "limit: half of that", Colour: grey, Dashed: true, Points: limit})
+		c.Lines = append(c.Lines, chart.Line{Name: "limit: half of rtpengine's", Colour: grey, Dashed: true, Points: limit})
 	}
 	return c
 }
@@ -101,7 +101,7 @@ func latencyChart(all map[string][]passed) chart.Chart {
 			dashed bool
 		}{{"p50", 0.5, false}, {"p99", 0.99, true}} {
 			line := points(all[r.name], func(p passed) float64 { return max(p.added(q.of), time.Microsecond).Seconds() * 1e3 })
-			c.Lines = append(c.Lines, chart.Line{Name: plotNames[r.name] + " " + q.name, Colour: plotColours[r.name], Dashed: q.dashed, Points: line})
+			c.Lines = append(c.Lines, chart.Line{Name: plotNames[r.name] + ", " + q.name, Colour: plotColours[r.name], Dashed: q.dashed, Points: line})
 		}
 	}
 	return c

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -219,9 +220,10 @@ loadmodule "sl.so"
 loadmodule "pv.so"
 loadmodule "textops.so"
 loadmodule "auth.so"
+%s
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
-modparam("usrloc", "db_mode", 0)
+%s
 modparam("registrar", "max_contacts", 10)
 request_route {
 	if (!is_method("REGISTER")) { sl_send_reply("405", "Method Not Allowed"); exit; }
@@ -230,13 +232,36 @@ request_route {
 }
 `
 
-// kamailioTarget is Kamailio, whose users' passwords follow from their names.
+// kamailioTarget is Kamailio, whose users' passwords follow from their names, with all in its memory.
 func kamailioTarget(t *testing.T) target {
+	t.Helper()
+	return kamailioWith(t, "", `modparam("usrloc", "db_mode", 0)`)
+}
+
+// kamailioInRedis writes each binding to a Redis before it answers, as its manual has it.
+func kamailioInRedis(t *testing.T) (target, *redis.Server) {
+	t.Helper()
+	if found, _ := filepath.Glob("/usr/lib/*/kamailio/modules/db_redis.so"); len(found) == 0 {
+		fmt.Println("SKIP  Kamailio cannot use Redis: apt-get install kamailio-redis-modules")
+		t.Skip("Kamailio cannot use Redis (package kamailio-redis-modules)")
+	}
+	r := redis.Start(t, redis.Options{})
+	_, err := r.Do("HMSET", "version:entry::location", "table_name", "location", "table_version", "9")
+	must(t, err)
+	s := kamailioWith(t, `loadmodule "db_redis.so"
+modparam("db_redis", "keys", "version=entry:table_name;location=entry:ruid&usrdom:username,domain&timer:partition,keepalive")
+modparam("db_redis", "verbosity", 0)`, fmt.Sprintf(`modparam("usrloc", "db_mode", 1)
+modparam("usrloc", "db_url", "redis://%s/0")`, r.Addr))
+	s.name, s.also = "kamailio with Redis", []int{r.PID()}
+	return s, r
+}
+
+func kamailioWith(t *testing.T, before, after string) target {
 	t.Helper()
 	at := netip.AddrPortFrom(node.IP(1), 5058)
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "kamailio.cfg")
-	must(t, os.WriteFile(conf, fmt.Appendf(nil, kamailioConf, at), 0o600))
+	must(t, os.WriteFile(conf, fmt.Appendf(nil, kamailioConf, at, before, after), 0o600))
 	s := startPeer(t, "kamailio", "kamailio", "-f", conf, "-DD", "-m", "512", "-Y", dir, "-P", filepath.Join(dir, "pid"))
 	time.Sleep(2 * time.Second) // its workers start
 	return target{s, at, nil}
@@ -244,4 +269,12 @@ func kamailioTarget(t *testing.T) target {
 
 func TestRegisterRateOfKamailio(t *testing.T)  { kamailioTarget(t).rate(t) }
 func TestRegisterStormOfKamailio(t *testing.T) { kamailioTarget(t).storm(t) }
+func TestRegisterStormOfKamailioInRedis(t *testing.T) {
+	s, r := kamailioInRedis(t)
+	s.storm(t)
+	if there, err := r.Do("EVAL", "return #redis.call('KEYS', 'location:entry::*')", "0"); err != nil || strings.TrimSpace(there) != fmt.Sprintf(":%d", registerUsers*registerDevices) {
+		t.Errorf("%q of %d bindings are in Redis, %v", there, registerUsers*registerDevices, err)
+	}
+}
+
 func TestRegisterCrowdOfKamailio(t *testing.T) { kamailioTarget(t).crowd(t) }

@@ -203,11 +203,16 @@ func (c *ngClient) exchange(fields map[string]string) (string, error) {
 	for k, v := range fields {
 		message += fmt.Sprintf("%d:%s%d:%s", len(k), k, len(v), v)
 	}
-	if _, err := conn.Write([]byte(message + "e")); err != nil {
-		return "", err
-	}
-	conn.SetReadDeadline(time.Now().Add(time.Second))
 	buf := make([]byte, 8192)
-	n, err := conn.Read(buf)
-	return string(buf[:n]), err
+	for range 5 { // a busy one may be late; the same cookie is answered with what was answered before
+		if _, err = conn.Write([]byte(message + "e")); err != nil {
+			return "", err
+		}
+		conn.SetReadDeadline(time.Now().Add(time.Second))
+		var n int
+		if n, err = conn.Read(buf); err == nil {
+			return string(buf[:n]), nil
+		}
+	}
+	return "", err
 }

@@ -136,15 +136,9 @@ func (c Chart) axes() (x, y axis) {
 	if x.from > x.to || x.from <= 0 || y.to <= 0 {
 		x.from, x.to, y.from, y.to = 1, 10, 1, 10 // there is nothing to show
 	}
-	if x.from == x.to {
-		x.to *= 10
-	}
-	x.ticks = series(x.from, x.to)
+	x.span()
 	if c.LogY {
-		if y.from, y.to = below(y.from), above(y.to); y.from == y.to {
-			y.to *= 10
-		}
-		y.ticks = series(y.from, y.to)
+		y.span()
 	} else {
 		y.from = 0
 		step := stepFor(y.to)
@@ -154,6 +148,18 @@ func (c Chart) axes() (x, y axis) {
 		}
 	}
 	return x, y
+}
+
+// span has a logarithmic axis begin and end at a number of its own. Of many decades each has one.
+func (a *axis) span() {
+	if a.from, a.to = below(a.from), above(a.to); a.from == a.to {
+		a.to *= 10
+	}
+	for _, v := range series(a.from, a.to) {
+		if whole := math.Log10(v); a.to/a.from < 2000 || math.Abs(whole-math.Round(whole)) < 0.01 {
+			a.ticks = append(a.ticks, v)
+		}
+	}
 }
 
 // series are 1, 2 and 5 of each power of ten between two values.
