@@ -72,6 +72,9 @@ type path struct {
 	left    bool // it has been direct, and has stepped in for a change
 	waiting []func()
 	overdue *time.Timer
+	peer    *peering         // of two browsers (peer.go), nil = there is none
+	shy     time.Time        // no other is begun before
+	breaks  int              // of such, in a row
 	heard   map[*Leg]arrival // what each phone has last reported of the other
 }
 
@@ -126,7 +129,11 @@ func pairOf(a, b *Leg) string {
 
 func (l *Leg) ending() string {
 	line, _, _ := l.remote.Audio()
-	return l.seat.user.Name + " " + l.device.Key + " " + line.Addr.Addr().String()
+	at := line.Addr.Addr()
+	if l.browser() { // each of its connections has candidates of its own
+		at = l.dialog.Flow.Remote.Addr()
+	}
+	return l.seat.user.Name + " " + l.device.Key + " " + at.String()
 }
 
 // setPath is the only place where the way of a call's sound changes.
@@ -176,8 +183,10 @@ func (c *Call) forced(a, b *Leg) bool {
 // straightWay is how a leg's sound can go straight, and why not if it cannot. Two legs can whose ways are the same.
 func (l *Leg) straightWay() (way media.Security, why string) {
 	switch {
+	case l.browser() && !l.peers:
+		return media.DTLS, "the sound of a browser goes through the node, unless its page says that it can do more"
 	case l.browser():
-		return media.DTLS, "the sound of a browser goes through the node"
+		return media.DTLS, ""
 	case l.agreed.Security != media.Clear:
 		return l.agreed.Security, "sound that is encrypted for the node goes through it"
 	case l.agreed.Mux:
@@ -188,19 +197,28 @@ func (l *Leg) straightWay() (way media.Security, why string) {
 
 // whyRelay says why the sound of two legs goes through the node; "" = it need not. At rest it is asked without what only a moment tells.
 func (c *Call) whyRelay(a, b *Leg) string {
-	for _, l := range []*Leg{a, b} {
+	var ways [2]media.Security
+	for i, l := range []*Leg{a, b} {
 		if c.mediaMode(l) == "relay" {
 			return fmt.Sprintf("media.mode is relay for %s of %s", l.device.Name, l.seat.user.Name)
 		}
-		if _, why := l.straightWay(); why != "" {
+		way, why := l.straightWay()
+		if why != "" {
 			return why
 		}
+		ways[i] = way
+	}
+	if ways[0] != ways[1] {
+		return "one has a browser, the other a phone"
 	}
 	if why := c.busy(a, b); why != "" {
 		return why
 	}
 	if c.path.left && !c.b.Media.Return {
 		return "media.return_to_direct is off"
+	}
+	if ways[0] == media.DTLS { // whether they reach each other, and in what codec, they find out themselves
+		return c.b.blocked.of(pairOf(a, b))
 	}
 	if why := c.apartFrom(a, b); why != "" {
 		return why
@@ -320,6 +338,8 @@ func (c *Call) reviewPath() {
 // halfHome says that a phone which was told to send straight is sent to the node since, because it has changed its session.
 func (c *Call) halfHome(a, b *Leg) bool {
 	switch p := &c.path; {
+	case p.peer != nil:
+		return !p.peer.between(a, b)
 	case p.state == pathDirect:
 		return !a.straight || !b.straight
 	case p.offered != nil:
@@ -353,7 +373,7 @@ func (c *Call) followStraight() {
 
 // anyStraight says that a phone still sends past the node.
 func (c *Call) anyStraight() bool {
-	return c.path.offered != nil || slices.ContainsFunc(c.legs, func(l *Leg) bool { return l.straight && l.state == legUp })
+	return c.path.offered != nil || c.path.peer != nil || slices.ContainsFunc(c.legs, func(l *Leg) bool { return l.straight && l.state == legUp })
 }
 
 // lookLater looks at the path again, unless that is about to be done.
@@ -403,6 +423,10 @@ func (c *Call) lookAtPath() {
 func (c *Call) mayStepOut(a, b *Leg) {
 	p := &c.path
 	p.why = "it is about to be direct"
+	if a.browser() {
+		c.invitePeers(a, b)
+		return
+	}
 	if time.Now().Before(p.rest) && !a.stays && !b.stays || p.offered != nil || a.negotiates() || b.negotiates() {
 		return
 	}
@@ -514,6 +538,10 @@ func (c *Call) lookSoon() {
 // prove looks whether what the talker sends has arrived, or for the moment of the second half.
 func (c *Call) prove(a, b *Leg) {
 	p := &c.path
+	if p.peer != nil {
+		c.provePeers(a, b)
+		return
+	}
 	if why := c.whyRelay(a, b); why != "" {
 		c.stepIn(why)
 		return
@@ -609,6 +637,9 @@ func (c *Call) listenOn(a, b *Leg) {
 		c.stepIn(why)
 		return
 	}
+	if p.peer != nil { // the pages themselves listen
+		return
+	}
 	if p.heard == nil {
 		p.heard = map[*Leg]arrival{}
 	}
@@ -685,6 +716,9 @@ func (c *Call) stepIn(why string) {
 		if l.straight && l.state == legUp && l != p.offered {
 			c.bringHome(l, time.Now().Add(alignPatience))
 		}
+	}
+	if p.peer != nil {
+		c.peersHome()
 	}
 	c.stepped()
 }

@@ -42,7 +42,7 @@ type keys struct {
 	open    int // ways in which the present one is still being told, and the pause after it
 }
 
-// onInfo takes an INFO, which baton knows for keys alone. An empty one is the keep-alive of old phones.
+// onInfo takes an INFO, which baton knows for keys, and of browsers for their direct media. An empty one is the keep-alive of old phones.
 func (c *Call) onInfo(l *Leg, x *sip.Exchange) {
 	kind, _, _ := strings.Cut(strings.ToLower(x.Body().Type), ";")
 	kind = strings.TrimSpace(kind)
@@ -51,6 +51,8 @@ func (c *Call) onInfo(l *Leg, x *sip.Exchange) {
 		_ = x.Respond(sip.Reply{Code: 469, Headers: []sip.Header{{Name: "Recv-Info"}}}) // RFC 6086 §4.2.2: none
 	case len(x.Body().Data) == 0:
 		_ = x.Respond(sip.Reply{Code: 200})
+	case kind == peerType && l.browser():
+		c.onPeer(l, x)
 	case kind != relayType && kind != plainType:
 		_ = x.Respond(sip.Reply{Code: 415, Headers: []sip.Header{{Name: "Accept", Value: relayType + ", " + plainType}}})
 	default:

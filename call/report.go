@@ -252,7 +252,7 @@ func (c *Call) lastWays() {
 				continue
 			}
 			a, z := from.holder.stream.Stats(), to.holder.stream.Stats()
-			direct := from.holder.straight && to.holder.straight || unrelayed(a, z)
+			direct := c.path.state == pathDirect || from.holder.straight && to.holder.straight || unrelayed(a, z)
 			if q := media.Across(a, z); q != nil && !direct {
 				c.b.reports.observe(ByNode, q.Delay)
 			}

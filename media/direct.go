@@ -181,6 +181,10 @@ func (s *Stream) replaced(ssrc uint32) {
 	s.straight.Store(ssrc)
 }
 
+// Elsewhere tells that the peer's sound goes by a connection of its own that does not lead here, as between two browsers: that nothing is heard here
+// is no silence. It is told before the peer stops, and that it has ended when the peer is heard again.
+func (s *Stream) Elsewhere(on bool) { s.elsewhere.Store(on) }
+
 // passOn gives RTCP to the peer of far as it came.
 func (s *Stream) passOn(b []byte, packets []rtcp.Packet, now time.Duration) {
 	c := &s.ctrl

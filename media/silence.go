@@ -76,7 +76,7 @@ func (s *Stream) watch(now time.Duration) {
 	}
 	if tell := w.silent.Load(); tell != nil && last != 0 && last != w.reported && now-max(last, s.engine.awake) >= silence {
 		w.reported = last
-		if s.terms != nil && s.terms.direction == SendRecv && s.past.Load() == nil && w.wasContinuous(last, s.ear.reception.packets.Load(), s.terms.frame) {
+		if s.terms != nil && s.terms.direction == SendRecv && s.past.Load() == nil && !s.elsewhere.Load() && w.wasContinuous(last, s.ear.reception.packets.Load(), s.terms.frame) {
 			(*tell)(s.engine.wall(last))
 		}
 	}

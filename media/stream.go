@@ -44,9 +44,10 @@ type Stream struct {
 
 	watchman watchman // who looks when the peer falls silent
 
-	past     atomic.Pointer[Stream] // whose peer hears this one straight; nil = nobody's
-	under    atomic.Int32           // streams whose peers this one's hears straight
-	straight atomic.Uint32          // the source that it hears so
+	past      atomic.Pointer[Stream] // whose peer hears this one straight; nil = nobody's
+	elsewhere atomic.Bool            // its peer's sound goes by a connection of the peer's own that leads elsewhere
+	under     atomic.Int32           // streams whose peers this one's hears straight
+	straight  atomic.Uint32          // the source that it hears so
 
 	// guarded by engine.mu
 	peer    netip.Addr

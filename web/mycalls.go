@@ -31,7 +31,7 @@ func (a *UserAPI) myCalls(ctx context.Context, user string) []call.Info {
 // seenBy is a call as one of its users may see it: his own seats in full; of others the number and name that his phone shows too, and
 // how their audio fares, but no login, device or address. What is not named here is not shown. own are the names of his devices.
 func seenBy(c call.Info, user string, own []string) call.Info {
-	seen := call.Info{ID: c.ID, State: c.State, Started: c.Started, Up: c.Up, Seats: []call.SeatInfo{}, Moves: []call.MoveInfo{}}
+	seen := call.Info{ID: c.ID, State: c.State, Started: c.Started, Up: c.Up, Seats: []call.SeatInfo{}, Moves: []call.MoveInfo{}, Media: c.Media}
 	shown := map[string]string{user: user} // what each user is called in it
 	for _, s := range c.Seats {
 		if s.User == user {

@@ -42,12 +42,19 @@ func showCall(out io.Writer, c call.Info) error {
 // wayOf says in words how the sound of a call goes.
 func wayOf(c call.Info) string {
 	switch {
+	case c.Media == "direct" && encrypted(c):
+		return "its audio goes straight between the browsers, encrypted end to end"
 	case c.Media == "direct":
 		return "its audio goes straight between the devices"
 	case c.MediaWhy != "":
 		return "its audio goes through the node: " + c.MediaWhy
 	}
 	return "its audio goes through the node"
+}
+
+// encrypted says that who has the call is in browsers: what goes straight between them is encrypted there (DTLS).
+func encrypted(c call.Info) bool {
+	return !slices.ContainsFunc(c.Seats, func(s call.SeatInfo) bool { return len(s.Legs) == 0 || s.Legs[0].Secure != "dtls" })
 }
 
 // page writes line after line until one cannot be written.

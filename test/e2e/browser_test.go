@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bufio"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -328,13 +327,9 @@ func (p *tab) heard(args ...any) []float64 {
 	p.t.Helper()
 	var text string
 	p.must(&text, "heard", args...)
-	b, err := base64.StdEncoding.DecodeString(text)
+	samples, err := pcm(text)
 	if err != nil {
 		p.t.Fatal(err)
-	}
-	samples := make([]float64, len(b)/2)
-	for i := range samples {
-		samples[i] = float64(int16(uint16(b[2*i]) | uint16(b[2*i+1])<<8))
 	}
 	return samples
 }

@@ -27,8 +27,42 @@ function listen(pc, track) {
   pc.ear = new AnalyserNode(context, { fftSize: 32768 });
   const source = context.createMediaStreamSource(new MediaStream([track]));
   source.connect(pc.ear);
+  keep(source);
   note(source);
 }
+
+// What all connections give together, as the page plays it: what it has muted is silent here too. Kept by a processor that needs no script either.
+let together;
+const kept = [];
+let missed = 0; // seconds that the page was too busy to keep
+
+function keep(source) {
+  if (!together) {
+    together = context.createScriptProcessor(4096, 1, 1);
+    let due;
+    together.onaudioprocess = ({ inputBuffer, playbackTime }) => {
+      if (due !== undefined && playbackTime > due + 0.01) missed += playbackTime - due;
+      due = playbackTime + inputBuffer.duration;
+      const all = inputBuffer.getChannelData(0);
+      const step = context.sampleRate / 8000;
+      const out = new Int16Array(Math.floor(all.length / step));
+      for (let i = 0; i < out.length; i++) {
+        const part = all.subarray(Math.floor(i * step), Math.floor((i + 1) * step));
+        out[i] = Math.max(-1, Math.min(1, part.reduce((a, b) => a + b, 0) / part.length)) * 32767;
+      }
+      kept.push(out);
+      if (kept.length > 800) kept.shift(); // a minute
+    };
+    together.connect(context.destination);
+  }
+  source.connect(together);
+}
+
+const coded = (samples) => {
+  let text = '';
+  for (const b of new Uint8Array(samples.buffer)) text += String.fromCharCode(b);
+  return btoa(text);
+};
 
 const tones = []; // what was heard: the loudest frequency whenever it was another, and when, in ms since the page's navigation began
 
@@ -69,8 +103,19 @@ window.phone = {
       const part = all.subarray(Math.floor(i * step), Math.floor((i + 1) * step));
       out[i] = Math.max(-1, Math.min(1, part.reduce((a, b) => a + b, 0) / part.length)) * 32767;
     }
-    let text = '';
-    for (const b of new Uint8Array(out.buffer)) text += String.fromCharCode(b);
-    return btoa(text);
+    return coded(out);
+  },
+  // played is what the page has played since it was asked last, as heard gives it, and how many ms of it are missing.
+  played() {
+    const blocks = kept.splice(0);
+    const all = new Int16Array(blocks.reduce((n, b) => n + b.length, 0));
+    let at = 0;
+    for (const b of blocks) {
+      all.set(b, at);
+      at += b.length;
+    }
+    const was = missed;
+    missed = 0;
+    return { sound: coded(all), missed: 1000 * was };
   },
 };

@@ -70,7 +70,7 @@ function rig() {
     play: () => () => {},
   } as unknown as Audio;
   const parts: Parts = {
-    ua, audio, target: () => "sip:*40@baton", configuration: async () => ({}), ready: () => true, whenReady: async () => {}, changed: () => {}, trouble: () => {},
+    ua, audio, target: () => "sip:*40@baton", configuration: async () => ({}), ready: () => true, straight: () => false, whenReady: async () => {}, changed: () => {}, trouble: () => {},
     over: (c) => over.push(c),
   };
   return { parts, sessions, called, over };

@@ -16,6 +16,8 @@ export interface Parts {
   target(): string;
   configuration(): Promise<RTCConfiguration>;
   ready(): boolean;
+  /** straight says whether sound may go past baton, to another browser. */
+  straight(): boolean;
   whenReady(): Promise<void>;
   changed(c: Call): void;
   trouble(t: Trouble): void;
@@ -52,8 +54,9 @@ export class Call {
     this.line = newLine(crypto.getRandomValues(new Uint32Array(2)).join(""), purpose, peer, Date.now(), call);
   }
 
+  /** pc is the connection by which the other side is heard: to baton, or straight. */
   get pc(): RTCPeerConnection | undefined {
-    return this.leg?.pc;
+    return this.leg?.carrier;
   }
 
   get session(): RTCSession | undefined {
@@ -97,7 +100,7 @@ export class Call {
 
   /** ring takes a call that comes in. */
   ring(session: RTCSession): void {
-    const leg: Leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => leg));
+    const leg: Leg = new Leg(session, this.parts.audio, this.parts.ready, this.parts.straight, this.events(() => leg));
     this.leg = leg;
   }
 
@@ -198,7 +201,7 @@ export class Call {
     this.hush(stream);
     try {
       const session = this.parts.ua.call(target, { mediaStream: stream, pcConfig, extraHeaders: headers, sessionTimersExpires });
-      leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => leg), holder);
+      leg = new Leg(session, this.parts.audio, this.parts.ready, this.parts.straight, this.events(() => leg), holder);
     } catch {
       this.parts.audio.giveBack(holder);
       this.parts.trouble({ what: "That cannot be called.", do: "Type a number or a name." });
@@ -243,6 +246,7 @@ export class Call {
       hold: (by: "me" | "peer", on: boolean) => only(() => this.step({ type: "hold", by, on })),
       peer: (peer: Peer) => only(() => peer.number !== "" && this.step({ type: "peer", peer })),
       media: (media: Line["media"]) => only(() => this.step({ type: "media", media })),
+      direct: (on: boolean) => only(() => this.step({ type: "direct", on })),
       lost: () => only(() => this.lost()),
       spent: () => only(() => this.renew()),
       heir: (s: RTCSession) => this.inherit(s),
@@ -317,7 +321,7 @@ export class Call {
 
   /** inherit answers a dialog that shall take this one's place. */
   private inherit(session: RTCSession): void {
-    const heir: Leg = new Leg(session, this.parts.audio, this.parts.ready, this.events(() => heir));
+    const heir: Leg = new Leg(session, this.parts.audio, this.parts.ready, this.parts.straight, this.events(() => heir));
     this.next = heir;
     heirs.add(session);
     // JsSIP has not yet told baton that it rings; answered only then.
@@ -337,6 +341,7 @@ export class Call {
     leg.mute(this.line.muted); // it may have changed meanwhile
     if (leg.held !== this.line.held) leg.hold(this.line.held);
     this.step({ type: "media", media: leg.media });
+    this.step({ type: "direct", on: leg.second.direct });
     this.parts.changed(this);
     old?.hangUp();
   }

@@ -5,6 +5,7 @@ import type { RTCSession } from "jssip/lib/RTCSession";
 import type { IncomingRequest, IncomingResponse } from "jssip/lib/SIPMessage";
 import type { Audio, User } from "./media";
 import { mediaOf, type End, type Media, type Peer } from "./line";
+import { messageType, Peer as Second, readMessage, type Message } from "./peer";
 
 /** Dialog names a dialog as a Replaces header does (RFC 3891). */
 export interface Dialog {
@@ -24,6 +25,8 @@ export interface Events {
   hold(by: "me" | "peer", on: boolean): void;
   peer(p: Peer): void;
   media(m: Media): void;
+  /** direct says whether the sound comes straight from the other browser. */
+  direct(on: boolean): void;
   /** lost: baton knows this dialog no more, though nobody has hung up. */
   lost(): void;
   /** spent: its PeerConnection will carry nothing any more, whatever becomes of ICE. */
@@ -38,6 +41,7 @@ interface Inside {
   _dialog?: { id: { call_id: string; local_tag: string; remote_tag: string } };
   _localHold: boolean;
   _onunhold(by: "local"): void;
+  sendRequest(method: string, o: { extraHeaders: string[]; body: string; eventHandlers: Record<string, () => void> }): void;
   terminate(o?: { cause?: string; status_code?: number; reason_phrase?: string }): void;
 }
 
@@ -56,6 +60,9 @@ export class Leg implements User {
 
   over = false;
 
+  /** second is its connection straight to the other browser, where there is one. */
+  readonly second: Second;
+
   private letGo = false; // what ends now is meant to end
   private stopPlaying: (() => void) | undefined;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -63,11 +70,14 @@ export class Leg implements User {
   private failed = false; // its ICE has, once
   private reoffered = 0;
 
-  /** mic is who has borrowed the microphone for this leg, where that is not the leg itself. */
+  /** mic is who has borrowed the microphone for this leg, where that is not the leg itself. straight says whether sound may go past baton. */
   constructor(
-    readonly session: RTCSession, private readonly audio: Audio, private readonly ready: () => boolean, private readonly on: Events,
-    private readonly mic?: User,
+    readonly session: RTCSession, private readonly audio: Audio, private readonly ready: () => boolean, private readonly straight: () => boolean,
+    private readonly on: Events, private readonly mic?: User,
   ) {
+    this.second = new Second({
+      standing: () => this.pc, tell: (m) => this.say(m), play: (stream) => this.audio.play(stream), changed: () => this.on.direct(this.second.direct),
+    });
     this.shield();
     this.listen();
     if (session.connection) this.attach(session.connection);
@@ -100,6 +110,12 @@ export class Leg implements User {
   replace(track: MediaStreamTrack): void {
     const sender = this.pc?.getSenders().find((s) => s.track?.kind === "audio") ?? this.pc?.getSenders()[0];
     void sender?.replaceTrack(track);
+    this.second.replace(track);
+  }
+
+  /** carrier is the connection by which the other side is heard. */
+  get carrier(): RTCPeerConnection | undefined {
+    return this.second.direct ? this.second.pc : this.pc;
   }
 
   /** held says whether it is held from here. */
@@ -108,6 +124,7 @@ export class Leg implements User {
   }
 
   hold(on: boolean): boolean {
+    this.second.leave();
     return on ? this.session.hold() : this.session.unhold();
   }
 
@@ -117,7 +134,8 @@ export class Leg implements User {
   }
 
   tone(t: string): void {
-    this.session.sendDTMF(t, { transportType: "RFC2833" as never, duration: 120, interToneGap: 70 });
+    const way = this.second.direct ? "INFO" : "RFC2833"; // in the sound it would not come to baton
+    this.session.sendDTMF(t, { transportType: way as never, duration: 120, interToneGap: 70 });
   }
 
   /** hangUp ends the leg by the request that its state asks for: CANCEL, a refusal, or BYE. */
@@ -142,6 +160,7 @@ export class Leg implements User {
   /** linkBack is called when the connection for SIP stands again. */
   linkBack(networkChanged: boolean): void {
     if (!this.up || this.over) return;
+    this.announce();
     const before = this.reoffered;
     if (this.wantsRestart || networkChanged || this.media !== "connected") {
       this.restart();
@@ -235,6 +254,7 @@ export class Leg implements User {
     s.on("confirmed", () => {
       this.up = true;
       this.on.up();
+      this.announce();
     });
     s.on("sdp", ({ originator, type, sdp }) => {
       if ((originator as string) === "remote" && type === "answer") this.toneOnly = /^a=(sendonly|inactive)\r?$/m.test(sdp);
@@ -244,6 +264,10 @@ export class Leg implements User {
     s.on("reinvite", ({ request }) => {
       this.reoffered++;
       this.identify(request);
+    });
+    s.on("newInfo", ({ originator, info }: { originator: string; info: { contentType: string; body: string } }) => {
+      const m = originator === "remote" && info.contentType.startsWith(messageType) ? readMessage(info.body) : undefined;
+      if (m && !this.over && (this.straight() || m.say === "home")) this.second.take(m);
     });
     s.on("update", ({ request }) => this.identify(request));
     s.on("replaces", (e) => e.accept((heir: RTCSession) => this.on.heir(heir)));
@@ -255,6 +279,21 @@ export class Leg implements User {
         });
       });
     }
+  }
+
+  /** announce tells baton that this page can talk straight to another. */
+  private announce(): void {
+    if (this.straight()) this.second.announce();
+  }
+
+  /** say tells baton something of the second connection. Whether that arrives is nothing to the call: what is lost is said again by announce. */
+  private say(m: Message): void {
+    if (!this.up || this.over) return;
+    const nothing = () => {};
+    (this.session as unknown as Inside).sendRequest("INFO", {
+      extraHeaders: [`Content-Type: ${messageType}`], body: JSON.stringify(m),
+      eventHandlers: { onSuccessResponse: nothing, onErrorResponse: nothing, onTransportError: nothing, onRequestTimeout: nothing, onDialogError: nothing },
+    });
   }
 
   /** identify reads who is on the other side now (RFC 3325, 4916): a transfer changes it. */
@@ -273,6 +312,7 @@ export class Leg implements User {
   }
 
   private cleanUp(): void {
+    this.second.close();
     this.stopPlaying?.();
     this.stopPlaying = undefined;
     this.audio.giveBack(this.mic ?? this);

@@ -38,6 +38,7 @@ export interface Line {
   held: boolean; // by this browser
   heldByPeer: boolean;
   media: Media;
+  direct: boolean; // its sound comes straight from the other browser
   auto: boolean; // it answers by itself
   call: string | undefined; // baton's id of it, where it is known from the start
   tones: string; // the digits sent, for the screen
@@ -54,6 +55,7 @@ export type Event =
   | { type: "hold"; by: "me" | "peer"; on: boolean }
   | { type: "mute"; on: boolean }
   | { type: "media"; media: Media }
+  | { type: "direct"; on: boolean }
   | { type: "peer"; peer: Peer }
   | { type: "tone"; tone: string }
   | { type: "transfer"; transfer: Line["transfer"] };
@@ -61,7 +63,7 @@ export type Event =
 export function newLine(id: string, purpose: Purpose, peer: Peer, now: number, call?: string): Line {
   return {
     id, purpose, stage: purpose === "in" ? "incoming" : "asking", peer, began: now, answered: undefined, muted: false, held: false,
-    heldByPeer: false, media: "none", auto: false, call, tones: "", transfer: "", end: undefined,
+    heldByPeer: false, media: "none", direct: false, auto: false, call, tones: "", transfer: "", end: undefined,
   };
 }
 
@@ -94,6 +96,8 @@ export function step(l: Line, e: Event): Line {
       return { ...l, muted: e.on };
     case "media":
       return { ...l, media: e.media };
+    case "direct":
+      return l.direct === e.on ? l : { ...l, direct: e.on };
     case "peer":
       return { ...l, peer: e.peer };
     case "tone":

@@ -67,17 +67,19 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-/** node is one that a phone registers with and calls through. Got has what it was sent, less ACK and REGISTER. */
+/** node is one that a phone registers with and calls through. Got has what it was sent, less ACK and REGISTER; said the bodies of INFO. */
 async function node(port = 0) {
   const ws = new WebSocketServer({ port, host: "127.0.0.1", handleProtocols: () => "sip" });
   await new Promise((r) => ws.once("listening", r));
   const got: string[] = [];
+  const said: string[] = [];
   const registered: number[] = [];
   ws.on("connection", (c) => c.on("message", (m) => {
     const text = String(m);
     if (text === "\r\n\r\n") return c.send("\r\n");
     const method = text.slice(0, text.indexOf(" "));
     if (method === "REGISTER") registered.push(Date.now());
+    else if (method === "INFO") said.push(text.slice(text.indexOf("\r\n\r\n") + 4));
     else if (method !== "ACK") got.push(text);
     if (method !== "ACK" && !text.startsWith("SIP/2.0")) c.send(ok(text, method === "INVITE"));
   }));
@@ -86,7 +88,7 @@ async function node(port = 0) {
     ws.close();
   };
   cleanups.push(stop);
-  return { url: `ws://127.0.0.1:${(ws.address() as AddressInfo).port}/sip`, got, registered, stop, kick: () => ws.clients.forEach((c) => c.terminate()), send: (m: string) => ws.clients.forEach((c: Peer) => c.send(m)) };
+  return { url: `ws://127.0.0.1:${(ws.address() as AddressInfo).port}/sip`, got, said, registered, stop, kick: () => ws.clients.forEach((c) => c.terminate()), send: (m: string) => ws.clients.forEach((c: Peer) => c.send(m)) };
 }
 
 /** ok answers a request as baton does that says yes. */
@@ -128,12 +130,44 @@ async function ready(nodes: string[], more: Partial<Options> = {}) {
   return made;
 }
 
-async function talking(n: Awaited<ReturnType<typeof node>>, nodes = [n.url]) {
-  const made = await ready(nodes);
+async function talking(n: Awaited<ReturnType<typeof node>>, nodes = [n.url], more: Partial<Options> = {}) {
+  const made = await ready(nodes, more);
   const id = made.p.dial("102");
   await until(() => made.told.lines[0]?.stage === "talking");
   return { ...made, id };
 }
+
+describe("straight to another page", () => {
+  it("is what a page says that it can, also when its connection is back", async () => {
+    const n = await node();
+    await talking(n);
+    await until(() => n.said.length === 1);
+    n.kick();
+    await until(() => n.said.length === 2);
+    expect(n.said).toEqual(['{"say":"can"}', '{"say":"can"}']);
+  });
+
+  it("is not for who wants all sound to go through the node's TURN server", async () => {
+    const n = await node();
+    await talking(n, [n.url], { relayOnly: () => true });
+    connections[0]!.ice("connected");
+    n.kick();
+    await until(() => n.registered.length === 2 && n.got.length > 1);
+    expect(n.said).toEqual([]);
+  });
+
+  it("begins when the node asks for it, and says why where it cannot", async () => {
+    const n = await node();
+    await talking(n);
+    await until(() => n.got.length === 1);
+    const [call, from, to] = [header(n.got[0]!, "Call-ID"), header(n.got[0]!, "From"), header(n.got[0]!, "To")];
+    const body = '{"say":"invite","id":"x1"}';
+    n.send(`INFO sip:alice@baton.example SIP/2.0\r\nVia: SIP/2.0/WS b;branch=z9hG4bKi\r\nFrom: ${to};tag=baton\r\nTo: ${from}\r\nCall-ID: ${call}\r\nCSeq: 7 INFO\r\n` +
+      `Content-Type: application/vnd.baton.peer+json\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    await until(() => n.said.length === 2);
+    expect(JSON.parse(n.said[1]!)).toEqual({ say: "broken", id: "x1", why: "there is no microphone" });
+  });
+});
 
 describe("the connection", () => {
   it("is registered again within a second after it broke, and the call's dialog is refreshed over it", async () => {

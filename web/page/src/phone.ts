@@ -170,6 +170,7 @@ export class Phone {
         iceServers: await this.o.servers(), bundlePolicy: "max-bundle", iceTransportPolicy: this.o.relayOnly() ? "relay" : "all",
       }),
       ready: () => this.state === "ready",
+      straight: () => !this.o.relayOnly(),
       whenReady: () => (this.state === "ready" ? Promise.resolve() : new Promise<void>((ok) => this.waiting.push(ok))),
       changed: () => this.tell(),
       trouble: (t: Trouble) => this.o.hooks.trouble(t),

@@ -105,8 +105,14 @@ export function mediaPath(media: string, why: string | undefined): { short: stri
   return { short: "relayed", long: `The sound goes through baton${why ? `: ${why}` : ""}.` };
 }
 
-/** privacy says who could listen, by how both legs are encrypted (none, sdes, dtls; undefined = not known). It is never end to end:
- * baton decrypts what it relays. */
+/** endToEnd is the privacy of a call that goes straight between two browsers. */
+export const endToEnd = (whom: string): { short: string; long: string } => ({
+  short: "end-to-end encrypted",
+  long: `DTLS-SRTP from this browser straight to ${whom}'s: the sound does not pass baton, which has only passed on the keys' fingerprints.`,
+});
+
+/** privacy says who could listen, by how both legs are encrypted (none, sdes, dtls; undefined = not known). It is not end to end where
+ * baton relays: it decrypts what it relays. */
 export function privacy(own: string | undefined, far: string | undefined, whom: string): { short: string; long: string } {
   const name = (s: string | undefined) => (s === "dtls" ? "DTLS-SRTP" : s === "sdes" ? "SRTP" : "");
   const end = "It is not end-to-end encrypted: baton decrypts what it relays, and who runs baton could listen.";

@@ -2,7 +2,7 @@ import { For, Show, type JSX } from "solid-js";
 import type { Leg, Way } from "../api";
 import type { Conversation } from "../merge";
 import { grade } from "../stats";
-import { mediaPath, millis, percent, privacy, way } from "../words";
+import { endToEnd, mediaPath, millis, percent, privacy, way } from "../words";
 import { useApp } from "./context";
 import { Icon } from "./icons";
 
@@ -36,8 +36,9 @@ export function Quality(props: { c: Conversation }): JSX.Element {
     const figures = h ? [["loss", percent(h.loss_percent)], ["jitter", millis(h.jitter_ms)], ["held in its jitter buffer", millis(h.buffer_ms)]] : [];
     return figures.filter(([, v]) => v !== "–").map(([what, v]) => `${what} ${v}`).join(", ");
   };
-  const privy = () => (meter() ? privacy("dtls", far()?.secure, whom()) : own()?.secure ? privacy(own()!.secure, far()?.secure, whom()) : undefined);
-  const path = () => (props.c.call?.media ? mediaPath(props.c.call.media, props.c.call.media_why) : undefined);
+  const direct = () => props.c.line?.direct === true;
+  const privy = () => direct() ? endToEnd(whom()) : (meter() ? privacy("dtls", far()?.secure, whom()) : own()?.secure ? privacy(own()!.secure, far()?.secure, whom()) : undefined);
+  const path = () => direct() ? mediaPath("direct", undefined) : (props.c.call?.media ? mediaPath(props.c.call.media, props.c.call.media_why) : undefined);
   const held = () => props.c.line?.held === true || props.c.holder?.held === true;
   const mos = () => held() ? undefined : meter()?.quality?.mos ?? own()?.out_quality?.mos ?? hears()?.mos;
 
@@ -75,7 +76,7 @@ export function Quality(props: { c: Conversation }): JSX.Element {
         <Show when={meter()}>
           {(m) => (
             <>
-              <Table caption="Between this browser and baton" first="You hear" second="You are heard" rows={browser()} />
+              <Table caption={direct() ? `Between this browser and ${whom()}'s` : "Between this browser and baton"} first="You hear" second="You are heard" rows={browser()} />
               <dl>
                 <div><dt>Round trip</dt><dd>{millis(m().sample.rtt)}</dd></div>
                 <div><dt>Codec</dt><dd>{m().sample.codec || "–"}</dd></div>

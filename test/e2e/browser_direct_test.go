@@ -1,0 +1,242 @@
+package e2e
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"baton/test/wire"
+)
+
+// pcm are the samples of what a page gives as base64.
+func pcm(text string) ([]float64, error) {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	samples := make([]float64, len(b)/2)
+	for i := range samples {
+		samples[i] = float64(int16(uint16(b[2*i]) | uint16(b[2*i+1])<<8))
+	}
+	return samples, nil
+}
+
+// played is what a watched page has played since it was asked last, all of its connections together, and how much of that is missing.
+func (p *tab) played() (samples []float64, missing time.Duration) {
+	p.t.Helper()
+	var kept struct {
+		Sound  string
+		Missed float64
+	}
+	p.must(&kept, "played")
+	samples, err := pcm(kept.Sound)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return samples, time.Duration(kept.Missed * float64(time.Millisecond))
+}
+
+// longestPause is the longest time in which a recording of a tone is silent: windows of 5 ms with less than a quarter of its loudness.
+func longestPause(samples []float64) time.Duration {
+	const window = rate / 200
+	var loud []float64
+	for i := 0; i+window <= len(samples); i += window {
+		loud = append(loud, rms(samples[i:i+window]))
+	}
+	limit := 0.25 * middle(loud)
+	longest, n := 0, 0
+	for _, v := range loud {
+		if n++; v > limit && v > 100 {
+			n = 0
+		}
+		longest = max(longest, n)
+	}
+	return time.Duration(longest) * 5 * time.Millisecond
+}
+
+// pages are two people on the node's own page, in one call.
+type pages struct {
+	*world
+	b          *browser
+	alice, bob *tab
+	tap        *wire.Tap
+}
+
+// twoPages has alice call bob, from page to page.
+func twoPages(t *testing.T) *pages {
+	t.Helper()
+	b := theBrowser(t, "chromium")
+	w := newWorld(t, directly)
+	tap, err := wire.Listen()
+	w.must(err)
+	t.Cleanup(tap.Close)
+	url := fmt.Sprintf("https://%s/", w.Web)
+	c := &pages{world: w, b: b, alice: b.page(t, url), bob: b.page(t, url), tap: tap}
+	c.alice.signIn("alice")
+	c.bob.signIn("bob")
+	c.dial()
+	return c
+}
+
+func (c *pages) dial() {
+	c.t.Helper()
+	c.alice.fill(textbox("Number or name"), "102")
+	c.alice.click(button("Call"))
+	c.bob.says("is calling")
+	c.bob.click(button("Answer"))
+	c.bob.says("On this browser")
+	c.alice.says("On this browser")
+}
+
+// hearing has all of them hear the tone of the others.
+func (c *pages) hearing(all ...*tab) {
+	c.t.Helper()
+	for _, p := range all {
+		c.t.Helper()
+		p.playing(c.b.hz, 8*time.Second)
+	}
+}
+
+// playing waits until the page plays a tone without more than a short pause: for half a second of which it sounds for nearly all.
+func (p *tab) playing(hz float64, limit time.Duration) {
+	p.t.Helper()
+	p.played()
+	for deadline := time.Now().Add(limit); ; {
+		pause(700 * time.Millisecond)
+		samples, _ := p.played()
+		long := time.Duration(len(samples)) * time.Second / rate
+		got := heardTone(samples, hz)
+		if long > 300*time.Millisecond && got > long*7/10 {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.shot("failed")
+			p.t.Fatalf("%s: plays %g Hz for %s of %s; the page shows:\n%s", p.kind, hz, got, long, p.shown())
+		}
+	}
+}
+
+// atNode are the packets of sound that have come to the node or left it since.
+func (c *pages) atNode(since time.Time) int {
+	port := c.Web.Port() // browsers' sound has the same over UDP
+	return len(c.tap.Packets(since, func(h wire.Heard) bool { return h.From.Port() == port || h.To.Port() == port }))
+}
+
+// past are those that have gone past it.
+func (c *pages) past(since time.Time) int {
+	port := c.Web.Port()
+	return len(c.tap.Packets(since, func(h wire.Heard) bool { return h.From.Port() != port && h.To.Port() != port }))
+}
+
+// straight waits until the pages talk straight, and wants nothing of it to pass the node.
+func (c *pages) straight(all ...*tab) {
+	c.t.Helper()
+	call := c.goes("direct", "", 30*time.Second)
+	// Who is told that the other hears him straight stops a moment later.
+	c.Eventually(5*time.Second, "the pages to send to the node no more", func() error {
+		since := time.Now()
+		pause(300 * time.Millisecond)
+		if n := c.atNode(since); n > 0 {
+			return fmt.Errorf("%d packets", n)
+		}
+		return nil
+	})
+	before, err := c.theCall()
+	c.must(err)
+	since := time.Now()
+	pause(2 * time.Second)
+	if n, past := c.atNode(since), c.past(since); n > 0 || past < 50 {
+		c.t.Errorf("media is direct, and in 2 s %d packets have passed the node, %d have gone past it", n, past)
+	}
+	after, err := c.theCall()
+	c.must(err)
+	for i, s := range after.Seats {
+		was, is := before.Seats[i].Legs[0].Stats, s.Legs[0].Stats
+		if is.In.Packets != was.In.Packets || is.Out.Packets != was.Out.Packets || is.In.Packets == 0 {
+			c.t.Errorf("media is direct, and the node counts %d in and %d out, then %d and %d", was.In.Packets, was.Out.Packets, is.In.Packets, is.Out.Packets)
+		}
+	}
+	if call.ID != after.ID {
+		c.t.Errorf("call %s has become %s", call.ID, after.ID)
+	}
+	c.hearing(all...)
+	for _, p := range all {
+		p.says("direct", "end-to-end encrypted")
+	}
+}
+
+// TestBrowsersDirect: two pages talk straight, encrypted between them; the call is held, moved to another page by its own button, and goes straight
+// again after each. Then the page that has it is closed, and the other hears that at the node.
+func TestBrowsersDirect(t *testing.T) {
+	c := twoPages(t)
+	c.straight(c.alice, c.bob)
+	if out, err := c.CLI("call", "show", c.callOf("alice")); err != nil || !strings.Contains(out, "straight between the browsers") {
+		t.Errorf("baton call show says %v\n%s", err, out)
+	}
+	c.alice.accessible("a direct call")
+
+	c.alice.click(button("Mute"))
+	c.bob.played()
+	c.Eventually(10*time.Second, "bob to hear nothing of alice, who is muted", func() error {
+		pause(500 * time.Millisecond)
+		if samples, _ := c.bob.played(); len(samples) < rate/4 || heardTone(samples, c.b.hz) > 60*time.Millisecond {
+			return fmt.Errorf("he hears her for %s of %d ms", heardTone(samples, c.b.hz), len(samples)*1000/rate)
+		}
+		return nil
+	})
+	c.goes("direct", "", time.Second)
+	c.alice.click(button("Unmute"))
+	c.hearing(c.bob)
+
+	c.alice.click(button("Hold"))
+	c.alice.says("On hold")
+	c.goes("relay", "hold", 5*time.Second)
+	c.alice.click(button("Resume"))
+	c.alice.says("On this browser")
+	c.straight(c.alice, c.bob)
+
+	other := c.b.page(t, fmt.Sprintf("https://%s/", c.Web))
+	other.signIn("alice")
+	for _, k := range []struct{ from, to *tab }{{c.alice, other}, {other, c.alice}} {
+		c.bob.played()
+		pause(2 * time.Second)
+		samples, missing := c.bob.played()
+		usual := longestPause(samples)
+		k.to.click(button("Move here"))
+		k.to.says("On this browser")
+		c.Eventually(5*time.Second, "the old page to have no call", func() error {
+			if !strings.Contains(k.from.shown(), "Move here") {
+				return errors.New("it says nothing of moving it back")
+			}
+			return nil
+		})
+		pause(time.Second)
+		samples, more := c.bob.played()
+		gap := longestPause(samples)
+		t.Logf("move: bob's longest pause %s, before the move %s; of the recording %s and %s are missing", gap, usual, missing, more)
+		if gap > 300*time.Millisecond+usual {
+			t.Errorf("bob heard nothing for %s in the move, before it for %s at the most", gap, usual)
+		}
+		c.straight(k.to, c.bob)
+	}
+	for line := range strings.Lines(c.Output()) {
+		if strings.Contains(line, "not heard at the node") {
+			t.Errorf("stepping in: %s", line)
+		}
+	}
+
+	other.obey(nil, "close", nil) // no more than a page of hers
+	c.alice.obey(nil, "close", nil)
+	c.goes("relay", "", 15*time.Second)
+	c.Eventually(20*time.Second, "bob to be told that alice is lost", func() error {
+		if !strings.Contains(c.bob.shown(), "reconnecting") {
+			return errors.New("he is not")
+		}
+		return nil
+	})
+	c.bob.click(button("Hang up"))
+	c.bob.says("No calls right now")
+}
