@@ -33,6 +33,8 @@ const (
 	heardHome = 700 * time.Millisecond
 	// peerRest is how long a call stays in relay when its pages had to come back by themselves.
 	peerRest = 5 * time.Second
+	// peerPause is how long what a page is home for may take to come.
+	peerPause = 2 * time.Second
 	// maxBreaks are those in a row after which a way is not tried again for a while. One that has lasted is good.
 	maxBreaks = 3
 	peerGood  = time.Minute
@@ -174,7 +176,7 @@ func (c *Call) peerSays(q *peering, i int, m peerMessage) {
 			c.peersAlone(q)
 		}
 	case m.Say == peerHome:
-		c.path.shy = time.Now().Add(peerRest)
+		c.path.shy = time.Now().Add(peerPause)
 		c.stepIn(fmt.Sprintf("%s of %s needs the sound at the node", l.device.Name, l.seat.user.Name))
 	case m.Say == peerBroken:
 		c.peerBroke(q, l, far, clip(m.Why))
@@ -243,12 +245,14 @@ func (c *Call) awaitPeers(q *peering) {
 		return
 	}
 	var missing []*Leg
+	told := false // a page whose connection has broken, as when it is loaded anew, cannot be, and is not waited for
 	for _, l := range q.legs {
 		if l.state == legUp && !l.stream.LastSound().After(q.home) {
 			missing = append(missing, l)
+			told = told || c.b.Agent.Alive(l.dialog.Flow)
 		}
 	}
-	if len(missing) > 0 && time.Since(q.home) < heardHome {
+	if told && time.Since(q.home) < heardHome {
 		c.after(homeLook, func() { c.awaitPeers(q) })
 		return
 	}
@@ -257,7 +261,7 @@ func (c *Call) awaitPeers(q *peering) {
 		l.stream.Elsewhere(false)
 	}
 	for _, l := range missing {
-		c.log.Info("page is not heard at the node again", "leg", l.id, "device", l.device.Name, "within", heardHome)
+		c.log.Info("page is not heard at the node again", "leg", l.id, "device", l.device.Name, "after", time.Since(q.home).Round(time.Millisecond))
 		if !l.asking && !l.offers {
 			c.checkWithin(l, probePatience)
 		}

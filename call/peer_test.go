@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"baton/call"
+	"baton/config"
 	"baton/test/phone"
 )
 
@@ -281,6 +282,33 @@ func TestPeersMeddle(t *testing.T) {
 	if _, err := out.Request("INFO", []byte(fmt.Sprintf(`{"say":"can","id":%q}`, id)), phone.Header{Name: "Content-Type", Value: peerType}); err == nil {
 		t.Error("a phone that is no browser is taken for a page")
 	}
+	must(t, out.Hangup())
+	r.nothingLeft()
+}
+
+// TestPeersRestart: a node that is killed and started again knows nothing of what stands between two pages. They go on, and come home when they are
+// back with what they say of it; then they meet again.
+func TestPeersRestart(t *testing.T) {
+	t.Parallel()
+	at, auto := addressOfOne(), func(c *config.Config) { c.Media.Mode = "auto" }
+	r := openRig(t, t.TempDir(), at+":0", at1(at, auto))
+	r.user("alice", "101")
+	r.user("bob", "102")
+	out, in := r.connect(r.browser("alice", 1), r.browser("bob", 1))
+	a, b := r.can(out), r.can(in)
+	id := r.direct(a, b)
+	r.written("both sources", latchedBoth)
+	r = r.reborn(auto)
+	a.r, b.r = r, r
+	for _, p := range []*webPage{a, b} {
+		must(t, p.Phone().Relocate(phone.Relocation{}))
+		_, err := p.Phone().Register(10 * time.Minute)
+		must(t, err)
+		p.say(heardOf{Say: "can", ID: id})
+		p.homeward(3 * time.Second)
+	}
+	r.hears(out, in)
+	r.direct(a, b)
 	must(t, out.Hangup())
 	r.nothingLeft()
 }
