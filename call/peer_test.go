@@ -96,6 +96,7 @@ func (r *rig) meet(a, b *webPage) (id string) {
 func (r *rig) direct(a, b *webPage) (id string) {
 	r.t.Helper()
 	id = r.meet(a, b)
+	time.Sleep(1300 * time.Millisecond) // who has talked so long without a pause and stops is missed, as a rule
 	b.say(heardOf{Say: "heard", ID: id})
 	if way, why := r.mediaOf(); way != "relay" {
 		r.t.Fatalf("only one has heard the other, and media is %s (%s)", way, why)

@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -250,31 +252,39 @@ func TestBrowsersDirect(t *testing.T) {
 	c.bob.says("No calls right now")
 }
 
-// TestBrowsersApart: two pages between which a firewall lets nothing pass talk by the node as if nothing had been tried, and the node says why. When
-// it is shut in the middle of a call that goes straight, they are back at the node by themselves.
+// apart has a firewall let nothing pass between the ports that browsers take, of which the node has none. Until the function that it gives is called.
+func (w *world) apart() (together func()) {
+	w.t.Helper()
+	const rule = "INPUT -p udp --sport 32768:60999 --dport 32768:60999 -j DROP"
+	run := func(what string) {
+		for _, tables := range []string{"iptables", "ip6tables"} { // they know each other's addresses of both kinds
+			if out, err := exec.Command(tables, strings.Fields("-w "+what+" "+rule)...).CombinedOutput(); err != nil {
+				w.t.Fatalf("%s %s: %v: %s", tables, what, err, out)
+			}
+		}
+	}
+	run("-A")
+	together = sync.OnceFunc(func() { run("-D") })
+	w.t.Cleanup(together)
+	return together
+}
+
+// TestBrowsersApart: where a firewall is shut in the middle of a call that goes straight, both pages are back at the node by themselves; it is tried
+// again, in vain, while they talk by the node. Their next call does not try, and says why.
 func TestBrowsersApart(t *testing.T) {
 	need(t, "iptables", "iptables")
 	c := twoPages(t)
 	c.straight(c.alice, c.bob)
-	rule := "INPUT -p udp --sport 32768:60999 --dport 32768:60999 -j DROP" // a browser's ports, of which the node has none
-	c.tables("-A " + rule)
-	shut := true
-	defer func() {
-		if shut {
-			c.tables("-D " + rule)
-		}
-	}()
+	c.apart()
 	c.goes("relay", "straight", 15*time.Second)
 	c.hearing(c.alice, c.bob)
-	c.goes("relay", "within", 40*time.Second) // it is tried again
+	c.goes("relay", "within", 40*time.Second)
 	c.hearing(c.alice, c.bob)
 	c.alice.click(button("Hang up"))
 	c.bob.says("No calls right now")
 	c.dial()
-	c.hearing(c.alice, c.bob)
 	c.goes("relay", "within", 10*time.Second)
-	c.tables("-D " + rule)
-	shut = false
+	c.hearing(c.alice, c.bob)
 	c.alice.click(button("Hang up"))
 	c.bob.says("No calls right now")
 }
