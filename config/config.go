@@ -108,6 +108,7 @@ type Media struct {
 
 	Mode          string         `yaml:"mode"`             // auto: straight between two devices that can reach each other; relay: through the node; direct: straight, unproven
 	Return        bool           `yaml:"return_to_direct"` // true: after a move, a hold, … the sound of a direct call goes straight again
+	Fastpath      string         `yaml:"fastpath"`         // off: the node forwards RTP itself; auto: the kernel what is plain, where it can; on: the same, and an error where it cannot
 	LocalNetworks []netip.Prefix `yaml:"local_networks"`   // whose devices reach each other, beside the machine's own; none by default
 }
 
@@ -171,7 +172,7 @@ func Default() Config {
 		Connections: Connections{PerSource: 100, Total: 10_000},
 		Limits:      Limits{Stranger: 100, Strangers: 2000, Source: 2000, User: 200, Calls: 100, CPU: 90},
 		Advertise:   Advertise{Local: privateNetworks()},
-		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}, WebRTC: 8443, Mode: MediaMode, Return: true},
+		Media:       Media{Ports: PortRange{First: 20000, Last: 29999}, WebRTC: 8443, Mode: MediaMode, Return: true, Fastpath: "off"},
 		Codes:       defaultCodes(),
 		Call:        Call{Ring: 30 * time.Second, Vanished: 15 * time.Second, HoldPing: 60 * time.Second, Session: 30 * time.Minute, SessionMin: 90 * time.Second, Wait: 5 * time.Minute, PerUser: 20, Announce: true, Encryption: "optional", OnStop: "keep"},
 		Store:       Store{Prefix: "baton:", Degraded: DegradedServe},

@@ -56,6 +56,7 @@ var fields = map[string]field{
 	"media.webrtc":            one(func(c *Config) *int { return &c.Media.WebRTC }, number(0, 65535), "a UDP port as in 8443, or 0 for none"),
 	"media.mode":              one(func(c *Config) *string { return &c.Media.Mode }, among("auto", "relay", "direct"), "auto, relay or direct"),
 	"media.return_to_direct":  one(func(c *Config) *bool { return &c.Media.Return }, yesNo, "true or false"),
+	"media.fastpath":          one(func(c *Config) *string { return &c.Media.Fastpath }, among("off", "auto", "on"), "off, auto or on"),
 	"media.local_networks":    {set: setLocalNetworks, want: "networks as in [10.1.0.0/16, 10.2.0.0/16]", list: true},
 	"codes.pull":              one(func(c *Config) *string { return &c.Codes.Pull }, code, `a star code as in "*40"`),
 	"codes.push":              one(func(c *Config) *string { return &c.Codes.Push }, code, `a star code as in "*41"`),

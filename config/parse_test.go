@@ -47,7 +47,7 @@ advertise:
   sip: sip.example.org
   media: 203.0.113.7
   local: [10.0.0.0/8, fd00::/8]
-media: {address: 10.0.0.1, ports: 30000-30999, webrtc: 9443, mode: relay, return_to_direct: false, local_networks: [10.1.0.0/16]}
+media: {address: 10.0.0.1, ports: 30000-30999, webrtc: 9443, mode: relay, return_to_direct: false, fastpath: auto, local_networks: [10.1.0.0/16]}
 web:
   origins: [https://phone.example.org:443, HTTP://localhost:5173]
   url: https://Node1.example.org:443
@@ -117,7 +117,7 @@ registrar:
 			SIP: "sip.example.org", Media: "203.0.113.7",
 			Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		},
-		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}, WebRTC: 9443, Mode: "relay", LocalNetworks: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}},
+		Media: Media{Address: "10.0.0.1", Ports: PortRange{30000, 30999}, WebRTC: 9443, Mode: "relay", Fastpath: "auto", LocalNetworks: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}},
 		Web:   Web{Origins: []string{"https://phone.example.org", "http://localhost:5173"}, URL: "https://node1.example.org"},
 		Codes: Codes{
 			Pull: "*50", Push: "*51", Pickup: "*52", Companion: "*53", Leave: "*54", ForwardAlways: "*71", ForwardBusy: "*72", ForwardNoAnswer: "*73", ForwardAway: "*74", ForwardOff: "*75",

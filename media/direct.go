@@ -100,6 +100,7 @@ func (r *RTCPReport) hears(blocks []rtcp.ReceptionReport) {
 
 // Newest returns the source that was heard from the peer last, and its newest sequence number; false = none was.
 func (s *Stream) Newest() (ssrc uint32, seq uint16, ok bool) {
+	s.ear.catchUp()
 	r := &s.ear.reception
 	return r.ssrc.Load(), uint16(r.highest.Load()), r.received.Load() > 0
 }
@@ -113,7 +114,10 @@ func (s *Stream) Latched() netip.AddrPort {
 }
 
 // LastSound returns when RTP was last heard from the peer; zero = never.
-func (s *Stream) LastSound() time.Time { return s.engine.wall(time.Duration(s.ear.source.last.Load())) }
+func (s *Stream) LastSound() time.Time {
+	s.ear.catchUp()
+	return s.engine.wall(time.Duration(s.ear.source.last.Load()))
+}
 
 // Control returns where the stream takes RTCP.
 func (s *Stream) Control() netip.AddrPort { return next(s.endpoint) }
@@ -238,6 +242,7 @@ const headStart = 100
 func (l *line) standBy(now time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.recall()
 	l.back = true
 	if l.started && l.rate > 0 && l.frame > 0 {
 		l.seq += uint16(min(ticks(now-l.due, l.rate)/int64(l.frame), 1<<14) + headStart)
@@ -290,5 +295,6 @@ func (l *line) comeBack(p *packet, o *outgoing) bool {
 func (s *Stream) Faithful(on bool) {
 	s.line.mu.Lock()
 	defer s.line.mu.Unlock()
+	s.line.recall()
 	s.line.faithful = on
 }

@@ -35,10 +35,12 @@ type Engine struct {
 	epoch     time.Time
 	clock     func() time.Duration // since epoch
 	shared    *shared              // the port of all browsers' legs; nil = off
+	fastpath  string               // whether the kernel is to forward: auto, on, else not
 
-	until   atomic.Int64   // when nothing is sent any more, on the clock; 0 = never
-	fenced  atomic.Bool    // only who is heard is spoken to
-	readers sync.WaitGroup // every goroutine that a stream has started
+	until   atomic.Int64         // when nothing is sent any more, on the clock; 0 = never
+	fenced  atomic.Bool          // only who is heard is spoken to
+	fast    atomic.Pointer[fast] // the kernel's part; nil = it has none
+	readers sync.WaitGroup       // every goroutine that a stream has started
 
 	mu      sync.Mutex // what calls do; the packet path never takes it
 	ports   ports
@@ -50,7 +52,11 @@ type Engine struct {
 
 // SpeakFor lets the streams send for so long from now; not being told again in time, they fall silent: a process that has stood still may have
 // lost its calls to another. An engine that was never told sends always.
-func (e *Engine) SpeakFor(d time.Duration) { e.until.Store(int64(e.clock() + d)) }
+func (e *Engine) SpeakFor(d time.Duration) {
+	now := e.clock()
+	e.until.Store(int64(now + d))
+	e.beatFast(now)
+}
 
 // mute says whether the time for which streams may send is over at a moment.
 func (e *Engine) mute(now time.Duration) bool {
@@ -60,7 +66,12 @@ func (e *Engine) mute(now time.Duration) bool {
 
 // Fence has the streams send to those peers alone that are heard, until it is told the contrary: the node is cut off, and calls of it may be at
 // another one by now, which their phones speak to.
-func (e *Engine) Fence(on bool) { e.fenced.Store(on) }
+func (e *Engine) Fence(on bool) {
+	e.fenced.Store(on)
+	if on {
+		e.recallAll()
+	}
+}
 
 // unheard is how long a fenced stream goes on sending to a peer that it does not hear.
 const unheard = 500 * time.Millisecond
@@ -74,7 +85,7 @@ func (s *Stream) mute(now time.Duration) bool {
 func NewEngine(o Options) (*Engine, error) {
 	e := &Engine{
 		log: o.Log, local: o.Advertise.Local, epoch: time.Now(),
-		ports: newPorts(o.Config.Ports), streams: map[*Stream]struct{}{},
+		ports: newPorts(o.Config.Ports), streams: map[*Stream]struct{}{}, fastpath: o.Config.Fastpath,
 	}
 	e.sockets = newSockets(e)
 	e.clock = func() time.Duration { return time.Since(e.epoch) }
@@ -112,6 +123,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.openShared(); err != nil {
 		e.log.Error("no browser can call: the port for them could not be opened, and is tried again for each of their calls", "err", err)
 	}
+	e.openFast()
 	tick := time.NewTicker(reportTick)
 	defer tick.Stop()
 	look := time.NewTicker(silenceTick)
@@ -123,6 +135,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.report(e.clock())
 		case <-look.C:
 			e.watch(e.clock())
+			e.lookFast()
 		}
 	}
 	for _, s := range e.stop() {
@@ -131,6 +144,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if e.shared != nil {
 		e.shared.close()
 	}
+	e.closeFast()
 	e.readers.Wait()
 	return nil
 }

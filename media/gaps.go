@@ -56,6 +56,7 @@ func (s *Stream) Splice() SpliceReport {
 	now := e.clock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.settle()
 	g := &l.gaps
 	if g.at == 0 {
 		return SpliceReport{}

@@ -73,6 +73,7 @@ func (s *Stream) admit(t *path, p *packet, from netip.AddrPort) bool {
 	}
 	l.from, l.rank, l.last = from, t.rankOf(from), p.now
 	l.source.Store(&latched{from, t.terms}) // allocates, once for every new source
+	s.line.unfollow()                       // what is sent goes there from now on
 	return true
 }
 

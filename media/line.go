@@ -23,6 +23,8 @@ type line struct {
 	late, slot   counter // packets not sent: from before the splice; in a slot that is the other source's or a key's
 	unsent       counter // refused by the socket
 
+	flow atomic.Pointer[flow] // of the present source, while the kernel sends it; changed under mu
+
 	mu     sync.Mutex // held for one packet; waited for only when two sources meet in the instant of a switch
 	terms  *terms     // nil until Apply
 	to     netip.AddrPort
@@ -80,6 +82,7 @@ func (l *line) init(s *Stream) {
 func (l *line) apply(t *terms, k *sealer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.recall()
 	l.open()
 	l.terms, l.sealer = t, k
 }
@@ -87,6 +90,7 @@ func (l *line) apply(t *terms, k *sealer) {
 func (l *line) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.recall()
 	l.closed, l.kept = true, nil
 	l.cur.Store(nil)
 	l.want.Store(nil)
@@ -96,6 +100,7 @@ func (l *line) close() {
 func (l *line) follow(src *source, now time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.recall()
 	l.hold, l.holds = 0, 0
 	switch {
 	case l.closed:
@@ -140,6 +145,7 @@ func (l *line) miss(src *source) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.recall()
 	if src == l.cur.Load() {
 		l.in.broken = true
 	}

@@ -111,6 +111,7 @@ func (d *association) place() *Browser {
 func (l *line) place() *Place {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.settle()
 	p := &Place{Written: time.Now(), SSRC: l.ssrc.Load(), Seq: l.seq, TS: l.ts, Sent: l.sent.Load(), Octets: l.octets.Load()}
 	if l.started {
 		p.At, p.Rate, p.Frame = p.Written.Add(l.due-l.stream.engine.clock()), l.rate, l.frame // by the clock of now: it may have been set since the start

@@ -66,6 +66,7 @@ func (p *press) run() {
 func (l *line) play(p *press, due, now time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.recall()
 	more := l.open() && l.playing(p, due, now)
 	if !more && l.key == p {
 		l.key = nil

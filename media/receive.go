@@ -50,6 +50,7 @@ type ear struct {
 	steady  steady
 	pressed pressed
 	keys    counter // telephone-events heard to their end
+	fast    fastEar
 
 	reception // RFC 3550 §6.4.1 figures
 	drops     drops
@@ -68,6 +69,10 @@ func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
 		return
 	case t == nil, !t.keyed():
 		s.ear.drops.early.inc()
+		return
+	}
+	if s.fromKernel(from, now) {
+		s.ear.drops.foreign.inc()
 		return
 	}
 	buf, ok := t.unprotect(buf, now)
@@ -92,6 +97,7 @@ func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
 	}
 	s.heard(t, &t.codecs[i-1], &p)
 	s.forward(t, i-1, &p)
+	s.toKernel(t, i-1, &p)
 	switch k := &s.ear.pressed; {
 	case p.event:
 		s.hearKey(t, i-1, &p)

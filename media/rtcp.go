@@ -257,6 +257,7 @@ func (s *Stream) account(now time.Duration) []rtcp.Packet {
 func (l *line) report(wall time.Time, now time.Duration) (*rtcp.SenderReport, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.settle()
 	return &rtcp.SenderReport{
 		SSRC: l.ssrc.Load(), NTPTime: ntp(wall), RTPTime: l.clockAt(now),
 		PacketCount: uint32(l.sent.Load()), OctetCount: uint32(l.octets.Load()),
@@ -265,6 +266,7 @@ func (l *line) report(wall time.Time, now time.Duration) (*rtcp.SenderReport, bo
 
 // receptionReport is the block about what is heard (RFC 3550 §6.4.1, A.3).
 func (s *Stream) receptionReport(now time.Duration) []rtcp.ReceptionReport {
+	s.ear.catchUp()
 	c, r := &s.ctrl, &s.ear.reception
 	if r.received.Load() == 0 {
 		return nil

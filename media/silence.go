@@ -50,6 +50,7 @@ func (s *Stream) Await(heard func(at time.Time)) {
 		s.watchman.heard.Store(nil)
 		return
 	}
+	s.ear.catchUp()
 	s.watchman.heard.Store(&await{since: s.ear.source.last.Load(), tell: heard})
 }
 
@@ -70,6 +71,7 @@ func (e *Engine) watch(now time.Duration) {
 // watch looks at the stream; under engine.mu.
 func (s *Stream) watch(now time.Duration) {
 	defer s.engine.survive("look for silence")
+	s.ear.catchUp()
 	w, last := &s.watchman, time.Duration(s.ear.source.last.Load())
 	if a := w.heard.Load(); a != nil && int64(last) > a.since && w.heard.CompareAndSwap(a, nil) {
 		a.tell(s.engine.wall(last))

@@ -134,6 +134,7 @@ type Stats struct {
 	Out      Traffic           `json:"out"`                 // to the peer; lost and jitter as the peer reports them
 	Reported bool              `json:"reported"`            // the peer has reported on what it hears
 	Secure   string            `json:"secure"`              // none, sdes or dtls
+	Kernel   uint64            `json:"kernel,omitempty"`    // packets from the peer that the kernel has forwarded by itself
 	Dropped  map[string]uint64 `json:"dropped,omitempty"`
 }
 
@@ -150,9 +151,11 @@ type Traffic struct {
 
 // Stats returns the stream's counters.
 func (s *Stream) Stats() Stats {
+	s.catchUp()
 	st := Stats{Local: s.endpoint.String(), Dropped: s.dropped(), Secure: Clear.String()}
 	st.RTT = float64(s.ctrl.rtt.Load()) / float64(time.Millisecond)
 	st.Tick = float64(s.engine.tick()) / float64(time.Millisecond)
+	st.Kernel = s.ear.fast.kernel.Load()
 	r := &s.ear.reception
 	st.In = Traffic{SSRC: r.ssrc.Load(), Packets: r.packets.Load(), Octets: r.octets.Load(), Lost: r.lost(), Jitter: r.jitterMS()}
 	st.In.LossPercent = percent(st.In.Lost, st.In.Packets+st.In.Lost)

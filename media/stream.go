@@ -219,6 +219,7 @@ func (s *Stream) rebuild() {
 			}
 		}
 		s.path.Store(p)
+		s.recall()
 	}
 }
 
@@ -266,7 +267,10 @@ func (s *Stream) InUse() (Codec, bool) {
 }
 
 // LastHeard returns when RTP, RTCP or a valid ICE check was last heard from the peer; zero = never.
-func (s *Stream) LastHeard() time.Time { return s.engine.wall(s.lastHeard()) }
+func (s *Stream) LastHeard() time.Time {
+	s.ear.catchUp()
+	return s.engine.wall(s.lastHeard())
+}
 
 // lastHeard is that on the engine's clock, 0 = never.
 func (s *Stream) lastHeard() time.Duration {
@@ -315,6 +319,7 @@ func (s *Stream) Close() {
 	}
 	s.closed = true
 	s.path.Store(nil)
+	s.recall()
 	s.line.close()
 	close(s.done)
 	delete(e.streams, s)

@@ -181,6 +181,7 @@ func (s *Stream) paced(what string, play func(due, now time.Duration) (next time
 func (l *line) nextSlot(now time.Duration) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.settle()
 	if l.at == 0 || now-l.at >= toneFrame {
 		return now
 	}
