@@ -161,7 +161,8 @@ func judgeDirect(t *testing.T, what, far string, moves []directMove) {
 		gaps = append(gaps, m.Gap)
 	}
 	if len(gaps) < len(moves)/2 {
-		t.Fatalf("the machine stood still beside %d of %d moves, %s, far side %s: it is too busy to judge by; gaps with that %s", stalls, len(moves), what, far, three(whole))
+		t.Errorf("the machine stood still beside %d of %d moves, %s, far side %s: it is too busy to judge by; gaps with that %s", stalls, len(moves), what, far, three(whole))
+		return
 	}
 	ok := len(moves) == directRounds && past == 0 && phone.Quantile(gaps, 0.95) <= directGap && phone.Quantile(gaps, 1) <= directWorst
 	verdict(t, ok, "%d moves of a direct call, %s, far side %s: its gap p50 / p95 / max %s (limit %s ms p95, %s ms at the most; %d moves beside which the machine stood still are left out, with them %s); %d packets at the node while direct",
