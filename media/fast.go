@@ -22,7 +22,7 @@ import (
 
 const (
 	plainFirst = 50              // packets in a row, before a flow is given to the kernel
-	plainMost  = 3200            // the same of one that keeps coming back
+	plainMost  = 400             // the same of one that keeps coming back
 	fastBeat   = 2 * time.Second // how long the kernel goes on without a sign of life of the engine's
 )
 

@@ -120,41 +120,44 @@ func (r *running) pair(t testing.TB, a, b *peer) (sa, sb *Stream) {
 func given(t testing.TB, s *Stream, yes bool) {
 	t.Helper()
 	for start := time.Now(); (s.ear.fast.flow.Load() != nil) != yes; time.Sleep(time.Millisecond) {
-		if time.Since(start) > 20*time.Second {
+		if time.Since(start) > time.Minute {
 			t.Fatalf("the kernel has the flow: %v, want %v", !yes, yes)
 		}
 	}
 }
 
-// forwarding waits until the kernel has a stream's flow and has forwarded some of it.
-func forwarding(t testing.TB, s *Stream) {
+// forwarding waits until the kernel has a stream's flow and has forwarded so many packets more of it.
+func forwarding(t testing.TB, s *Stream, more uint64) {
 	t.Helper()
 	was := s.Stats().Kernel
-	for start := time.Now(); s.Stats().Kernel < was+5 || s.ear.fast.flow.Load() == nil; time.Sleep(time.Millisecond) {
-		if time.Since(start) > 20*time.Second {
+	for start := time.Now(); s.Stats().Kernel < was+more || s.ear.fast.flow.Load() == nil; time.Sleep(time.Millisecond) {
+		if time.Since(start) > time.Minute {
 			t.Fatalf("the kernel has forwarded %d packets, as before", was)
 		}
 	}
 }
 
-// keepTalking has phones send every 20 ms until it is told to stop.
-func keepTalking(t testing.TB, every time.Duration, send func()) (stop func()) {
-	end, ended := make(chan struct{}), make(chan struct{})
+// keepTalking has phones send until it is told to stop, true to the clock: what the machine has held up they send at once. late is by how much
+// that was at most.
+func keepTalking(t testing.TB, every time.Duration, send func()) (stop func() (late time.Duration)) {
+	end, ended, late := make(chan struct{}), make(chan struct{}), time.Duration(0)
 	go func() {
 		defer close(ended)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
+		due := time.Now()
 		for {
 			select {
 			case <-end:
 				return
-			case <-tick.C:
-				send()
+			case <-time.After(time.Until(due)):
 			}
+			late = max(late, time.Since(due))
+			send()
+			due = due.Add(every)
 		}
 	}()
-	stop = sync.OnceFunc(func() { close(end); <-ended })
-	t.Cleanup(stop)
+	once := sync.OnceFunc(func() { close(end) })
+	stop = func() time.Duration { once(); <-ended; return late }
+	t.Cleanup(func() { stop() })
 	return stop
 }
 
@@ -277,7 +280,7 @@ func TestFastPathLikeUserSpace(t *testing.T) {
 			t.Errorf("packet %d: % x, want % x, %v", i, b[:20], want[i].b[:20], err)
 		}
 	}
-	if n := on.sa.Stats().Kernel; n < 250 || n > uint64(len(all)) {
+	if n := on.sa.Stats().Kernel; n < 20 || n > uint64(len(all)) {
 		t.Errorf("the kernel has forwarded %d of %d packets", n, len(all))
 	}
 	figures := func(s Stats) [6]uint64 {
@@ -342,12 +345,14 @@ func TestFastPathFigures(t *testing.T) {
 		if want := p.Timestamp; !ok || uint64(sr.PacketCount) != n || int32(sr.RTPTime-want) > 8000 || int32(sr.RTPTime-want) < -800 {
 			t.Errorf("the report is %+v, with %d packets, the last %d", sr, n, want)
 		}
+		sa.ctrl.mu.Lock()
 		if rr := sa.receptionReport(sa.engine.clock()); uint16(rr[0].LastSequenceNumber) != a.hdr.SequenceNumber-1 || rr[0].TotalLost != 0 {
 			t.Errorf("the block is %+v", rr[0])
 		}
+		sa.ctrl.mu.Unlock()
 		mu.Unlock()
 	}
-	if n := sa.Stats().Kernel; n < 10 || sa.ear.fast.flow.Load() == nil {
+	if n := sa.Stats().Kernel; n < 10 {
 		t.Errorf("the kernel has forwarded %d packets", n)
 	}
 }
@@ -411,6 +416,9 @@ func TestFastPathMoves(t *testing.T) {
 	calls.Wait()
 }
 
+// stall is for how long the machine must have stood still for slots to be left empty by the clock.
+const stall = 5 * time.Millisecond
+
 func movesOfOne(t *testing.T, r *running, moves int) {
 	far := newPeer(t, "127.0.0.1")
 	sf := r.stream(t, "127.0.0.1")
@@ -424,21 +432,24 @@ func movesOfOne(t *testing.T, r *running, moves int) {
 		streams[i].Feed(sf)
 	}
 	sf.Follow(streams[0])
-	defer keepTalking(t, 20*time.Millisecond, func() {
+	stop := keepTalking(t, 20*time.Millisecond, func() {
 		phones[0].send(t, streams[0].Endpoint())
 		phones[1].send(t, streams[1].Endpoint())
-	})()
+	})
+	defer stop()
 	lost := 0
 	for i := range moves {
 		now, then := streams[i%2], streams[(i+1)%2]
-		forwarding(t, now)
+		forwarding(t, now, 5)
 		sf.Follow(then)
 		if now.ear.fast.flow.Load() != nil {
 			t.Error("the kernel has what nobody follows")
 		}
-		forwarding(t, then)
+		forwarding(t, then, 5)
 		lost += sf.Splice().Lost
 	}
+	late := stop()
+	far.wait(t, int(sf.Stats().Out.Packets))
 	var p rtp.Packet
 	var seq uint16
 	var ts uint32
@@ -447,13 +458,13 @@ func movesOfOne(t *testing.T, r *running, moves int) {
 		if step := p.SequenceNumber - seq; i > 0 && step != 1 {
 			t.Errorf("packet %d: number %d after the last", i, step)
 		}
-		if step := p.Timestamp - ts; i > 0 && step != 160 {
+		if step := p.Timestamp - ts; i > 0 && (step == 0 || step%160 != 0 || step != 160 && late < stall) {
 			t.Errorf("packet %d: timestamp %d after the last", i, step)
 		}
 		seq, ts = p.SequenceNumber, p.Timestamp
 	}
-	if n := sf.Stats().Out.Packets; lost > 0 || uint64(far.count())+1 < n || streams[0].Stats().Kernel == 0 || streams[1].Stats().Kernel == 0 {
-		t.Errorf("%d lost, %d of %d heard, %d and %d by the kernel", lost, far.count(), n, streams[0].Stats().Kernel, streams[1].Stats().Kernel)
+	if n := sf.Stats().Out.Packets; lost > 0 && late < stall || uint64(far.count()) != n || streams[0].Stats().Kernel == 0 || streams[1].Stats().Kernel == 0 {
+		t.Errorf("%d slots left empty, %d of %d packets heard, %d and %d by the kernel", lost, far.count(), n, streams[0].Stats().Kernel, streams[1].Stats().Kernel)
 	}
 }
 
@@ -493,8 +504,7 @@ func TestFastPathComesBack(t *testing.T) {
 			sa, sb := r.pair(t, a, b)
 			to := sa.Endpoint()
 			stop := keepTalking(t, 20*time.Millisecond, func() { a.send(t, to) })
-			given(t, sa, true)
-			time.Sleep(100 * time.Millisecond)
+			forwarding(t, sa, 3)
 			change(r, sa, sb, a, b)
 			if name == "key" {
 				given(t, sa, false)
@@ -549,12 +559,13 @@ func TestFastPathForeign(t *testing.T) {
 	defer keepTalking(t, 20*time.Millisecond, func() { a.send(t, sa.Endpoint()) })()
 	given(t, sa, true)
 	was := sa.Stats().Dropped["foreign"]
-	for range 20 {
-		c.send(t, sa.Endpoint())
-		time.Sleep(10 * time.Millisecond)
+	defer keepTalking(t, 10*time.Millisecond, func() { c.send(t, sa.Endpoint()) })()
+	forwarding(t, sa, 100) // did they take the flow away, there would be none or one a second
+	if n := sa.Stats().Dropped["foreign"] - was; n < 10 {
+		t.Errorf("%d dropped", n)
 	}
-	if n := sa.Stats().Dropped["foreign"] - was; n != 20 || sa.ear.fast.flow.Load() == nil {
-		t.Errorf("%d dropped, the kernel has the flow: %v", n, sa.ear.fast.flow.Load() != nil)
+	if n := b.count(); uint64(n) > sa.Stats().In.Packets {
+		t.Errorf("%d packets heard, %+v", n, sa.Stats())
 	}
 }
 
