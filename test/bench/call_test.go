@@ -195,6 +195,7 @@ func TestMemoryPerCall(t *testing.T) {
 		up[i] = out
 	}
 	is, grown := look(t, n), n.RSS()-rss
+	of(n).heldBy(t, "established calls")
 	if is.Calls != calls {
 		t.Errorf("%d calls are up, want %d", is.Calls, calls)
 	}

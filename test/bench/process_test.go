@@ -55,6 +55,16 @@ func (s server) profiled(t *testing.T, load string) (wait func()) {
 	}
 }
 
+// heldBy has the node write down who has allocated what it holds, if profiles are wanted.
+func (s server) heldBy(t *testing.T, what string) {
+	if *profiles == "" || s.node == nil {
+		return
+	}
+	p, err := s.node.Get("/debug/pprof/heap")
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(*profiles, strings.ReplaceAll(what, " ", "-")+".heap"), p, 0o644))
+}
+
 // startPeer runs a program beside which baton is measured until the end of the test; without the program the test is skipped.
 func startPeer(t *testing.T, pkg, program string, args ...string) server {
 	t.Helper()
