@@ -125,13 +125,14 @@ func (d *dial) request(l *Leg, headers []sip.Header) sip.Outgoing {
 // invite sends the leg's INVITE, once more if the phone wants a longer session.
 func (d *dial) invite(l *Leg, headers []sip.Header) {
 	c := d.c
-	l.invite = d.request(l, headers)
-	l.invite.Branch = c.b.Agent.NewBranch()
+	out := d.request(l, headers)
+	out.Branch = c.b.Agent.NewBranch()
+	l.invite = &out
 	c.touch() // it can be withdrawn after a restart
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	l.cancel, l.inviting = cancel, ctx
 	c.exchange(func() func() {
-		resp, err := c.b.Agent.Invite(ctx, l.invite, func(r *sip.Response) {
+		resp, err := c.b.Agent.Invite(ctx, out, func(r *sip.Response) {
 			c.do(func() { d.provisional(l, r) })
 		})
 		return func() {

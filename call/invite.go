@@ -131,9 +131,10 @@ func (c *Call) listen(l *Leg, cancelled func()) {
 	c.serve(l)
 	c.b.index(c, l, l.dialog.ID(), dialogCalling)
 	c.follow(l)
-	l.exchange.Watch(sip.Watch{
+	x := l.exchange
+	x.Watch(sip.Watch{
 		Cancelled: func() { c.do(cancelled) },
-		Acked:     func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, l.exchange, b) }) }) },
+		Acked:     func(b sip.Body) { c.do(func() { c.withLeg(l, func(c *Call, l *Leg) { c.onAck(l, x, b) }) }) },
 		Unacked:   func() { c.do(func() { c.withLeg(l, (*Call).onNoAck) }) },
 	})
 }
@@ -320,7 +321,9 @@ func (c *Call) accept(l *Leg) error {
 	}
 	l.accepted, l.answer = true, time.Now()
 	l.session.From = l.answer
-	l.owes, l.owing = len(l.remote.Lines) == 0, l.exchange
+	if l.owes = len(l.remote.Lines) == 0; l.owes {
+		l.owing = l.exchange
+	}
 	c.setState(l, legUp)
 	c.attach(l)
 	c.touch()
@@ -356,7 +359,9 @@ func (c *Call) onAck(l *Leg, x *sip.Exchange, body sip.Body) {
 	if l.theirs == x {
 		l.theirs = nil
 	}
-	l.acked = l.acked || x == l.exchange // that of a re-INVITE says nothing of our own ACK, which may be still to come
+	if x == l.exchange { // that of a re-INVITE says nothing of our own ACK, which may be still to come
+		l.acked, l.exchange = true, nil
+	}
 	if l.byeLater {
 		l.byeLater = false
 		c.bye(l)
@@ -366,7 +371,7 @@ func (c *Call) onAck(l *Leg, x *sip.Exchange, body sip.Body) {
 		return
 	}
 	if l.owes && l.owing == x {
-		l.owes = false
+		l.owes, l.owing = false, nil
 		if err := c.answerInACK(l, body); err != nil {
 			c.broken(l, err)
 			return

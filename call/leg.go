@@ -58,7 +58,7 @@ type Leg struct {
 	session session
 
 	// we called it
-	invite   sip.Outgoing
+	invite   *sip.Outgoing // until it is acknowledged
 	inviting context.Context // ends with its INVITE or the leg
 	forks    []*fork         // early dialogs, until one is the leg's
 	answered *fork           // the early dialog that became it, nil = none was early
@@ -77,7 +77,7 @@ type Leg struct {
 
 	// it called us
 	incoming bool
-	exchange *sip.Exchange // its INVITE; nil after a restart of the node
+	exchange *sip.Exchange // its INVITE; nil once that is acknowledged, and after a restart of the node
 	offering []sip.Header  // of our 2xx: the session timer
 	told     int           // the provisional answer that it was given last
 	accepted bool          // we have sent a 2xx to its INVITE
@@ -106,7 +106,7 @@ type Leg struct {
 	asking   bool          // an OPTIONS of ours is under way
 	askedAt  time.Time     // when the last was sent
 	offers   bool          // a re-INVITE of ours is under way
-	offer    sip.Outgoing
+	offer    *sip.Outgoing // while it is under way
 	later    *media.Description // to be offered when what is under way has ended
 	theirs   *sip.Exchange      // a re-INVITE of the phone's whose ACK is still to come
 	agreedAt time.Time          // when an offer was last answered, theirs or ours
@@ -223,9 +223,10 @@ func (c *Call) ack(l *Leg) {
 		return
 	}
 	l.acked = true
-	if err := c.b.Agent.Ack(l.dialog, l.invite, sip.Body{}); err != nil {
+	if err := c.b.Agent.Ack(l.dialog, *l.invite, sip.Body{}); err != nil {
 		c.log.Warn("ack", "leg", l.id, "device", l.device.Name, "err", err)
 	}
+	l.invite = nil
 }
 
 // hangUp commits that the leg is closing and sends its BYE.

@@ -174,7 +174,7 @@ func (l *Leg) record() LegRecord {
 		Local: l.local, Remote: l.remote, Agreed: l.agreed, Knows: l.knows, Held: l.held, Straight: l.straight, Listens: l.listens() || l.joins(), Refer: l.refer,
 		Can: l.can, Session: l.session,
 	}
-	if !l.incoming && !l.acked {
+	if l.invite != nil && !l.acked {
 		r.Invite = &InviteRecord{l.invite.CSeq, l.invite.Branch}
 	}
 	return r

@@ -79,13 +79,13 @@ func (c *Call) goTo(l *Leg, flow sip.Flow) {
 // reroute sends what is under way with a description once more over another flow.
 func (c *Call) reroute(l *Leg, flow sip.Flow) {
 	switch {
-	case !l.incoming:
-		c.b.Agent.Reroute(l.invite, flow)
+	case l.invite != nil:
+		c.b.Agent.Reroute(*l.invite, flow)
 	case l.exchange != nil:
 		l.exchange.Reroute(flow)
 	}
-	if l.offers {
-		c.b.Agent.Reroute(l.offer, flow)
+	if l.offer != nil {
+		c.b.Agent.Reroute(*l.offer, flow)
 	}
 	if l.theirs != nil {
 		l.theirs.Reroute(flow)

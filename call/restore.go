@@ -377,7 +377,7 @@ func (c *Call) restoreLeg(s *Seat, r LegRecord) *Leg {
 	c.attach(l)
 	c.follow(l)
 	if r.Invite != nil {
-		l.acked, l.invite = false, sip.Outgoing{Dialog: r.Dialog, Method: "INVITE", CSeq: r.Invite.CSeq}
+		l.acked, l.invite = false, &sip.Outgoing{Dialog: r.Dialog, Method: "INVITE", CSeq: r.Invite.CSeq}
 		c.ack(l)
 	}
 	return l

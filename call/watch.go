@@ -204,8 +204,8 @@ func (c *Call) propose(ctx context.Context, l *Leg, offer media.Description, the
 	l.offers = true
 	l.open++
 	l.stream.Expect(codecsOf(offer))
-	l.offer = l.dialog.NewRequest("INVITE", sdpBody(offer), c.askSession(l)...)
-	out := l.offer
+	out := l.dialog.NewRequest("INVITE", sdpBody(offer), c.askSession(l)...)
+	l.offer = &out
 	before, done := l.sent, make(chan struct{})
 	l.sent = done
 	c.exchange(func() func() {
@@ -215,8 +215,9 @@ func (c *Call) propose(ctx context.Context, l *Leg, offer media.Description, the
 		return func() {
 			l.offers = false
 			l.open--
+			l.offer = nil
 			if err == nil {
-				err = c.proposed(l, offer, resp)
+				err = c.proposed(l, out, offer, resp)
 			}
 			then(err)
 			c.offerLater(l)
@@ -225,10 +226,10 @@ func (c *Call) propose(ctx context.Context, l *Leg, offer media.Description, the
 }
 
 // proposed takes the 2xx to our re-INVITE.
-func (c *Call) proposed(l *Leg, offer media.Description, resp *sip.Response) error {
+func (c *Call) proposed(l *Leg, invite sip.Outgoing, offer media.Description, resp *sip.Response) error {
 	l.dialog.Refresh(resp)
 	l.tookSession(resp)
-	_ = c.b.Agent.Ack(l.dialog, l.offer, sip.Body{})
+	_ = c.b.Agent.Ack(l.dialog, invite, sip.Body{})
 	l.asked = time.Now()
 	if !l.known() {
 		return nil

@@ -3,6 +3,7 @@ package sip
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // DialogID identifies a dialog from our side (RFC 3261 §12).
@@ -65,8 +66,8 @@ func (d *Dialog) Confirm(r *Response) {
 	if r.ToTag() == "" {
 		return
 	}
-	d.RemoteTag = r.ToTag()
-	d.RouteSet = r.Headers("Record-Route")
+	d.RemoteTag = strings.Clone(r.ToTag())
+	d.RouteSet = cloned(r.Headers("Record-Route"))
 	slices.Reverse(d.RouteSet)
 	d.Refresh(r)
 }
@@ -74,9 +75,7 @@ func (d *Dialog) Confirm(r *Response) {
 // Refresh takes the remote target from a 2xx to our re-INVITE or UPDATE (RFC 3261 §12.2.1.2).
 func (d *Dialog) Refresh(r *Response) {
 	d.Follow(r)
-	if t := r.target(); t != "" {
-		d.Target = t
-	}
+	d.aim(r.target())
 }
 
 // Receive takes a request of the peer's: its CSeq, which must be above the last (ErrCSeq), the flow it came over, and
@@ -86,11 +85,45 @@ func (d *Dialog) Receive(r *Request) error {
 		return fmt.Errorf("%s with CSeq %d after %d: %w", r.method, r.cseq, d.RemoteCSeq, ErrCSeq)
 	}
 	d.RemoteCSeq = r.cseq
-	if t := r.target(); t != "" && (r.method == "INVITE" || r.method == "UPDATE" || r.method == "SUBSCRIBE") {
-		d.Target = t
+	if r.method == "INVITE" || r.method == "UPDATE" || r.method == "SUBSCRIBE" {
+		d.aim(r.target())
 	}
 	d.Flow = r.flow
 	return nil
+}
+
+// aim takes a new remote target, if there is one.
+func (d *Dialog) aim(target string) {
+	if target != "" && target != d.Target {
+		d.Target = strings.Clone(target)
+	}
+}
+
+// cloned are strings without the message that they stand in: a dialog outlives it by far, and would keep it whole.
+func cloned(all []string) []string {
+	for i := range all {
+		all[i] = strings.Clone(all[i])
+	}
+	return all
+}
+
+func (n NameAddr) cloned() NameAddr {
+	n.Name, n.URI = strings.Clone(n.Name), n.URI.cloned()
+	return n
+}
+
+func (u URI) cloned() URI {
+	u.Scheme, u.User, u.Host = strings.Clone(u.Scheme), strings.Clone(u.User), strings.Clone(u.Host)
+	u.Params, u.Headers = u.Params.cloned(), u.Headers.cloned()
+	return u
+}
+
+func (p Params) cloned() Params {
+	p = slices.Clone(p)
+	for i := range p {
+		p[i].Name, p[i].Value = strings.Clone(p[i].Name), strings.Clone(p[i].Value)
+	}
+	return p
 }
 
 // Dialog is the dialog that a 2xx to this INVITE or SUBSCRIBE sets up, from the callee's side (RFC 3261 §12.1.1).
@@ -98,8 +131,8 @@ func (x *Exchange) Dialog(epoch uint64) Dialog {
 	local, remote := x.to, x.from
 	local.Params, remote.Params = nil, nil
 	return Dialog{
-		CallID: x.callID, Local: local, Remote: remote, LocalTag: x.LocalTag(), RemoteTag: x.FromTag(),
+		CallID: strings.Clone(x.callID), Local: local.cloned(), Remote: remote.cloned(), LocalTag: x.LocalTag(), RemoteTag: strings.Clone(x.FromTag()),
 		LocalCSeq: uint32(epoch * cseqPerEpoch), RemoteCSeq: x.cseq,
-		RouteSet: x.Headers("Record-Route"), Target: x.target(), Flow: x.flow,
+		RouteSet: cloned(x.Headers("Record-Route")), Target: strings.Clone(x.target()), Flow: x.flow,
 	}
 }
