@@ -74,11 +74,11 @@ func (l *logged) String() string {
 }
 
 // fastEngine is an engine with media.fastpath as given, once that is decided.
-func fastEngine(t testing.TB, mode string, first uint16) (*running, *logged) {
+func fastEngine(t testing.TB, mode string, first uint16, address ...string) (*running, *logged) {
 	t.Helper()
 	said := &logged{}
 	e, err := NewEngine(Options{
-		Config: config.Media{Ports: config.PortRange{First: first, Last: first + 99}, Fastpath: mode},
+		Config: config.Media{Ports: config.PortRange{First: first, Last: first + 99}, Fastpath: mode, Address: strings.Join(address, "")},
 		Log:    slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -305,7 +305,7 @@ func parsed(t testing.TB, p *rtp.Packet, b []byte) {
 func TestFastPathFigures(t *testing.T) {
 	t.Parallel()
 	needKernel(t)
-	r, _ := fastEngine(t, "auto", 42300)
+	r, _ := fastEngine(t, "auto", 42300, "127.0.0.1") // bound, as with media.address
 	a, b := newPeer(t, "127.0.0.1"), newPeer(t, "127.0.0.1")
 	sa, sb := r.pair(t, a, b)
 	var mu sync.Mutex // against a packet between a look here and one there

@@ -30,8 +30,11 @@ func RouteTo(to, from netip.Addr) (Route, error) {
 	if err != nil {
 		return Route{}, fmt.Errorf("route to %v: %w", to, err)
 	}
-	if from.IsValid() {
+	if from.IsValid() { // which the kernel does not repeat
 		r.From = from
+	}
+	if r.Interface == 0 || !r.From.IsValid() {
+		return Route{}, fmt.Errorf("route to %v: half of it in the answer", to)
 	}
 	return r, nil
 }
@@ -84,9 +87,6 @@ func answer(b []byte) (Route, error) {
 		case a.Attr.Type == unix.RTA_PREFSRC && len(a.Value) == 4:
 			r.From = netip.AddrFrom4([4]byte(a.Value))
 		}
-	}
-	if r.Interface == 0 || !r.From.IsValid() {
-		return Route{}, errors.New("half a route in the answer")
 	}
 	return r, nil
 }
