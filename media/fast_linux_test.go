@@ -54,8 +54,8 @@ func mayForward() bool {
 	_, caps, _ := strings.Cut(string(status), "CapEff:\t")
 	caps, _, _ = strings.Cut(caps, "\n")
 	have, _ := strconv.ParseUint(caps, 16, 64)
-	const admin, bpf = 1 << 12, 1 << 39
-	return (x > 6 || x == 6 && y >= 6) && have&(admin|bpf) == admin|bpf
+	const rights = 1<<12 | 1<<38 | 1<<39 // CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF
+	return (x > 6 || x == 6 && y >= 6) && have&rights == rights
 }
 
 // logged is what an engine has logged.

@@ -37,7 +37,7 @@ type Path struct {
 
 // Open loads the program for the even ports of a range, and has it see what comes to the machine's interfaces. clock is the one that all
 // times are on; it must run as CLOCK_MONOTONIC does. Nothing is forwarded before Until. The error says what the kernel, or the right to
-// use it (CAP_BPF and CAP_NET_ADMIN), is wanting.
+// use it (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN), is wanting.
 func Open(first, last uint16, clock func() time.Duration) (*Path, error) {
 	p := &Path{first: first + first&1, links: map[int]link.Link{}}
 	if last < p.first {
