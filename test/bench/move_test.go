@@ -240,6 +240,10 @@ func (b *bench) judge(what string) {
 	}
 	verdict(b.t, float64(stalled) <= mostStalls*float64(len(b.done)),
 		"%s: %d stalls left out, %d of them not seen by phones without a node (with more than %.0f %% the figures below say nothing)", what, stalled, alone, 100*mostStalls)
+	if len(gaps) == 0 {
+		verdict(b.t, false, "%s: no gap is left to judge by", what)
+		return
+	}
 	p50, p95, most := phone.Quantile(gaps, 0.5), phone.Quantile(gaps, 0.95), phone.Quantile(gaps, 1)
 	control := phone.Quantile(controls, 0.5)
 	limit := control + gapOverControl
