@@ -638,6 +638,7 @@ func (c *Call) listenOn(a, b *Leg) {
 		return
 	}
 	if p.peer != nil { // the pages themselves listen
+		c.checkAlone(p.peer)
 		return
 	}
 	if p.heard == nil {

@@ -35,6 +35,8 @@ const (
 	peerRest = 5 * time.Second
 	// peerPause is how long what a page is home for may take to come.
 	peerPause = 2 * time.Second
+	// aloneWithin is how long a page may take to send nothing here, when it was told that it need not.
+	aloneWithin = 10 * time.Second
 	// maxBreaks are those in a row after which a way is not tried again for a while. One that has lasted is good.
 	maxBreaks = 3
 	peerGood  = time.Minute
@@ -202,6 +204,16 @@ func (c *Call) peersAlone(q *peering) {
 	c.commit(func() {})
 	for _, l := range q.legs {
 		c.tellPeer(l, peerMessage{Say: peerAlone, ID: q.id})
+	}
+}
+
+// checkAlone looks whether pages that are said to be alone are: what still comes here is not encrypted from end to end.
+func (c *Call) checkAlone(q *peering) {
+	for i, l := range q.legs {
+		if q.home.IsZero() && l.stream.LastSound().Sub(q.alone) > aloneWithin {
+			c.giveUpDirect(q.legs[1-i], l, fmt.Sprintf("%s of %s goes on sending to the node", l.device.Name, l.seat.user.Name))
+			return
+		}
 	}
 }
 

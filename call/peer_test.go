@@ -250,6 +250,20 @@ func TestPeersBreak(t *testing.T) {
 	must(t, a.Hangup())
 }
 
+// TestPeersNotAlone: a page that goes on sending to the node is not said to talk straight for long.
+func TestPeersNotAlone(t *testing.T) {
+	t.Parallel()
+	r, a, b := twoBrowsers(t)
+	r.direct(a, b)
+	b.Media().Mute(false)
+	r.becomes("relay", 20*time.Second)
+	if _, why := r.mediaOf(); !strings.Contains(why, "goes on sending") {
+		t.Errorf("it is relayed: %s", why)
+	}
+	must(t, a.Hangup())
+	r.nothingLeft()
+}
+
 // TestPeersMeddle: what the node is told that has no place, is too much, or comes from another than the two does nothing.
 func TestPeersMeddle(t *testing.T) {
 	t.Parallel()

@@ -267,7 +267,7 @@ export class Leg implements User {
     });
     s.on("newInfo", ({ originator, info }: { originator: string; info: { contentType: string; body: string } }) => {
       const m = originator === "remote" && info.contentType.startsWith(messageType) ? readMessage(info.body) : undefined;
-      if (m && !this.over && (this.straight() || m.say === "home")) this.second.take(m);
+      if (m && !this.over && ((this.straight() && stopsSending()) || m.say === "home")) this.second.take(m);
     });
     s.on("update", ({ request }) => this.identify(request));
     s.on("replaces", (e) => e.accept((heir: RTCSession) => this.on.heir(heir)));
@@ -283,7 +283,7 @@ export class Leg implements User {
 
   /** announce tells baton that this page can talk straight to another. */
   private announce(): void {
-    if (this.straight()) this.second.announce();
+    if (this.straight() && stopsSending()) this.second.announce();
   }
 
   /** say tells baton something of the second connection. Whether that arrives is nothing to the call: what is lost is said again by announce. */
@@ -320,6 +320,9 @@ export class Leg implements User {
 }
 
 const firefox = (): boolean => /\bFirefox\//.test(navigator.userAgent);
+
+/** stopsSending says whether the browser sends nothing where an encoding is not active: Firefox 153 goes on. */
+const stopsSending = (): boolean => !firefox();
 
 /** reasonOf is the text of a Reason header, else the reason phrase. */
 function reasonOf(m: (IncomingResponse & { reason_phrase?: string }) | null): string | undefined {

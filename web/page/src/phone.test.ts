@@ -156,6 +156,16 @@ describe("straight to another page", () => {
     expect(n.said).toEqual([]);
   });
 
+  it("is not for Firefox, which cannot leave off sending to the node", async () => {
+    vi.stubGlobal("navigator", { userAgent: "Mozilla/5.0 Gecko/20100101 Firefox/153.0" });
+    const n = await node();
+    await talking(n);
+    connections[0]!.ice("connected");
+    n.kick();
+    await until(() => n.registered.length === 2 && n.got.length > 1);
+    expect(n.said).toEqual([]);
+  });
+
   it("begins when the node asks for it, and says why where it cannot", async () => {
     const n = await node();
     await talking(n);
