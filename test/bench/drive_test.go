@@ -36,14 +36,15 @@ type plan struct {
 	legs         []*leg
 	warm, settle time.Duration
 	window       time.Duration
-	flight       int           // 0: 50 packets a second of each leg; else so many under way at any time, the next for each that comes
+	frame        time.Duration // from one packet of a leg to the next
+	flight       int           // 0: they are evenly spread; else so many under way at any time, the next for each that comes
 	pause        time.Duration // how long it sleeps when little is to be done, for others that need its core; 0 = it waits awake
 	at           func()        // called at both ends of the window, by the generator's thread
 }
 
 // steady is the plan by which relays are compared.
 func steady(legs []*leg, window time.Duration) plan {
-	return plan{legs: legs, warm: time.Second, settle: time.Second, window: window, at: func() {}}
+	return plan{legs: legs, warm: time.Second, settle: time.Second, window: window, frame: 20 * time.Millisecond, at: func() {}}
 }
 
 // driven is what came of it.
@@ -232,8 +233,8 @@ func (m *mill) talk(length time.Duration, open func()) error {
 // pace sends what is due by now, evenly spread, and says how long it is until the next.
 func (m *mill) pace(now time.Duration, first int64) (sent int, wait time.Duration, err error) {
 	legs := int64(len(m.legs))
-	due := first + int64(now)*legs/int64(20*time.Millisecond) + 1
-	if late := due - m.next - legs*int64(mostBehind/(20*time.Millisecond)); late > 0 {
+	due := first + int64(now)*legs/int64(m.frame) + 1
+	if late := due - m.next - legs*int64(mostBehind)/int64(m.frame); late > 0 {
 		m.next += late
 		m.due += late
 	}
@@ -242,7 +243,7 @@ func (m *mill) pace(now time.Duration, first int64) (sent int, wait time.Duratio
 		sent, err = m.send(n)
 		return sent, 0, err
 	}
-	return 0, time.Duration((m.next-first)*int64(20*time.Millisecond)/legs) - now, nil
+	return 0, time.Duration((m.next-first)*int64(m.frame)/legs) - now, nil
 }
 
 // send sends the next packets, each of another leg.

@@ -21,7 +21,7 @@ import (
 )
 
 // envEngine makes this program a media engine alone: it does what it is told on its standard input, and what is measured of it has no
-// signalling in it.
+// signalling in it. Its value is media.fastpath.
 const envEngine = "BATON_BENCH_ENGINE"
 
 // order is one thing that the engine is told; Legs are by number, from 0.
@@ -47,6 +47,7 @@ type result struct {
 	Fingerprint media.Fingerprint
 	SSRC        uint32
 	Goroutines  int
+	Kernel      uint64 // packets of all legs that the kernel has forwarded
 	Heap        int64
 }
 
@@ -63,7 +64,7 @@ var benchPCMU = media.Codec{Name: "PCMU", Rate: 8000, PT: 0}
 // serveEngine is the program.
 func serveEngine() {
 	e, err := media.NewEngine(media.Options{
-		Config: config.Media{Address: node.IP(1).String(), Ports: relayPorts, WebRTC: enginePort}, WebTCP: engineTCPPort,
+		Config: config.Media{Address: node.IP(1).String(), Ports: relayPorts, WebRTC: enginePort, Fastpath: os.Getenv(envEngine)}, WebTCP: engineTCPPort,
 	})
 	if err != nil {
 		panic(err)
@@ -128,6 +129,10 @@ func obey(e *media.Engine, legs *[]*media.Stream, o order) (r result) {
 		(*legs)[o.Leg].Play(media.ToneRing)
 	case "close":
 		(*legs)[o.Leg].Close()
+	case "kernel":
+		for _, s := range *legs {
+			r.Kernel += s.Stats().Kernel
+		}
 	case "weigh":
 		var m runtime.MemStats
 		for range 3 {
@@ -153,14 +158,14 @@ func newEngine(t *testing.T) *engine {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
-	return runEngine(t, exe)
+	return runEngine(t, "off", exe)
 }
 
 // runEngine starts the engine by a command.
-func runEngine(t *testing.T, command ...string) *engine {
+func runEngine(t *testing.T, fastpath string, command ...string) *engine {
 	t.Helper()
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), envEngine+"=1")
+	cmd.Env = append(os.Environ(), envEngine+"="+fastpath)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()

@@ -41,7 +41,7 @@ func TestLimitMoves(t *testing.T) {
 	read := s.clock()
 	var cpu []time.Duration
 	wait := g.begin(t, plan{
-		legs: g.legs, warm: 2 * time.Second, settle: 2 * time.Second, window: crowdedTime, pause: crowdedPause,
+		legs: g.legs, frame: phone.Frame, warm: 2 * time.Second, settle: 2 * time.Second, window: crowdedTime, pause: crowdedPause,
 		at: func() { cpu = append(cpu, read()) },
 	})
 	time.Sleep(5 * time.Second)

@@ -43,10 +43,15 @@ var relayers = []struct {
 
 func startEngineAlone(t *testing.T, g *generator) relayer {
 	t.Helper()
+	e := engineAlone(t, "off")
+	return relayer{e.server, allow(t, e.pid), func(by cipher) { e.call(t, g, by) }}
+}
+
+func engineAlone(t *testing.T, fastpath string) *engine {
+	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
-	e := runEngine(t, append(alone(), exe)...)
-	return relayer{e.server, allow(t, e.pid), func(by cipher) { e.call(t, g, by) }}
+	return runEngine(t, fastpath, append(alone(), exe)...)
 }
 
 func startRtpengineAlone(t *testing.T, g *generator) relayer {
@@ -101,11 +106,18 @@ func (s server) pass(t *testing.T, g *generator, calls, flight int, window time.
 	if len(g.legs) != 2*calls {
 		t.Fatalf("%d legs, want %d", len(g.legs), 2*calls)
 	}
+	p := steady(g.legs, window)
+	p.flight = flight
+	return s.passBy(t, g, p)
+}
+
+// passBy is pass by a plan of one's own.
+func (s server) passBy(t *testing.T, g *generator, p plan) passed {
+	t.Helper()
 	read := s.clock()
 	var cpu []time.Duration
-	p := steady(g.legs, window)
-	p.flight, p.at = flight, func() { cpu = append(cpu, read()) }
-	r := passed{driven: g.drive(t, p), calls: calls, flight: flight}
+	p.at = func() { cpu = append(cpu, read()) }
+	r := passed{driven: g.drive(t, p), calls: len(p.legs) / 2, flight: p.flight}
 	r.spent = cpu[1] - cpu[0]
 	if r.passed() == 0 {
 		t.Fatalf("%s relays nothing", s.name)
@@ -114,7 +126,7 @@ func (s server) pass(t *testing.T, g *generator, calls, flight int, window time.
 	for i, l := range g.legs {
 		through[i], l.to = l.to, netip.AddrPortFrom(g.legs[i^1].addr, rtpPort)
 	}
-	p.window, p.at = window/2, func() {}
+	p.window, p.at = p.window/2, func() {}
 	r.control = g.drive(t, p)
 	for i, l := range g.legs {
 		l.to = through[i]

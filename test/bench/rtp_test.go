@@ -53,6 +53,8 @@ type leg struct {
 	packet [172]byte                      // RTP header and 20 ms of PCMU
 	source []byte                         // control message that gives a packet the leg's address
 	seq    uint16
+	ts     uint32
+	step   uint32        // by which ts grows: 160 for 20 ms
 	tx     *srtp.Context // seals what it sends; nil = it is plain RTP
 	header rtp.Header
 	sealed []byte
@@ -98,6 +100,7 @@ func (g *generator) newLeg() *leg {
 	defer g.mu.Unlock()
 	n := len(g.legs) + 257
 	l := &leg{addr: netip.AddrFrom4([4]byte{10, 78, byte(n >> 8), byte(n)})}
+	l.step = 160
 	l.packet[0] = 0x80
 	binary.BigEndian.PutUint32(l.packet[8:], uint32(n)) // SSRC
 	binary.BigEndian.PutUint32(l.packet[20:], uint32(len(g.legs)))
@@ -119,8 +122,9 @@ func sourceOf(addr netip.Addr) []byte {
 // pack is a leg's next packet; it is good until the one after.
 func (l *leg) pack() ([]byte, error) {
 	l.seq++
+	l.ts += l.step
 	binary.BigEndian.PutUint16(l.packet[2:], l.seq)
-	binary.BigEndian.PutUint32(l.packet[4:], uint32(l.seq)*160)
+	binary.BigEndian.PutUint32(l.packet[4:], l.ts)
 	binary.BigEndian.PutUint64(l.packet[12:], uint64(time.Now().UnixNano()))
 	if l.tx == nil {
 		return l.packet[:], nil
