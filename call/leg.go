@@ -58,7 +58,7 @@ type Leg struct {
 	session session
 
 	// we called it
-	invite   *sip.Outgoing // until it is acknowledged
+	invite   *sip.Outgoing   // until it is acknowledged
 	inviting context.Context // ends with its INVITE or the leg
 	forks    []*fork         // early dialogs, until one is the leg's
 	answered *fork           // the early dialog that became it, nil = none was early
@@ -99,14 +99,14 @@ type Leg struct {
 	hears    source
 	feeds    []*Leg
 	refer    *referral
-	owes     bool          // its ACK or PRACK must bring the answer to our offer
-	owing    *sip.Exchange // whose ACK that is
-	offered  bool          // our offer went out in a provisional answer, and none belongs into the 2xx
-	refers   int           // REFERs taken in this dialog
-	asking   bool          // an OPTIONS of ours is under way
-	askedAt  time.Time     // when the last was sent
-	offers   bool          // a re-INVITE of ours is under way
-	offer    *sip.Outgoing // while it is under way
+	owes     bool               // its ACK or PRACK must bring the answer to our offer
+	owing    *sip.Exchange      // whose ACK that is
+	offered  bool               // our offer went out in a provisional answer, and none belongs into the 2xx
+	refers   int                // REFERs taken in this dialog
+	asking   bool               // an OPTIONS of ours is under way
+	askedAt  time.Time          // when the last was sent
+	offers   bool               // a re-INVITE of ours is under way
+	offer    *sip.Outgoing      // while it is under way
 	later    *media.Description // to be offered when what is under way has ended
 	theirs   *sip.Exchange      // a re-INVITE of the phone's whose ACK is still to come
 	agreedAt time.Time          // when an offer was last answered, theirs or ours

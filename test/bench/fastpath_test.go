@@ -19,9 +19,9 @@ const (
 	fastP99 = 500 * time.Microsecond
 )
 
-// passed is what it costs to pass packets on: for the whole machine, that is the node and, because the kernel works in its time, the generator,
+// costs are those of passing packets on: for the whole machine, that is the node and, because the kernel works in its time, the generator,
 // less what the same packets take from leg to leg.
-type passed struct {
+type costs struct {
 	cpu, node float64 // seconds per million packets: of both, of the node alone
 	p50, p99  time.Duration
 	lost      float64 // percent
@@ -31,7 +31,7 @@ type passed struct {
 // TestFastPath measures the same calls with media.fastpath off and on.
 func TestFastPath(t *testing.T) {
 	for _, calls := range []int{100, 500} {
-		got := map[string]passed{}
+		got := map[string]costs{}
 		for _, mode := range []string{"off", "on"} {
 			t.Run(fmt.Sprintf("%d/%s", calls, mode), func(t *testing.T) { got[mode] = throughNode(t, calls, mode) })
 		}
@@ -49,7 +49,7 @@ func TestFastPath(t *testing.T) {
 	}
 }
 
-func throughNode(t *testing.T, calls int, mode string) passed {
+func throughNode(t *testing.T, calls int, mode string) costs {
 	g := newGenerator(t)
 	l := newLoadedWith(t, loadedConfig+"  fastpath: "+mode+"\n"+unlimited, 20, g)
 	up := make([]*dialled, calls)
@@ -78,7 +78,7 @@ func throughNode(t *testing.T, calls int, mode string) passed {
 		t.Fatal("nothing is heard")
 	}
 	per := func(d time.Duration, n int64) float64 { return d.Seconds() * 1e6 / float64(n) }
-	p := passed{
+	p := costs{
 		cpu: per(both[1]-both[0], m.heard) - per(both[3]-both[2]-(node[3]-node[2]), base.heard), node: per(node[1]-node[0], m.heard),
 		p50:  phone.Quantile(m.delays, 0.5) - phone.Quantile(base.delays, 0.5),
 		p99:  phone.Quantile(m.delays, 0.99) - phone.Quantile(base.delays, 0.99),
