@@ -3,7 +3,6 @@ package media
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -80,16 +79,10 @@ func (l *logged) String() string {
 func fastEngine(t testing.TB, mode string, first uint16, address ...string) (*running, *logged) {
 	t.Helper()
 	said := &logged{}
-	e, err := NewEngine(Options{
+	r := startEngineWith(t, Options{
 		Config: config.Media{Ports: config.PortRange{First: first, Last: first + 99}, Fastpath: mode, Address: strings.Join(address, "")},
 		Log:    slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{Engine: e, cancel: cancel, ended: make(chan error, 1)}
-	go func() { r.ended <- e.Run(ctx) }()
 	t.Cleanup(func() {
 		r.stop(t)
 		if t.Failed() {

@@ -25,7 +25,13 @@ type running struct {
 
 func startEngine(t testing.TB, first uint16) *running {
 	t.Helper()
-	e, err := NewEngine(Options{Config: config.Media{Ports: config.PortRange{First: first, Last: first + 99}}})
+	return startEngineWith(t, Options{Config: config.Media{Ports: config.PortRange{First: first, Last: first + 99}}})
+}
+
+// startEngineWith runs an engine until the end of the test.
+func startEngineWith(t testing.TB, o Options) *running {
+	t.Helper()
+	e, err := NewEngine(o)
 	if err != nil {
 		t.Fatal(err)
 	}

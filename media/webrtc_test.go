@@ -1,7 +1,6 @@
 package media
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -42,21 +41,10 @@ func startWebRTC(t testing.TB, tcp bool) *running {
 		}
 		o.WebTCP = uint16(listener.Addr().(*net.TCPAddr).Port)
 	}
-	e, err := NewEngine(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{Engine: e, cancel: cancel, ended: make(chan error, 1)}
-	go func() { r.ended <- e.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if listener != nil {
-			listener.Close()
-		}
-	})
+	r := startEngineWith(t, o)
 	if listener != nil {
-		go accept(e, listener)
+		t.Cleanup(func() { listener.Close() })
+		go accept(r.Engine, listener)
 	}
 	return r
 }

@@ -12,13 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The limits of what the kernel forwards, beside the figures of the node in the same run.
-const (
-	fastCPU = 0.8 // seconds per million packets
-	fastP50 = 20 * time.Microsecond
-	fastP99 = 500 * time.Microsecond
-)
-
 // costs are those of passing packets on: for the whole machine, that is the node and, because the kernel works in its time, the generator,
 // less what the same packets take from leg to leg.
 type costs struct {
@@ -28,7 +21,7 @@ type costs struct {
 	kernel    float64 // percent of what came in: forwarded by the kernel
 }
 
-// TestFastPath measures the same calls with media.fastpath off and on.
+// TestFastPath measures the same calls with media.fastpath off and on: the limits are those of TestLimitsOfFastpath, through a node.
 func TestFastPath(t *testing.T) {
 	for _, calls := range []int{100, 500} {
 		got := map[string]costs{}
@@ -39,10 +32,10 @@ func TestFastPath(t *testing.T) {
 		if on.kernel == 0 {
 			t.Fatalf("the kernel forwards nothing here")
 		}
-		verdict(t, on.cpu <= fastCPU, "fast path, %d calls: %.2f CPU-s per million packets (limit %.1f), %.2f of them the node's; without it %.2f, %.2f of them the node's",
-			calls, on.cpu, fastCPU, on.node, off.cpu, off.node)
-		verdict(t, on.p50 <= fastP50 && on.p99 <= fastP99, "fast path, %d calls: latency added p50 %s, p99 %s µs (limits %s, %s); without it %s, %s",
-			calls, micro(on.p50), micro(on.p99), micro(fastP50), micro(fastP99), micro(off.p50), micro(off.p99))
+		verdict(t, on.cpu <= fastMillion, "fast path, %d calls: %.2f CPU-s per million packets (limit %.1f), %.2f of them the node's; without it %.2f, %.2f of them the node's",
+			calls, on.cpu, fastMillion, on.node, off.cpu, off.node)
+		verdict(t, on.p50 <= fastAdded && on.p99 <= fastTail, "fast path, %d calls: latency added p50 %s, p99 %s µs (limits %s, %s); without it %s, %s",
+			calls, micro(on.p50), micro(on.p99), micro(fastAdded), micro(fastTail), micro(off.p50), micro(off.p99))
 		verdict(t, on.lost == 0, "fast path, %d calls: %.3f %% lost; without it %.3f %%", calls, on.lost, off.lost)
 		less(fmt.Sprintf("fast path, %d calls, CPU-seconds per million packets", calls), on.cpu, "s")
 		lessMS(fmt.Sprintf("fast path, %d calls, latency added, p99", calls), on.p99)
@@ -52,20 +45,17 @@ func TestFastPath(t *testing.T) {
 func throughNode(t *testing.T, calls int, mode string) costs {
 	g := newGenerator(t)
 	l := newLoadedWith(t, loadedConfig+"  fastpath: "+mode+"\n"+unlimited, 20, g)
-	up := make([]*dialled, calls)
-	if failed := paced(t, calls, 50, func(i int) (err error) {
-		up[i], err = l.callers[i%20].dial(l.callees[i%20].user)
-		return err
-	}); failed > 0 {
-		t.Fatalf("%d of %d calls failed", failed, calls)
-	}
+	up := l.calls(t, calls)
 	defer paced(t, calls, 200, func(i int) error { return up[i].bye() })
 	g.mu.Lock()
 	legs := g.legs
 	g.mu.Unlock()
 	s := of(l.node)
 	var node, both []time.Duration
-	sample := func() { n := s.cpu(); node, both = append(node, n), append(both, n+ownCPU()) }
+	sample := func() {
+		n := s.cpu()
+		node, both = append(node, n), append(both, n+cpuClock(unix.CLOCK_PROCESS_CPUTIME_ID))
+	}
 	g.measure(legs, 0, func() {}) // until the kernel has them
 	time.Sleep(100 * time.Millisecond)
 	m := g.measure(legs, relayTime, sample)
@@ -88,13 +78,6 @@ func throughNode(t *testing.T, calls int, mode string) costs {
 		mode, calls, p.cpu, p.node, micro(p.p50), micro(p.p99), p.kernel, micro(phone.Quantile(base.delays, 0.5)), micro(phone.Quantile(base.delays, 0.99)),
 		per(both[3]-both[2]-(node[3]-node[2]), base.heard))
 	return p
-}
-
-// ownCPU is the processor time of this process.
-func ownCPU() time.Duration {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t) // never fails
-	return time.Duration(t.Nano())
 }
 
 // kernelShare is the share, in percent, of the packets of all legs that the kernel has forwarded.

@@ -65,13 +65,7 @@ func TestRelay(t *testing.T) {
 		t.Run(strconv.Itoa(calls), func(t *testing.T) {
 			g := newGenerator(t)
 			l := newLoaded(t, 20, g)
-			up := make([]*dialled, calls)
-			if failed := paced(t, calls, 50, func(i int) (err error) {
-				up[i], err = l.callers[i%20].dial(l.callees[i%20].user)
-				return err
-			}); failed > 0 {
-				t.Fatalf("%d of %d calls failed", failed, calls)
-			}
+			up := l.calls(t, calls)
 			relay(t, of(l.node), g, calls)
 			paced(t, calls, 200, func(i int) error { return up[i].bye() })
 		})

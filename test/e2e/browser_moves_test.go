@@ -660,14 +660,27 @@ func (m *moving) judge() {
 			m.t.Error(said)
 		}
 	}
-	if path := os.Getenv("BATON_TEST_FIGURES"); path != "" {
-		text, err := json.Marshal(map[string]any{"far": m.far.name, "moves": m.figures, "buffer": m.buffer[0], "beside": m.buffer[1]})
-		m.must(err)
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		m.must(err)
-		defer f.Close()
-		_, err = f.Write(append(text, '\n'))
-		m.must(err)
+	keepFigures(m.t, map[string]any{"far": m.far.name, "moves": m.figures, "buffer": m.buffer[0], "beside": m.buffer[1]})
+}
+
+// keepFigures writes what moves came to as a line of the file that test/bench has named, if it has.
+func keepFigures(t *testing.T, figures map[string]any) {
+	t.Helper()
+	path := os.Getenv("BATON_TEST_FIGURES")
+	if path == "" {
+		return
+	}
+	text, err := json.Marshal(figures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(append(text, '\n')); err != nil {
+		t.Fatal(err)
 	}
 }
 

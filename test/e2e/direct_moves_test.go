@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -171,17 +170,7 @@ func (m *directMoving) judge() {
 			m.t.Errorf("%s → %s by %s: %d packets were at the node while the call was direct", f.From, f.To, f.How, f.AtNode)
 		}
 	}
-	path := os.Getenv("BATON_TEST_FIGURES")
-	if path == "" {
-		return
-	}
-	text, err := json.Marshal(map[string]any{"far": m.far.name, "moves": m.figures})
-	m.must(err)
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	m.must(err)
-	defer f.Close()
-	_, err = f.Write(append(text, '\n'))
-	m.must(err)
+	keepFigures(m.t, map[string]any{"far": m.far.name, "moves": m.figures})
 }
 
 // baresipOf and linphoneOf make a place in a world that is still to come.
