@@ -12,7 +12,7 @@ import (
 
 // The fast path (docs/fastpath.md): the steady part of a stream is left to the kernel, which forwards its packets as the packet path would.
 //
-//	reader: 50 plain packets ──▶ ask ──▶ look (the engine's tick): the route ──▶ way ──▶ reader: give, at the next plain packet
+//	reader: 25 plain packets ──▶ ask ──▶ look (the engine's tick): the route ──▶ way ──▶ reader: give, at the next plain packet
 //	                                                                                    │
 //	reader, at whatever packet reaches it; follow, apply, rebuild, close, key … ──▶ recall: the flow is ours again, and
 //	ear and line stand where they would had every packet come here
@@ -21,7 +21,7 @@ import (
 // takes it back before it looks at a packet.
 
 const (
-	plainFirst = 50              // packets in a row, before a flow is given to the kernel
+	plainFirst = 25              // packets in a row, before a flow is given to the kernel
 	plainMost  = 400             // the same of one that keeps coming back
 	fastBeat   = 2 * time.Second // how long the kernel goes on without a sign of life of the engine's
 )
@@ -67,8 +67,9 @@ type fastEar struct {
 	kernel counter // packets that the kernel has forwarded
 
 	// owned by the reader
-	plain int // packets in a row
-	need  int // of them, 0 = plainFirst
+	plain  int  // packets in a row
+	need   int  // of them, 0 = plainFirst
+	behind bool // packets waited in the socket when the flow could have been given
 }
 
 // openFast begins to use the kernel as the configuration has it: it says in one line if it cannot.
@@ -240,7 +241,7 @@ func (s *Stream) toKernel(t *path, codec int, p *packet) {
 		f.plain = 0
 		return
 	}
-	if f.plain++; f.plain < max(f.need, plainFirst) || p.now-t.at < latchWindow {
+	if f.plain++; f.plain < max(f.need, plainFirst) || p.now-t.at < latchWindow && s.ear.latch.rank < announced {
 		return
 	}
 	l := t.sinks[0].line
@@ -251,9 +252,37 @@ func (s *Stream) toKernel(t *path, codec int, p *packet) {
 	case w.err != nil: // another time, perhaps
 		f.way.Store(nil)
 		f.plain = -plainMost
+	case s.queued():
+		f.behind = true
 	default:
 		s.give(k, w, t, codec, p)
 	}
+}
+
+// queue is a socket that can tell whether more packets wait in it, and read them in one go.
+type queue interface {
+	waiting() bool
+	hurry(on bool)
+}
+
+// queued says that more packets of the stream wait to be read, as they do where the processor is not enough for all calls. The kernel takes no
+// packet but the next, so they must be passed on before it is given the flow: for that they are read in one go from now on.
+func (s *Stream) queued() bool {
+	q, ok := s.rtp.(queue)
+	if !ok || !q.waiting() {
+		return false
+	}
+	q.hurry(true)
+	return true
+}
+
+// inTime is called for a packet after which none waits, where others have waited: it has come a moment ago, and what was read before it late. The mean
+// begins with it.
+func (e *ear) inTime(s *Stream, p *packet) {
+	e.fast.behind = false
+	s.rtp.(queue).hurry(false)
+	e.steady.restart(p)
+	e.steady.n, p.due = steadyFull, p.now
 }
 
 // ask has it looked for a way.
@@ -275,6 +304,9 @@ func (s *Stream) give(k *fast, w *kernelWay, t *path, codec int, p *packet) {
 	if !l.open() || l.to != w.to {
 		f.way.Store(nil)
 		return
+	}
+	if f.behind {
+		s.ear.inTime(s, p)
 	}
 	if !s.ear.steadyAt(t, p) || !l.steadyAt(&s.ear.source, p) {
 		f.plain = 0
@@ -300,7 +332,7 @@ func (s *Stream) give(k *fast, w *kernelWay, t *path, codec int, p *packet) {
 // steadyAt says whether the ear knows its source well: p was no exception, and the next packet will change nothing but figures.
 func (e *ear) steadyAt(t *path, p *packet) bool {
 	m, k := &e.steady, &e.pressed
-	return m.n == 16 && m.sum >= 0 && m.ssrc == p.ssrc && m.ts == p.ts && m.rate == p.rate &&
+	return m.n == steadyFull && m.sum >= 0 && m.ssrc == p.ssrc && m.ts == p.ts && m.rate == p.rate &&
 		e.reception.ssrc.Load() == p.ssrc && uint16(e.reception.highest.Load()) == p.seq && e.reception.rate.Load() == p.rate &&
 		e.latch.told == t.terms && e.latch.terms == t.terms && e.latch.rank > stranger && (!k.known || k.told)
 }

@@ -565,6 +565,38 @@ func TestFastPathForeign(t *testing.T) {
 	}
 }
 
+// TestFastPathOverload: an engine that does not get round to its sockets as fast as packets come hands flows over all the same, which is what
+// relieves it: what waits is passed on first, and nothing is lost or out of order.
+func TestFastPathOverload(t *testing.T) {
+	t.Parallel()
+	needKernel(t)
+	r, _ := fastEngine(t, "auto", fastPorts())
+	a, b := newPeer(t, "127.0.0.1"), newPeer(t, "127.0.0.1")
+	sa, sb := r.pair(t, a, b)
+	slow, c := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), sa.Endpoint().Port()+uint16(200*loops())), newPeer(t, "127.0.0.1") // of the same loop
+	conn, err := r.sockets.listen(slow, func([]byte, netip.AddrPort, time.Duration) { time.Sleep(30 * time.Millisecond) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	defer keepTalking(t, 10*time.Millisecond, func() { c.send(t, slow) })()
+	stop := keepTalking(t, 20*time.Millisecond, func() { a.send(t, sa.Endpoint()) })
+	defer stop()
+	forwarding(t, sa, 50)
+	stop()
+	b.wait(t, int(sb.Stats().Out.Packets))
+	var p rtp.Packet
+	for i, h := range b.heard() {
+		seq := p.SequenceNumber + 1
+		if parsed(t, &p, h.b); i > 0 && p.SequenceNumber != seq {
+			t.Fatalf("packet %d: number %d, want %d", i, p.SequenceNumber, seq)
+		}
+	}
+	if s := sa.Stats(); s.In.Lost != 0 || uint64(b.count()) != s.In.Packets {
+		t.Errorf("%d heard, %+v", b.count(), s)
+	}
+}
+
 // again runs one test of this binary in a process of its own, after the words of a command.
 func again(t *testing.T, name string, env []string, words ...string) *exec.Cmd {
 	t.Helper()

@@ -178,6 +178,26 @@ func (c *polledConn) read(buf []byte) (packets int) {
 // sharedBurst is how many packets of a socket with many peers are read in one go.
 const sharedBurst = 31
 
+// waiting says whether a packet waits to be read.
+func (c *polledConn) waiting() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		return false
+	}
+	n, err := unix.IoctlGetInt(c.fd, unix.TIOCINQ) // the size of the next
+	return err == nil && n > 0
+}
+
+// hurry has all that wait read in one go, or one at a time.
+func (c *polledConn) hurry(on bool) {
+	if on {
+		c.burst.Store(sharedBurst)
+	} else {
+		c.burst.Store(0)
+	}
+}
+
 // SetReadBuffer makes room for what many peers send, as far as the system allows, and has it read in bursts.
 func (c *polledConn) SetReadBuffer(bytes int) error {
 	c.mu.RLock()

@@ -10,8 +10,11 @@ type steady struct {
 	ts     uint32        // last seen
 	sum    int64         // ticks since the start
 	offset time.Duration // mean of arrival − ts
-	n      int
+	n      int           // packets that the mean is of, at most steadyFull
 }
+
+// steadyFull is the number of packets from which on the mean moves as slowly as it will.
+const steadyFull = 16
 
 // steadyJump is how far a packet may be from the mean before the source must have paused or started anew.
 const steadyJump = 100 * time.Millisecond
@@ -28,7 +31,7 @@ func (m *steady) smooth(p *packet) time.Duration {
 	if off > steadyJump || off < -steadyJump {
 		return m.restart(p)
 	}
-	m.n = min(m.n+1, 16)
+	m.n = min(m.n+1, steadyFull)
 	m.offset += off / time.Duration(m.n)
 	return clock + m.offset
 }
