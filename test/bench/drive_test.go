@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,12 +35,14 @@ const mostBehind = 20 * time.Millisecond
 // on every packet counts that is lost; times and rates are those of the window at the end.
 type plan struct {
 	legs         []*leg
+	begin        time.Duration // within which they begin to talk one after the other, as calls that are set up do; part of warm
 	warm, settle time.Duration
 	window       time.Duration
 	frame        time.Duration // from one packet of a leg to the next
 	flight       int           // 0: they are evenly spread; else so many under way at any time, the next for each that comes
 	pause        time.Duration // how long it sleeps when little is to be done, for others that need its core; 0 = it waits awake
-	at           func()        // called at both ends of the window, by the generator's thread
+	cores        []int         // each has a thread, with its share of the legs; nil = that for the load
+	at           func()        // called at both ends of the window, by the generator's first thread
 }
 
 // steady is the plan by which relays are compared.
@@ -98,24 +101,78 @@ func (g *generator) drive(t *testing.T, p plan) driven {
 func (g *generator) begin(t *testing.T, p plan) (wait func() driven) {
 	t.Helper()
 	g.hush()
-	m, done := newMill(g, p), make(chan error, 1)
+	if p.cores == nil {
+		p.cores = []int{loadCPU()}
+	}
+	mills, done := millsOf(g, p), make(chan error, len(p.cores))
 	sockets, queues := dropped()
-	g.talking.Go(func() {
-		runtime.LockOSThread() // for good: the thread, with what it is bound to, ends with this
-		err := bind(0, loadCPU(), p.pause == 0)
-		unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-		if err == nil {
-			err = m.run()
-		}
-		done <- err
-	})
+	for i, m := range mills {
+		g.talking.Go(func() {
+			runtime.LockOSThread() // for good: the thread, with what it is bound to, ends with this
+			defer m.meet.leave()
+			err := bind(0, p.cores[i], p.pause == 0)
+			unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+			if err == nil {
+				err = m.run()
+			}
+			done <- err
+		})
+	}
 	return func() driven {
 		t.Helper()
-		must(t, <-done)
+		for range mills {
+			must(t, <-done)
+		}
 		g.listen()
-		m.sockets, m.queues = dropped()
-		m.sockets, m.queues = m.sockets-sockets, m.queues-queues
-		return m.driven
+		d := mills[0].driven
+		for _, m := range mills[1:] {
+			d.join(m.driven)
+		}
+		d.sockets, d.queues = dropped()
+		d.sockets, d.queues = d.sockets-sockets, d.queues-queues
+		return d
+	}
+}
+
+// join adds what another thread did.
+func (d *driven) join(o driven) {
+	d.due, d.sent, d.heard, d.passed = d.due+o.due, d.sent+o.sent, d.heard+o.heard, d.passed+o.passed
+	d.cpu += o.cpu
+	d.delays.n += o.delays.n
+	for us, n := range o.delays.counts {
+		d.delays.counts[us] += n
+	}
+}
+
+// meeting has threads wait for each other.
+type meeting struct {
+	mu        sync.Mutex
+	all, here int
+	next      chan struct{}
+}
+
+func (m *meeting) wait() {
+	m.mu.Lock()
+	next := m.next
+	m.here++
+	m.begin()
+	m.mu.Unlock()
+	<-next
+}
+
+// leave lets the others go on without one.
+func (m *meeting) leave() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all--
+	m.begin()
+}
+
+// begin lets all go on if they are here; under mu.
+func (m *meeting) begin() {
+	if m.here > 0 && m.here >= m.all {
+		close(m.next)
+		m.here, m.next = 0, make(chan struct{})
 	}
 }
 
@@ -131,8 +188,10 @@ type mill struct {
 	plan
 	fd   int
 	over *atomic.Bool // the test is
+	meet *meeting     // with the generator's other threads
 
 	next   int64 // number of the next packet, of all legs in turn
+	begun  int64 // legs that talk
 	flying int64 // sent and not come back, where that is planned
 	inside bool  // the window is open
 
@@ -144,6 +203,28 @@ type mill struct {
 	inIO   [readBatch]unix.Iovec
 	inBuf  [readBatch][256]byte
 	inCtrl [readBatch][64]byte
+}
+
+// millsOf is one for each core, with calls in turn.
+func millsOf(g *generator, p plan) []*mill {
+	meet := &meeting{all: len(p.cores), next: make(chan struct{})}
+	shares := make([][]*leg, len(p.cores))
+	for i, l := range p.legs {
+		to := &shares[i/2%len(shares)]
+		*to = append(*to, l)
+	}
+	var all []*mill
+	for i, legs := range shares {
+		share := p
+		share.legs = legs
+		if i > 0 {
+			share.at = func() {}
+		}
+		m := newMill(g, share)
+		m.meet = meet
+		all = append(all, m)
+	}
+	return all
 }
 
 func newMill(g *generator, p plan) *mill {
@@ -165,13 +246,23 @@ func (m *mill) run() error {
 	if len(m.legs) == 0 {
 		return errors.New("nobody talks")
 	}
+	m.begun = int64(len(m.legs))
 	if err := m.talk(m.warm, nil); err != nil {
 		return err
 	}
+	silent := time.Now()
 	if err := m.drain(); err != nil {
 		return err
 	}
+	m.meet.wait()
+	for range time.Since(silent) / m.frame { // of each, which are taken for lost
+		for _, l := range m.legs {
+			l.pass()
+		}
+	}
+	m.begin = 0
 	m.due, m.sent, m.heard, m.flying, m.stalls = 0, 0, 0, 0, 0
+	m.meet.wait()
 	var from time.Duration
 	err := m.talk(m.settle+m.window, func() { m.inside, from = true, threadCPU(); m.at() })
 	m.inside, m.cpu = false, threadCPU()-from
@@ -179,6 +270,7 @@ func (m *mill) run() error {
 	if err != nil {
 		return err
 	}
+	m.meet.wait()
 	return m.drain()
 }
 
@@ -234,9 +326,15 @@ func (m *mill) talk(length time.Duration, open func()) error {
 func (m *mill) pace(now time.Duration, first int64) (sent int, wait time.Duration, err error) {
 	legs := int64(len(m.legs))
 	due := first + int64(now)*legs/int64(m.frame) + 1
+	if m.begun = legs; m.begin > 0 {
+		m.begun = min(legs, legs*int64(now)/int64(m.begin)+1)
+	}
 	if late := due - m.next - legs*int64(mostBehind)/int64(m.frame); late > 0 {
-		m.next += late
 		m.due += late
+		for range late {
+			m.legs[m.next%legs].pass()
+			m.next++
+		}
 	}
 	if n := int(min(sendBatch, due-m.next)); n > 0 {
 		m.due += int64(n)
@@ -248,12 +346,14 @@ func (m *mill) pace(now time.Duration, first int64) (sent int, wait time.Duratio
 
 // send sends the next packets, each of another leg.
 func (m *mill) send(n int) (int, error) {
-	if n = min(n, len(m.legs)); n <= 0 {
-		return 0, nil
-	}
-	for i := range n {
-		l := m.legs[m.next%int64(len(m.legs))]
-		m.next++
+	n = min(n, len(m.legs))
+	i := 0
+	for range n {
+		turn := m.next % int64(len(m.legs))
+		if m.next++; turn >= m.begun {
+			continue
+		}
+		l := m.legs[turn]
 		b, err := l.pack()
 		if err != nil {
 			return 0, err
@@ -265,7 +365,9 @@ func (m *mill) send(n int) (int, error) {
 		m.outIO[i].SetLen(len(b))
 		m.out[i].head.Control = &l.source[0]
 		m.out[i].head.SetControllen(len(l.source))
+		i++
 	}
+	n = i
 	for done := 0; done < n; {
 		k, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(m.fd), uintptr(unsafe.Pointer(&m.out[done])), uintptr(n-done), 0, 0, 0)
 		switch errno {
