@@ -259,14 +259,25 @@ func TestLimitsOfRate(t *testing.T) {
 	verdict(t, best >= fullRate, "%s: %.0f (limit %d)", work, best, fullRate)
 }
 
-// TestLimitsOfNode measures a whole node on one core with 200 calls.
+// TestLimitsOfNode measures a whole node on one core with 200 calls, as it is and where the kernel forwards what is plain.
 func TestLimitsOfNode(t *testing.T) {
+	for _, fastpath := range []string{"off", "auto"} {
+		t.Run(fastpath, func(t *testing.T) { limitOfNode(t, fastpath) })
+	}
+}
+
+func limitOfNode(t *testing.T, fastpath string) {
 	const calls = 200
 	g := newGenerator(t)
-	l := newLoadedOn(t, node.Options{Config: loadedConfig + unlimited, Env: []string{"GOMAXPROCS=1"}}, 20, g)
+	l := newLoadedOn(t, node.Options{Config: loadedConfig + unlimited, Env: []string{"GOMAXPROCS=1", "BATON_MEDIA_FASTPATH=" + fastpath}}, 20, g)
 	up := l.calls(t, calls)
-	p := of(l.node).bound(t).pass(t, g, calls, 0, limitsTime)
+	plan := steady(g.legs, limitsTime)
 	kind := "a whole node relaying 200 calls on one core"
+	if fastpath != "off" {
+		kind += ", the kernel forwards"
+		plan.warm, plan.settle = fastWarm, fastSettle
+	}
+	p := of(l.node).bound(t).passBy(t, g, plan)
 	p.tell("baton: " + kind + ", ")
 	work := kind + ": CPU-seconds per million packets"
 	ok := p.million() <= nodeMillion && p.whole()

@@ -71,10 +71,17 @@ func TestLimitsOfFastpath(t *testing.T) {
 	held(work, fmt.Sprintf("≤ %.1f", fastMillion), each <= fastMillion && p.whole())
 	verdict(t, each <= fastMillion && p.whole(), "%s: %.2f, %.2f of them the engine's (limit %.1f); %d of %d lost", work, each, p.million(), fastMillion, p.lost(), p.sent)
 
-	add(3000)
-	p = measure("fast path saturated, 3000 calls with packets of 10 ms", func(p *plan) { p.frame = 10 * time.Millisecond })
-	work = "fast path saturated, one core: packets a second"
-	beside(work, "", "engine", p.rate())
-	held(work, fmt.Sprintf("≥ %d", fastRate), p.rate() >= fastRate)
-	verdict(t, p.rate() >= fastRate, "%s: %.0f (limit %d); the same load without a relay %.0f", work, p.rate(), fastRate, p.control.rate())
+	best, work := 0.0, "fast path, packets of 10 ms, the load on all cores: packets a second without a loss"
+	for _, calls := range []int{750, 1000, 1500, 2000, 2500, 3000} {
+		add(calls)
+		p = measure(fmt.Sprintf("fast path, %d calls with packets of 10 ms", calls), func(p *plan) { p.frame, p.cores = 10*time.Millisecond, allCores })
+		if !p.whole() || p.control.short() {
+			note("… of %d packets that were due %d were sent, and %d lost; without a relay %d of %d sent", p.due, p.sent, p.lost(), p.control.sent, p.control.due)
+			break
+		}
+		best = p.rate()
+	}
+	beside(work, "", "engine", best)
+	held(work, fmt.Sprintf("≥ %d", fastRate), best >= fastRate)
+	verdict(t, best >= fastRate, "%s: %.0f (limit %d)", work, best, fastRate)
 }
