@@ -136,6 +136,15 @@ func TestRealProcessors(t *testing.T) {
 	}
 }
 
+// TestProcessors: what the media engine adds to GOMAXPROCS is no processor more to be busy on.
+func TestProcessors(t *testing.T) {
+	most := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(most)
+	if runtime.GOMAXPROCS(most + 1); read().Procs != most {
+		t.Errorf("%d processors, want %d", read().Procs, most)
+	}
+}
+
 // TestRealMemory has this process hold more than its limit, and then give it back.
 func TestRealMemory(t *testing.T) {
 	runtime.GC()

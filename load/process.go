@@ -13,11 +13,14 @@ const (
 	released = "/memory/classes/heap/released:bytes"
 )
 
+// procs is how many processors the process may use. What the media engine adds to GOMAXPROCS later, for its threads that wait with one, are none.
+var procs = runtime.GOMAXPROCS(0)
+
 // read takes a sample of this process.
 func read() Sample {
 	all := []metrics.Sample{{Name: waits}, {Name: held}, {Name: released}}
 	metrics.Read(all)
-	s := Sample{At: time.Now(), CPU: processorTime(), Procs: runtime.GOMAXPROCS(0)}
+	s := Sample{At: time.Now(), CPU: processorTime(), Procs: procs}
 	if all[0].Value.Kind() == metrics.KindFloat64Histogram {
 		h := all[0].Value.Float64Histogram()
 		s.Waits = Histogram{Counts: h.Counts, From: h.Buckets[:len(h.Counts)]}
