@@ -91,24 +91,36 @@ func (l *loop) run(epoll, wake int) {
 func (l *loop) wait(epoll int, events []unix.EpollEvent, pace *pace) (int, unix.Errno) {
 	if pace.ticking != l.ticking.Load() {
 		l.ticking.Store(pace.ticking)
-		if pace.ticking {
-			spare()
+	}
+	switch {
+	case pace.ticking:
+		return poll(epoll, events, 0)
+	case pace.lively:
+		n, errno := poll(epoll, events, livelyWait)
+		if pace.lively = n > 0 || errno != 0; pace.lively {
+			return n, errno
 		}
 	}
-	if !pace.ticking {
-		n, err := unix.EpollWait(epoll, events, -1)
-		errno, _ := err.(unix.Errno)
-		return max(n, 0), errno
+	n, err := unix.EpollWait(epoll, events, -1)
+	if pace.lively = n > 0; pace.lively {
+		spare()
 	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	errno, _ := err.(unix.Errno)
+	return max(n, 0), errno
+}
+
+// poll is epoll_wait(2) without the runtime's knowledge, so that the loop need not ask it for a processor again (of Go's scheduler, a P) when packets
+// have come: that takes a wake-up of another thread for each packet, and where all are busy tens of milliseconds. A signal by which the runtime
+// wants the goroutine to stop ends it early.
+func poll(epoll int, events []unix.EpollEvent, wait time.Duration) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(wait.Milliseconds()), 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
 	return int(n), 0
 }
 
-// nap sleeps without the runtime's knowledge, so that the loop need not ask it for a processor again (of Go's scheduler, a P) when it is to read: where
-// all are busy that takes tens of milliseconds. A signal by which the runtime wants the goroutine to stop ends it early.
+// nap sleeps as poll waits.
 func nap(d time.Duration) {
 	if d <= 0 {
 		return
@@ -117,5 +129,5 @@ func nap(d time.Duration) {
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 }
 
-// spare gives Go's scheduler a processor more for each loop, since one that naps keeps its own.
+// spare gives Go's scheduler a processor more for each loop, since one that polls or naps keeps its own.
 var spare = sync.OnceFunc(func() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + loops()) })

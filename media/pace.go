@@ -11,11 +11,13 @@ const (
 	paceWindow = 100 * time.Millisecond // over which packets are counted
 	busyRate   = 6000                   // packets a second from which on a loop ticks: sixty calls
 	calmRate   = 4500                   // … and below which it does not any more
+	livelyWait = 30 * time.Millisecond  // for which a loop keeps its processor when nothing comes: longer than from one packet of a call to the next
 )
 
 // pace is how a loop waits for packets. Owned by the loop.
 type pace struct {
 	ticking bool
+	lively  bool          // packets come, if not often
 	since   time.Duration // begin of the window
 	packets int           // in it
 	next    time.Duration // when the next tick is due
