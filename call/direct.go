@@ -22,7 +22,7 @@ import (
 //
 // Stepping out takes two halves. One phone, the talker, is told by re-INVITE (RFC 3725 §4.1) to send to the other, and what it sends is proven by
 // the other's next RTCP report, which comes here all the while (RFC 3605): it tells of packets that never passed this node. Then the other is told.
-// Each half begins shortly before the listener's report is due, so that a way that is blocked costs two seconds of one direction, once: it is
+// Each half begins shortly before the listener's report is due, so that a way that is blocked costs two seconds of one direction, twice: then it is
 // remembered for the two devices. Phones that send no RTCP stay relayed, unless direct media is forced.
 
 // pathState is the way that the sound of a call takes.
@@ -54,8 +54,12 @@ const (
 	maxTries = 5
 	// proofPackets are heard straight when a way is proven: one that was on its way when the talker changed over proves nothing.
 	proofPackets = 3
-	// blockedFor is how long a way that was found closed is not tried again.
+	// blockedFor is how long a way that was found closed is not tried again, and doubtedFor how long one is not of which a single try says so: a
+	// report may be late, or empty for another reason.
 	blockedFor = 30 * time.Minute
+	doubtedFor = 30 * time.Second
+	// maxFailed are the tries in a row without a sign of the other after which a way is taken for closed.
+	maxFailed = 2
 )
 
 // path is the state of a call's direct media. Owned by its agent.
@@ -90,25 +94,43 @@ type arrival struct {
 type blocked struct {
 	mu    sync.Mutex
 	pairs map[string]blockage
+	doubt time.Duration // in place of doubtedFor, 0 = that
 }
 
 type blockage struct {
-	until time.Time
-	why   string
+	until  time.Time // it is not tried
+	kept   time.Time // what failed before is remembered
+	failed int       // tries in a row
+	why    string
 }
 
-func (b *blocked) add(pair, why string) {
+// add takes that sound does not pass between a pair, for certain or by what one try says. It gives how long the way is not tried now.
+func (b *blocked) add(pair, why string, certain bool) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := time.Now()
 	if b.pairs == nil {
 		b.pairs = map[string]blockage{}
 	}
 	for k, v := range b.pairs {
-		if time.Now().After(v.until) {
+		if now.After(v.kept) {
 			delete(b.pairs, k)
 		}
 	}
-	b.pairs[pair] = blockage{time.Now().Add(blockedFor), why}
+	failed := b.pairs[pair].failed + 1
+	rest := blockedFor
+	if !certain && failed < maxFailed {
+		rest = cmp.Or(b.doubt, doubtedFor)
+	}
+	b.pairs[pair] = blockage{now.Add(rest), now.Add(blockedFor), failed, why}
+	return rest
+}
+
+// clear takes that sound passes between a pair.
+func (b *blocked) clear(pair string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.pairs, pair)
 }
 
 func (b *blocked) of(pair string) string {
@@ -567,7 +589,7 @@ func (c *Call) proveTalker(t, l *Leg) {
 	case arrives: // by a report of any time: it tells of what never came here
 		c.proven(t, l)
 	case r.At.Sub(p.begun) > proofPatience/4 && passed > proofPatience*3/4:
-		c.giveUpDirect(t, l, fmt.Sprintf("%s of %s hears nothing of %s of %s straight", l.device.Name, l.seat.user.Name, t.device.Name, t.seat.user.Name))
+		c.doubtDirect(t, l, fmt.Sprintf("%s of %s hears nothing of %s of %s straight", l.device.Name, l.seat.user.Name, t.device.Name, t.seat.user.Name))
 	case passed > proofPatience:
 		c.unsaid(t, l)
 	}
@@ -590,6 +612,7 @@ func (c *Call) proven(t, l *Leg) {
 	if l.straight {
 		p.tries, t.stays, l.stays = 0, false, false
 		c.setPath(pathDirect, "")
+		c.b.blocked.clear(pairOf(t, l))
 		c.commit(func() {})
 		return
 	}
@@ -622,11 +645,16 @@ func (l *Leg) source(r media.RTCPReport) uint32 {
 	return ssrc
 }
 
-// giveUpDirect steps in and remembers why.
-func (c *Call) giveUpDirect(t, l *Leg, why string) {
-	c.b.blocked.add(pairOf(t, l), why)
+// giveUpDirect steps in and remembers why, for long.
+func (c *Call) giveUpDirect(t, l *Leg, why string) { c.notDirect(t, l, why, true) }
+
+// doubtDirect steps in where a try has ended without a sign that one hears the other: it may be tried once more soon.
+func (c *Call) doubtDirect(t, l *Leg, why string) { c.notDirect(t, l, why, false) }
+
+func (c *Call) notDirect(t, l *Leg, why string, certain bool) {
+	rest := c.b.blocked.add(pairOf(t, l), why, certain)
 	c.path.tries = 0
-	c.log.Warn("no direct media", "from", t.device.Name, "to", l.device.Name, "why", why)
+	c.log.Warn("no direct media", "from", t.device.Name, "to", l.device.Name, "why", why, "not_for", rest)
 	c.stepIn(why)
 }
 

@@ -130,13 +130,14 @@ func TestDirect(t *testing.T) {
 	r.nothingLeft()
 }
 
-// TestDirectBlocked: where a phone hears nothing of the other straight, the call is back at the node within two seconds, says why, and the
-// next one does not try.
+// TestDirectBlocked: where a phone hears nothing of the other straight, the call is back at the node within two seconds, says why, and tries once
+// more. Then neither it nor the next one does.
 func TestDirectBlocked(t *testing.T) {
 	for _, blocked := range []string{"alice", "bob", "both"} {
 		t.Run(blocked, func(t *testing.T) {
 			t.Parallel()
 			r := directRig(t)
+			r.b.DoubtFor(time.Second)
 			wall := func(name string) func(*phone.Config) {
 				return func(c *phone.Config) {
 					if reporting(c); blocked == name || blocked == "both" {
@@ -146,9 +147,9 @@ func TestDirectBlocked(t *testing.T) {
 			}
 			a, b := r.phone("alice", 1, wall("alice")), r.phone("bob", 1, wall("bob"))
 			out, in := r.connect(a, b)
-			r.eventually("it has been tried", 15*time.Second, func() bool {
+			r.eventually("it has been tried twice", 20*time.Second, func() bool {
 				_, why := r.mediaOf()
-				return strings.Contains(why, " straight")
+				return r.b.InVain() == 2 && strings.Contains(why, " straight")
 			})
 			if !out.Hears(in, 3*time.Second) || !in.Hears(out, 3*time.Second) {
 				t.Error("they do not hear each other by the node")
@@ -158,9 +159,14 @@ func TestDirectBlocked(t *testing.T) {
 					t.Errorf("%s heard %v", name, rep)
 				}
 			}
+			n := invites(a) + invites(b)
+			time.Sleep(2500 * time.Millisecond)
+			if way, why := r.mediaOf(); way != "relay" || !strings.Contains(why, " straight") || invites(a)+invites(b) != n {
+				t.Errorf("it is tried a third time: %s (%s)", way, why)
+			}
 			must(t, out.Hangup())
 			r.nothingLeft()
-			n := invites(b)
+			n = invites(b)
 			out, _ = r.connect(a, b)
 			time.Sleep(2500 * time.Millisecond)
 			if way, why := r.mediaOf(); way != "relay" || !strings.Contains(why, " straight") || invites(b) != n+1 {
@@ -170,6 +176,38 @@ func TestDirectBlocked(t *testing.T) {
 			r.nothingLeft()
 		})
 	}
+}
+
+// TestDirectDoubted: a phone that hears nothing of the other straight at one try, and does at the next, is in a direct call then, and what failed before
+// is forgotten: it may fail once again.
+func TestDirectDoubted(t *testing.T) {
+	t.Parallel()
+	r := directRig(t)
+	r.b.DoubtFor(time.Second)
+	var deaf atomic.Bool
+	wall := func(c *phone.Config) {
+		reporting(c)
+		c.Hears = func(from netip.AddrPort) bool { return atNode(from) || !deaf.Load() }
+	}
+	deaf.Store(true)
+	out, in := r.connect(r.phone("alice", 1, reporting), r.phone("bob", 1, wall))
+	for range 2 {
+		r.eventually("a try to fail", 15*time.Second, func() bool {
+			way, why := r.mediaOf()
+			return r.b.InVain() == 1 && way == "relay" && strings.Contains(why, "hears nothing")
+		})
+		deaf.Store(false)
+		r.straight(out, in)
+		if n := r.b.InVain(); n != 0 {
+			t.Errorf("direct, and %d tries in vain are remembered", n)
+		}
+		must(t, out.Hold(phone.HoldSendonly))
+		r.becomes("relay", 5*time.Second)
+		deaf.Store(true)
+		must(t, out.Resume())
+	}
+	must(t, out.Hangup())
+	r.nothingLeft()
 }
 
 // TestDirectMove: a direct call is moved without a gap and without a packet lost, and is direct with the new device.

@@ -28,6 +28,23 @@ func (b *B2BUA) BePatient(d time.Duration) time.Duration {
 // Exchange runs f outside the agent.
 func (c *Call) Exchange(f func() func()) { c.exchange(f) }
 
+// DoubtFor has a way between two devices that a single try says is closed be left alone for so long.
+func (b *B2BUA) DoubtFor(d time.Duration) {
+	b.blocked.mu.Lock()
+	defer b.blocked.mu.Unlock()
+	b.blocked.doubt = d
+}
+
+// InVain is how often in a row ways between devices were tried in vain.
+func (b *B2BUA) InVain() (n int) {
+	b.blocked.mu.Lock()
+	defer b.blocked.mu.Unlock()
+	for _, v := range b.blocked.pairs {
+		n += v.failed
+	}
+	return n
+}
+
 // QuickSubscriptions lets subscriptions be short, and has those looked for soon whose users are gone.
 func (b *B2BUA) QuickSubscriptions(shortest, tidy time.Duration) {
 	b.notifier.mail.Do(func() {

@@ -105,7 +105,7 @@ func (c *Call) provePeers(a, b *Leg) {
 	case why != "":
 		c.stepIn(why)
 	case time.Since(q.begun) > peerPatience:
-		c.giveUpDirect(q.legs[0], q.legs[1], "the two browsers have not heard each other straight within "+peerPatience.String())
+		c.doubtDirect(q.legs[0], q.legs[1], "the two browsers have not heard each other straight within "+peerPatience.String())
 	}
 }
 
@@ -201,6 +201,7 @@ func (c *Call) peersAlone(q *peering) {
 		l.stream.Elsewhere(true)
 	}
 	c.setPath(pathDirect, "")
+	c.b.blocked.clear(pairOf(q.legs[0], q.legs[1]))
 	c.commit(func() {})
 	for _, l := range q.legs {
 		c.tellPeer(l, peerMessage{Say: peerAlone, ID: q.id})
@@ -223,7 +224,7 @@ func (c *Call) peerBroke(q *peering, l, far *Leg, why string) {
 	p := &c.path
 	why = fmt.Sprintf("%s of %s hears nothing of %s of %s straight: %s", l.device.Name, l.seat.user.Name, far.device.Name, far.seat.user.Name, why)
 	if q.alone.IsZero() {
-		c.giveUpDirect(far, l, why)
+		c.doubtDirect(far, l, why)
 		return
 	}
 	if time.Since(q.alone) > peerGood {

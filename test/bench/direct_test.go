@@ -114,10 +114,11 @@ type directMoves struct {
 type directMove struct {
 	From, To, How string
 	Browser       bool          // is the new device; the call is relayed with it
-	Gap           time.Duration // longest time between two packets to the far side, until the call goes its way again
-	Own, Stall    time.Duration // the same of what the devices sent, and the far side
+	Gap           time.Duration // longest time between two packets to the far side, until the call goes its way again; of a page, its longest pause
+	Own, Stall    time.Duration // longest time between two packets of the devices, and of the far side
 	Back          time.Duration // until the call goes its way again
 	AtNode        int           // packets at the node while the call was direct
+	Missing       time.Duration // of the recording of a far side's page, which was too busy to keep it
 }
 
 // TestDirectClients moves direct calls of real phones, twenty times each: between two phones with a baresip and a linphonec at the far side, and to a
@@ -144,8 +145,18 @@ func TestDirectClients(t *testing.T) {
 	}
 }
 
-// judgeDirect looks at what the far side's phone was sent. A longer gap beside which the machine held up the devices or the far side as long is the
-// machine's.
+// TestDirectBrowsers moves a direct call from one page to another page of the same user in Chromium and back, twenty times, with a third page at the far
+// side: how long that plays nothing. The pages and the wire are those of test/e2e, which this runs.
+func TestDirectBrowsers(t *testing.T) {
+	all, failed := figuresOf[directMoves](t, "TestBrowsersDirect", fmt.Sprintf("BATON_TEST_ROUNDS=%d", directRounds))
+	verdict(t, failed == nil && len(all) == 1, "the pages hear each other straight after each move, and nothing of it passes the node")
+	for _, r := range all {
+		judgeDirect(t, "browser → browser", r.Far, r.Moves)
+	}
+}
+
+// judgeDirect looks at what the far side's phone was sent, or its page played. A longer gap beside which the machine held up the devices or the far side as
+// long is the machine's, and a page that could not keep all that it played says nothing.
 func judgeDirect(t *testing.T, what, far string, moves []directMove) {
 	t.Helper()
 	var gaps, whole, back []time.Duration
@@ -153,9 +164,9 @@ func judgeDirect(t *testing.T, what, far string, moves []directMove) {
 	for _, m := range moves {
 		past += m.AtNode
 		back, whole = append(back, m.Back), append(whole, m.Gap)
-		if held := max(m.Own, m.Stall); m.Gap > stall && held > stall && held > m.Gap-phone.Frame {
+		if held := max(m.Own, m.Stall); m.Missing > stall || m.Gap > stall && held > stall && held > m.Gap-phone.Frame {
 			stalls++
-			note("%s → %s by %s: gap %s ms, the devices' own %s ms, the far side's %s ms", m.From, m.To, m.How, ms(m.Gap), ms(m.Own), ms(m.Stall))
+			note("%s → %s by %s: gap %s ms, the devices' own %s ms, the far side's %s ms, missing of its recording %s ms", m.From, m.To, m.How, ms(m.Gap), ms(m.Own), ms(m.Stall), ms(m.Missing))
 			continue
 		}
 		gaps = append(gaps, m.Gap)

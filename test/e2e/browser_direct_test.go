@@ -4,7 +4,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
+	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -133,8 +136,8 @@ func (c *pages) past(since time.Time) int {
 	return len(c.tap.Packets(since, func(h wire.Heard) bool { return h.From.Port() != port && h.To.Port() != port }))
 }
 
-// straight waits until the pages talk straight, and wants nothing of it to pass the node.
-func (c *pages) straight(all ...*tab) {
+// straight waits until the pages talk straight, and wants nothing of it to pass the node: it gives the packets that did.
+func (c *pages) straight(all ...*tab) (atNode int) {
 	c.t.Helper()
 	call := c.goes("direct", "", 30*time.Second)
 	// Who is told that the other hears him straight stops a moment later.
@@ -150,7 +153,8 @@ func (c *pages) straight(all ...*tab) {
 	c.must(err)
 	since := time.Now()
 	pause(2 * time.Second)
-	if n, past := c.atNode(since), c.past(since); n > 0 || past < 50 {
+	n, past := c.atNode(since), c.past(since)
+	if n > 0 || past < 50 {
 		c.t.Errorf("media is direct, and in 2 s %d packets have passed the node, %d have gone past it", n, past)
 	}
 	after, err := c.theCall()
@@ -168,10 +172,67 @@ func (c *pages) straight(all ...*tab) {
 	for _, p := range all {
 		p.says("direct", "end-to-end encrypted")
 	}
+	return n
+}
+
+// pageMove is what bob's page made of one move between two pages of alice's.
+type pageMove struct {
+	directMove
+	Usual   time.Duration // his longest pause in two seconds before it
+	Missing time.Duration // of the recording, for his page was too busy to keep it
+}
+
+// move has alice take the call on another page of hers by its own button, and waits until the two talk straight again.
+func (c *pages) move(from, to *tab) pageMove {
+	c.t.Helper()
+	c.bob.played()
+	pause(2 * time.Second)
+	samples, missed := c.bob.played()
+	m := pageMove{Usual: longestPause(samples)}
+	m.Far, m.From, m.To, m.How, m.Missing = "Chromium", "page", "page", "its own button", missed
+	began := time.Now()
+	to.click(button("Move here"))
+	to.says("On this browser")
+	c.Eventually(5*time.Second, "the old page to have no call", func() error {
+		if !strings.Contains(from.shown(), "Move here") {
+			return errors.New("it says nothing of moving it back")
+		}
+		return nil
+	})
+	pause(time.Second)
+	samples, missed = c.bob.played()
+	m.Gap, m.Missing = longestPause(samples), m.Missing+missed
+	m.Own = c.longestOwn(began, time.Now())
+	m.AtNode = c.straight(to, c.bob)
+	m.Back = time.Since(began)
+	c.t.Logf("move: bob's longest pause %s, before it %s; what the browsers sent was up to %s apart; of his recording %s are missing", m.Gap, m.Usual, m.Own, m.Missing)
+	if m.Gap > 300*time.Millisecond+m.Usual {
+		c.t.Errorf("bob heard nothing for %s in the move, before it for %s at the most", m.Gap, m.Usual)
+	}
+	return m
+}
+
+// longestOwn is the longest time between two packets that a browser sent by one way, which may begin and end.
+func (c *pages) longestOwn(since, until time.Time) (longest time.Duration) {
+	type way struct {
+		from, to netip.AddrPort
+		ssrc     uint32
+	}
+	last := map[way]time.Time{}
+	port := c.Web.Port()
+	for _, h := range c.tap.Packets(since, func(h wire.Heard) bool { return h.From.Port() != port && h.At.Before(until) }) {
+		w := way{h.From, h.To, h.SSRC}
+		if at, ok := last[w]; ok {
+			longest = max(longest, h.At.Sub(at))
+		}
+		last[w] = h.At
+	}
+	return longest
 }
 
 // TestBrowsersDirect: two pages talk straight, encrypted between them; the call is held, moved to another page by its own button, and goes straight
-// again after each. Then the page that has it is closed, and the other hears that at the node.
+// again after each. Then the page that has it is closed, and the other hears that at the node. With rounds in the environment, an even number, it is a
+// measurement of so many moves, whose figures go to a file: see make bench.
 func TestBrowsersDirect(t *testing.T) {
 	c := twoPages(t)
 	c.straight(c.alice, c.bob)
@@ -202,28 +263,19 @@ func TestBrowsersDirect(t *testing.T) {
 
 	other := c.b.page(t, fmt.Sprintf("https://%s/", c.Web))
 	other.signIn("alice")
-	for _, k := range []struct{ from, to *tab }{{c.alice, other}, {other, c.alice}} {
-		c.bob.played()
-		pause(2 * time.Second)
-		samples, missing := c.bob.played()
-		usual := longestPause(samples)
-		k.to.click(button("Move here"))
-		k.to.says("On this browser")
-		c.Eventually(5*time.Second, "the old page to have no call", func() error {
-			if !strings.Contains(k.from.shown(), "Move here") {
-				return errors.New("it says nothing of moving it back")
-			}
-			return nil
-		})
-		pause(time.Second)
-		samples, more := c.bob.played()
-		gap := longestPause(samples)
-		t.Logf("move: bob's longest pause %s, before the move %s; of the recording %s and %s are missing", gap, usual, missing, more)
-		if gap > 300*time.Millisecond+usual {
-			t.Errorf("bob heard nothing for %s in the move, before it for %s at the most", gap, usual)
-		}
-		c.straight(k.to, c.bob)
+	moves := 2
+	if n, err := strconv.Atoi(os.Getenv("BATON_TEST_ROUNDS")); err == nil {
+		moves = n
 	}
+	var figures []pageMove
+	for i := range moves {
+		from, to := c.alice, other
+		if i%2 == 1 {
+			from, to = other, c.alice
+		}
+		figures = append(figures, c.move(from, to))
+	}
+	keepFigures(t, map[string]any{"far": "Chromium", "moves": figures})
 	for line := range strings.Lines(c.Output()) {
 		if strings.Contains(line, "not heard at the node") {
 			t.Errorf("stepping in: %s", line)

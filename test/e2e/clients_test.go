@@ -142,6 +142,7 @@ func missing(t *testing.T, b *baresip, long time.Duration) time.Duration {
 
 // TestBaresipTransfersToItsSister moves a call by the transfer key of a real softphone.
 func TestBaresipTransfersToItsSister(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	bob := w.startBaresip("bob", "udp", 660)
 	one, two := w.startBaresip("alice", "udp", 440), w.startBaresip("alice", "tcp", 500)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -195,6 +196,7 @@ func linphoneOf(name, user string, hz float64) func(*world) *place {
 // the far end, and what it hears, is the judge. With rounds in the environment it is a measurement, whose figures go to a file: see make bench.
 func TestDirectMovesOfClients(t *testing.T) {
 	t.Parallel()
+	var all sync.WaitGroup
 	rounds := 2
 	if n, err := strconv.Atoi(os.Getenv("BATON_TEST_ROUNDS")); err == nil {
 		rounds = n
@@ -207,8 +209,7 @@ func TestDirectMovesOfClients(t *testing.T) {
 		{name: "far linphonec", far: linphoneOf("linphonec", "bob", 660), to: baresipOf("softphone", "alice", 550)},
 		{name: "by a browser", far: baresipOf("baresip", "bob", 660), browser: "chromium"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+		atOnce(t, &all, c.name, func(t *testing.T) {
 			moves, o := rounds, node.Options{}
 			if c.browser != "" {
 				b := theBrowser(t, c.browser)
@@ -229,6 +230,7 @@ func TestDirectMovesOfClients(t *testing.T) {
 			m.heardAll()
 		})
 	}
+	all.Wait()
 }
 
 // heardAll wants the far end to have heard each device for as long as that had the call, and gives what it heard.
@@ -249,6 +251,7 @@ func (m *directMoving) heardAll() []float64 {
 // straight again, the phone that pulls the call, the same one started anew, or the same one that only stood still.
 func TestDirectDeviceKilled(t *testing.T) {
 	t.Parallel()
+	var all sync.WaitGroup
 	for _, c := range []struct {
 		name string
 		far  func(*world) *place
@@ -269,8 +272,7 @@ func TestDirectDeviceKilled(t *testing.T) {
 			func(_ *directMoving, desk *baresip) { desk.cmd.Process.Signal(syscall.SIGCONT) },
 		},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+		atOnce(t, &all, c.name, func(t *testing.T) {
 			var desk *baresip
 			deskOf := func(w *world) (p *place) { p, desk = w.baresipPlace("desk", "alice", plain("udp", 440)); return p }
 			m := newDirectMoving(t, 2, node.Options{}, c.far, deskOf, baresipOf("softphone", "alice", 550))
@@ -300,6 +302,7 @@ func TestDirectDeviceKilled(t *testing.T) {
 			}
 		})
 	}
+	all.Wait()
 }
 
 // aliceLost says whether her seat waits for her.

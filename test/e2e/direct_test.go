@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,9 +137,9 @@ func (w *world) nothingPasses(c mediaCall, while time.Duration) {
 // TestDirectClients: two real phones of one network talk straight, and the node has none of it.
 func TestDirectClients(t *testing.T) {
 	t.Parallel()
+	var all sync.WaitGroup
 	for _, with := range []string{"baresip", "linphonec"} {
-		t.Run(with, func(t *testing.T) {
-			t.Parallel()
+		atOnce(t, &all, with, func(t *testing.T) {
 			w := newWorld(t, directly)
 			b := w.startBaresip("alice", "udp", 440)
 			var stop func()
@@ -163,6 +164,7 @@ func TestDirectClients(t *testing.T) {
 			found()
 		})
 	}
+	all.Wait()
 }
 
 // TestDirectFirewall: where a firewall stands between two real phones they hear each other by the node, all but two seconds of it.

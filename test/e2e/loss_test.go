@@ -41,6 +41,7 @@ func TestCallsOverALossyNetwork(t *testing.T) {
 // TestMovesOverALossyNetwork moves calls while SIP and sound are lost, doubled and overtaken: each move ends in a defined state,
 // moved or rolled back with the old device talking, and no call is lost. (make bench BENCH=loss makes a hundred moves.)
 func TestMovesOverALossyNetwork(t *testing.T) {
+	t.Parallel()
 	p := lossy.New(t, 5)
 	way := wire.Way{Loss: 0.05, Duplicate: 0.02, Reorder: 0.03, Delay: 20 * time.Millisecond}
 	m := p.Moves(6, wire.Ways{SIP: way, Media: way})

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
 
@@ -193,6 +194,12 @@ func line(m *phone.Message) string {
 		return "nothing"
 	}
 	return m.Line()
+}
+
+// atOnce runs a test's part beside its others, which all must wait for. Parts that do little but wait take one place among the tests that run at the
+// same time so, not one each.
+func atOnce(t *testing.T, all *sync.WaitGroup, name string, part func(t *testing.T)) {
+	all.Go(func() { t.Run(name, part) })
 }
 
 // pause lets sound flow for a while; no outcome is awaited by it.

@@ -72,6 +72,7 @@ func TestMoveReport(t *testing.T) {
 func TestNewDeviceRingsFirst(t *testing.T) {
 	for _, how := range []string{"cli", "refer"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			p := newParty(t)
 			p.move(how, 1, phone.Behaviour{Answer: true, After: 2 * time.Second})
 			if p.toneHeard() {
@@ -86,6 +87,7 @@ func TestNewDeviceRingsFirst(t *testing.T) {
 func TestTransferToOwnNumberRingsAllOthers(t *testing.T) {
 	for _, to := range []string{"101", "alice", "*41"} {
 		t.Run(to, func(t *testing.T) {
+			t.Parallel()
 			p := newParty(t)
 			p.devices[1].Behave(phone.Behaviour{})
 			p.devices[2].Behave(phone.Behaviour{Answer: true, After: 300 * time.Millisecond, Ringless: true})
@@ -108,6 +110,7 @@ func TestTransferToOwnNumberRingsAllOthers(t *testing.T) {
 func TestNamedDeviceIsAskedToAnswerByItself(t *testing.T) {
 	for _, how := range []string{"cli", "refer"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			p := newParty(t)
 			p.move(how, 1, phone.Behaviour{Ringless: true})
 			invite := p.leg().Invite()
@@ -124,6 +127,7 @@ func TestNamedDeviceIsAskedToAnswerByItself(t *testing.T) {
 		})
 	}
 	t.Run("talk", func(t *testing.T) {
+		t.Parallel()
 		p := newParty(t)
 		p.move("cli", 1, phone.Behaviour{Talk: true})
 		p.unbroken(200 * time.Millisecond)
@@ -211,6 +215,7 @@ func TestFailedTransferToOwnDevice(t *testing.T) {
 func TestOldPhoneHangsUpWhileTheNewOneRings(t *testing.T) {
 	for _, how := range []string{"refer", "cli"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			p := newParty(t)
 			p.devices[1].Behave(phone.Behaviour{})
 			index := p.deviceOf(p.devices[1]).Index

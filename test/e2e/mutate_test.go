@@ -51,6 +51,7 @@ func TestMutated(t *testing.T) {
 		t.Logf("%s: %s", f.name, time.Since(begin).Round(100*time.Millisecond))
 	}
 	b.unharmed()
+	t.Parallel() // what follows is to wait until transactions end
 	b.asBefore()
 	stop()
 	b.over()
@@ -73,7 +74,7 @@ func newBarrage(t *testing.T) *barrage {
 	var err error
 	b.base, err = b.Debug()
 	w.must(err)
-	b.fds, b.ports = b.FDs(), node.UDPPorts()
+	b.fds, b.ports = b.FDs(), b.UDPSockets()
 	for _, p := range pairs {
 		out, in := w.connect(p[0], p[1].Config().User, p[1])
 		b.targets = append(b.targets, out, in)
@@ -128,7 +129,7 @@ func (b *barrage) asBefore() {
 		if err != nil {
 			return err
 		}
-		fds, ports := b.FDs(), node.UDPPorts()
+		fds, ports := b.FDs(), b.UDPSockets()
 		if d.Calls != b.base.Calls || d.Streams != b.base.Streams || d.Dialogs != b.base.Dialogs || d.Records != b.base.Records || d.Subscriptions != b.base.Subscriptions ||
 			d.Transactions > b.base.Transactions+4 || d.Goroutines > b.base.Goroutines+4 || d.Connections.Open > b.base.Connections.Open ||
 			fds > b.fds || ports != b.ports || d.HeapBytes > b.base.HeapBytes+16<<20 {

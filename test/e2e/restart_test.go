@@ -212,6 +212,7 @@ func TestStopWithCallsUp(t *testing.T) {
 
 // TestRestartKeepsAllCalls stops or kills a node with twenty calls: all hear each other again within a second or so.
 func TestRestartKeepsAllCalls(t *testing.T) {
+	t.Parallel()
 	for how, end := range stops {
 		t.Run(how, func(t *testing.T) {
 			w := newWorld(t)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -147,42 +148,40 @@ func TestSippSessionTimers(t *testing.T) {
 	}})
 	bob := w.phone("bob", "far")
 	bob.Behave(phone.AutoAnswer)
-	t.Run("all at once", func(t *testing.T) { // each refresh of the node's takes 45 s to come
-		for _, c := range []struct {
-			name, file string
-			say        map[string]any
-		}{
-			{"too short", "uac_short_session.xml", map[string]any{"Talk": 500}},
-			{"the caller refreshes", "uac_session.xml", map[string]any{"Refresher": "uac", "Talk": 500}},
-			{"the node refreshes", "uac_session.xml", map[string]any{"Refresher": "uas", "Talk": 500}},
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
-				w := &world{Node: w.Node, t: t}
-				w.sipp(scenario{file: c.file, user: "alice", to: "bob", say: c.say}, w.sippPort()).wait()
-			})
-		}
-		for user, c := range map[string]struct {
-			name string
-			say  map[string]any
-		}{
-			"carol": {"the one called refreshes", map[string]any{"Longer": false, "Refresher": "uas", "Interval": 90, "Talk": 500}},
-			"dave":  {"the node refreshes the one called", map[string]any{"Longer": false, "Refresher": "uac", "Interval": 90, "Talk": 500}},
-			"erin":  {"the one called wants longer ones", map[string]any{"Longer": true, "Refresher": "uas", "Interval": 100, "Talk": 500}},
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
-				w := &world{Node: w.Node, t: t}
-				port := w.sippPort()
-				w.sippPhone(user, false, port)
-				r := w.sipp(scenario{file: "uas_session.xml", user: user, say: c.say}, port)
-				out := w.dial(bob, user)
-				w.must(out.Await(5 * time.Second))
-				r.wait()
-				w.ended(out)
-			})
-		}
-	})
+	var all sync.WaitGroup // each refresh of the node's takes 45 s to come
+	for _, c := range []struct {
+		name, file string
+		say        map[string]any
+	}{
+		{"too short", "uac_short_session.xml", map[string]any{"Talk": 500}},
+		{"the caller refreshes", "uac_session.xml", map[string]any{"Refresher": "uac", "Talk": 500}},
+		{"the node refreshes", "uac_session.xml", map[string]any{"Refresher": "uas", "Talk": 500}},
+	} {
+		atOnce(t, &all, c.name, func(t *testing.T) {
+			w := &world{Node: w.Node, t: t}
+			w.sipp(scenario{file: c.file, user: "alice", to: "bob", say: c.say}, w.sippPort()).wait()
+		})
+	}
+	for user, c := range map[string]struct {
+		name string
+		say  map[string]any
+	}{
+		"carol": {"the one called refreshes", map[string]any{"Longer": false, "Refresher": "uas", "Interval": 90, "Talk": 500}},
+		"dave":  {"the node refreshes the one called", map[string]any{"Longer": false, "Refresher": "uac", "Interval": 90, "Talk": 500}},
+		"erin":  {"the one called wants longer ones", map[string]any{"Longer": true, "Refresher": "uas", "Interval": 100, "Talk": 500}},
+	} {
+		atOnce(t, &all, c.name, func(t *testing.T) {
+			w := &world{Node: w.Node, t: t}
+			port := w.sippPort()
+			w.sippPhone(user, false, port)
+			r := w.sipp(scenario{file: "uas_session.xml", user: user, say: c.say}, port)
+			out := w.dial(bob, user)
+			w.must(out.Await(5 * time.Second))
+			r.wait()
+			w.ended(out)
+		})
+	}
+	all.Wait()
 }
 
 // TestSippLosesPackets drops one of ten datagrams on sipp's side, both ways: all calls come about by repeats.

@@ -114,6 +114,7 @@ func TestMovesOverSRTP(t *testing.T) {
 	const moves, perMove = 6, 25 * time.Millisecond
 	for name, far := range map[string]softphone{"far SRTP": secured("srtp-mand", 660), "far RTP": plain("udp", 660)} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, node.Options{Users: map[string]string{"alice": "101", "bob": "102", "carol": "103", "dave": "104"}})
 			bob, dave := w.runBaresip("bob", far), w.runBaresip("dave", softphone{far.transport, 660, far.account, far.config, nil})
 			carol := w.runBaresip("carol", plain("udp", 440))

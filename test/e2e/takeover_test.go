@@ -128,6 +128,7 @@ func (w *world) hangUp(out, in []*phone.Call) {
 
 // TestNodeKilled kills one of two nodes with twenty calls: the other has them all at once, and the one that is started again leaves them there.
 func TestNodeKilled(t *testing.T) {
+	t.Parallel()
 	a, b := newPair(t)
 	out, in := a.talks(20)
 	pause(3500 * time.Millisecond) // b has known its store for that long
@@ -198,6 +199,7 @@ func TestNodeKilledReconnected(t *testing.T) {
 // TestNodeStandsStill stops the process of one of two nodes for ten seconds: the other has its calls, and the one that goes on says nothing in them any more,
 // by RTP or SIP, and lists none.
 func TestNodeStandsStill(t *testing.T) {
+	t.Parallel()
 	a, b := newPair(t)
 	out, in := a.talks(10)
 	both := slices.Concat(out, in)
@@ -244,6 +246,7 @@ func TestNodeStandsStill(t *testing.T) {
 
 // TestRollingRestart restarts both nodes, one after the other, under twenty calls: each hands them to the other, and none is lost.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	a, b := newPair(t)
 	out, in := a.talks(20)
 	both := slices.Concat(out, in)

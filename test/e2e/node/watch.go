@@ -141,6 +141,34 @@ func UDPPorts() int {
 	return lines
 }
 
+// UDPSockets is how many UDP sockets the node has open.
+func (n *Node) UDPSockets() int {
+	proc := fmt.Sprintf("/proc/%d", n.PID())
+	open := map[string]bool{}
+	list, err := os.ReadDir(proc + "/fd")
+	if err != nil {
+		return -1
+	}
+	for _, fd := range list {
+		if to, err := os.Readlink(proc + "/fd/" + fd.Name()); err == nil { // socket:[12345]
+			open[strings.Trim(strings.TrimPrefix(to, "socket:"), "[]")] = true
+		}
+	}
+	sockets := 0
+	for _, name := range []string{"/net/udp", "/net/udp6"} {
+		text, err := os.ReadFile(proc + name)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			if f := strings.Fields(line); len(f) > 9 && open[f[9]] { // the tenth is the inode
+				sockets++
+			}
+		}
+	}
+	return sockets
+}
+
 // RSS is the node's resident memory in bytes.
 func (n *Node) RSS() int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.PID()))
