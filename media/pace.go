@@ -16,6 +16,7 @@ const (
 // pace is how a loop waits for packets. Owned by the loop.
 type pace struct {
 	ticking bool
+	always  bool          // it does, whatever comes
 	since   time.Duration // begin of the window
 	packets int           // in it
 	next    time.Duration // when the next tick is due
@@ -32,7 +33,7 @@ func (p *pace) count(packets int, now time.Duration) {
 	switch {
 	case !p.ticking && rate >= busyRate:
 		p.ticking, p.next = true, now
-	case p.ticking && rate < calmRate:
+	case p.ticking && rate < calmRate && !p.always:
 		p.ticking = false
 	}
 	p.since, p.packets = now, 0
