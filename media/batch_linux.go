@@ -21,8 +21,9 @@ const (
 
 // batch is what a loop has on hand. Its goroutine alone has it, but for the blocks below.
 type batch struct {
-	ring *ring
-	e    *Engine
+	ring  *ring
+	e     *Engine
+	depth depth
 
 	// what is read
 	conns [batchSize]*polledConn
@@ -116,12 +117,13 @@ func (b *batch) ask(i, fd int) {
 	b.ring.receive(i, fd, &b.heads[i])
 }
 
-// pass reads a packet of each of these sockets, has it received, and sends what comes of that; it says how many packets there were. An error says
+// pass reads of each of these sockets, has its packets received, and sends what comes of that; it says how many packets there were. An error says
 // that this cannot be done any more, and nothing is lost by it.
 func (b *batch) pass(conns *fdTable, events []unix.EpollEvent) (packets int, err error) {
+	asked, got, each := 0, 0, b.depth.each()
 	for len(events) > 0 {
 		n := 0
-		for len(events) > 0 && n < batchSize {
+		for len(events) > 0 && n+each <= batchSize {
 			c := conns.get(int(events[0].Fd))
 			events = events[1:]
 			switch {
@@ -129,21 +131,57 @@ func (b *batch) pass(conns *fdTable, events []unix.EpollEvent) (packets int, err
 			case c.burst.Load() > 0: // there is more than one packet
 				packets += c.read(b.slots[batchSize-1][:maxPacket+1], b)
 				b.flush()
-			case c.enter():
-				b.conns[n] = c
-				n++
+			default:
+				for k := 0; k < each && c.enter(); k++ {
+					b.conns[n] = c
+					n++
+				}
 			}
 		}
 		k, err := b.round(n)
-		packets += k
+		asked, got = asked+n, got+k
 		if err != nil {
-			return packets, err
+			return packets + got, err
 		}
 	}
-	return packets, nil
+	b.depth.count(asked, got)
+	return packets + got, nil
 }
 
-// round reads a packet of each of the first n sockets.
+// depth is how many packets of each socket are asked for at a time: one, but for a loop that is behind. Its sockets have more than one, and what
+// each of them costs, above all to bring it into the processor's cache, is then shared. What is asked for in vain is cheap, but not for nothing.
+type depth struct {
+	shift  int // the power of two
+	last   int // packets of the pass before; 0 = the loop has slept since
+	repeat int // so many passes have brought as much again
+}
+
+const (
+	deepest  = 3 // eight packets
+	isBehind = 3
+)
+
+func (d *depth) each() int { return 1 << d.shift }
+
+// count takes what came of a pass.
+func (d *depth) count(asked, got int) {
+	switch {
+	case got < asked*3/4:
+		d.shift, d.repeat = max(0, d.shift-1), 0
+	case d.last > 0 && got >= d.last*3/4:
+		if d.repeat++; d.repeat >= isBehind {
+			d.shift, d.repeat = min(d.shift+1, deepest), 0
+		}
+	default:
+		d.repeat = 0
+	}
+	d.last = got
+}
+
+// slept is told that all was read.
+func (d *depth) slept() { *d = depth{} }
+
+// round reads a packet for each of the first n slots; a socket that has several of them has them side by side.
 func (b *batch) round(n int) (packets int, err error) {
 	if n == 0 {
 		return 0, nil

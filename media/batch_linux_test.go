@@ -276,6 +276,72 @@ func TestBatchOfClosed(t *testing.T) {
 	}
 }
 
+// TestBatchBehind: sockets that hold many packets are asked for more of them at a time, in order, and for one again when they do not.
+func TestBatchBehind(t *testing.T) {
+	e := bare()
+	b, l := aBatch(t, e), looseSockets(t, e)
+	next, wrong := map[netip.AddrPort]byte{}, 0
+	var in []*polledConn
+	peer := l.open("127.0.0.1", ignore)
+	for range batchSize/2 + 3 {
+		var c *polledConn
+		c = l.open("127.0.0.1", func(p []byte, _ netip.AddrPort, _ time.Duration, _ outbox) {
+			if p[0] != next[c.local] {
+				wrong++
+			}
+			next[c.local]++
+		})
+		in = append(in, c)
+	}
+	const packets = 30
+	for i := range byte(packets) {
+		for _, c := range in {
+			l.write(peer, c, string([]byte{i}))
+		}
+	}
+	read, deepest, passes := 0, 0, 0
+	for ; read < packets*len(in) && passes < packets; passes++ {
+		read += l.pass(b, in...)
+		deepest = max(deepest, b.depth.each())
+	}
+	if read != packets*len(in) || wrong > 0 {
+		t.Errorf("%d of %d packets, %d in another order", read, packets*len(in), wrong)
+	}
+	if deepest != 8 || passes > 18 {
+		t.Errorf("at most %d at a time, %d passes", deepest, passes)
+	}
+	for range 10 {
+		l.pass(b, in...)
+	}
+	if b.depth.each() != 1 {
+		t.Errorf("%d at a time of sockets that have nothing", b.depth.each())
+	}
+}
+
+// TestDepth: a loop that keeps up asks for one packet of each socket.
+func TestDepth(t *testing.T) {
+	var d depth
+	for _, tick := range [][]int{{200, 20, 1}, {200, 180, 160, 100}, {100, 70}, {200, 200, 200}} {
+		for _, n := range tick {
+			d.count(n, n)
+			if d.each() != 1 {
+				t.Errorf("%v: %d at a time", tick, d.each())
+			}
+		}
+		d.slept()
+	}
+	for range 4 {
+		d.count(500, 500)
+	}
+	if d.each() != 2 {
+		t.Errorf("%d at a time where there is no end", d.each())
+	}
+	d.count(1000, 600)
+	if d.each() != 1 {
+		t.Errorf("%d at a time where there is one packet", d.each())
+	}
+}
+
 // TestBatchErrors: what the kernel refuses is counted, a large packet goes whole, one that is too large for the outbox goes straight.
 func TestBatchErrors(t *testing.T) {
 	e := bare()

@@ -81,6 +81,9 @@ func (l *loop) run(epoll, wake int) {
 		packets := l.read(events[:n], buf)
 		pace.count(packets, e.clock())
 		if n == 0 && pace.ticking {
+			if l.batch != nil {
+				l.batch.depth.slept()
+			}
 			nap(pace.sleep(e.clock()))
 		}
 	}
