@@ -106,7 +106,7 @@ func (n *ether) arrive(b []byte, from, to netip.AddrPort) {
 	r := n.ports[to]
 	n.mu.Unlock()
 	if r != nil {
-		r(append([]byte(nil), b...), from, n.e.clock())
+		r(append([]byte(nil), b...), from, n.e.clock(), nil)
 	}
 }
 

@@ -299,6 +299,9 @@ func (s *Stream) ask(l *line) {
 // give leaves the stream's packets to the kernel, if stream and line are as steady as it takes them for.
 func (s *Stream) give(k *fast, w *kernelWay, t *path, codec int, p *packet) {
 	l, f := w.line, &s.ear.fast
+	if p.out != nil {
+		p.out.flush() // the kernel's next packet must not overtake
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.open() || l.to != w.to {

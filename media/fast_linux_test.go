@@ -574,7 +574,7 @@ func TestFastPathOverload(t *testing.T) {
 	a, b := newPeer(t, "127.0.0.1"), newPeer(t, "127.0.0.1")
 	sa, sb := r.pair(t, a, b)
 	slow, c := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), sa.Endpoint().Port()+uint16(200*loops())), newPeer(t, "127.0.0.1") // of the same loop
-	conn, err := r.sockets.listen(slow, func([]byte, netip.AddrPort, time.Duration) { time.Sleep(30 * time.Millisecond) })
+	conn, err := r.sockets.listen(slow, func([]byte, netip.AddrPort, time.Duration, outbox) { time.Sleep(30 * time.Millisecond) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -382,10 +382,10 @@ func (a *agent) tick(now time.Duration) {
 }
 
 // media takes an SRTP or SRTCP packet that came on a pair of this stream.
-func (a *agent) media(b []byte, from netip.AddrPort, now time.Duration) {
+func (a *agent) media(b []byte, from netip.AddrPort, now time.Duration, out outbox) {
 	a.in.Lock()
 	defer a.in.Unlock()
-	a.stream.receive(b, from, now)
+	a.stream.hear(b, from, now, out)
 }
 
 // dest is where packets go; the zero address: nowhere.
@@ -417,6 +417,15 @@ func (a *agent) WriteToUDPAddrPort(b []byte, _ netip.AddrPort) (int, error) {
 		return p.conn.WriteToUDPAddrPort(b, p.remote)
 	}
 	return p.tcp.write(b, a.stream.engine.clock())
+}
+
+// socket is the one that packets leave by, and their destination; nil = they leave by none.
+func (a *agent) socket() (conn, netip.AddrPort) {
+	p := a.out.Load()
+	if p == nil || p.tcp != nil {
+		return nil, netip.AddrPort{}
+	}
+	return p.conn, p.remote
 }
 
 // Close ends the agent: nobody finds it any more.

@@ -535,10 +535,10 @@ func TestSharedAllocatesNothing(t *testing.T) {
 		packets[i] = a.packet('1')
 	}
 	i := 0
-	door(packets[i], to, n.e.clock())
+	door(packets[i], to, n.e.clock(), nil)
 	allocs := testing.AllocsPerRun(1000, func() {
 		i++
-		door(packets[i], to, n.e.clock())
+		door(packets[i], to, n.e.clock(), nil)
 	})
 	if allocs != 0 {
 		t.Errorf("%v allocations per packet", allocs)

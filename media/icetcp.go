@@ -135,7 +135,7 @@ func (t *tcpConn) take(b []byte) (more bool) {
 	if mine == nil {
 		return false
 	}
-	t.shared.take(&icePair{agent: mine, route: route{tcp: t, remote: t.remote}}, b, now)
+	t.shared.take(&icePair{agent: mine, route: route{tcp: t, remote: t.remote}}, b, now, nil)
 	return true
 }
 

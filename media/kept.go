@@ -21,6 +21,7 @@ func (l *line) putBy(p *packet, o *outgoing) bool {
 		return false
 	}
 	k := kept{*p, o}
+	k.packet.out = nil
 	k.packet.buf = bytes.Clone(p.buf[p.body-12 : p.end])
 	k.packet.body, k.packet.end = 12, len(k.packet.buf)
 	l.kept = append(l.kept, k)

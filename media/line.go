@@ -21,7 +21,7 @@ type line struct {
 
 	sent, octets counter // payload octets, RFC 3550 §6.4.1
 	late, slot   counter // packets not sent: from before the splice; in a slot that is the other source's or a key's
-	unsent       counter // refused by the socket
+	unsent       counter // refused by the socket; shared
 
 	flow atomic.Pointer[flow] // of the present source, while the kernel sends it; changed under mu
 
@@ -29,6 +29,7 @@ type line struct {
 	terms  *terms     // nil until Apply
 	to     netip.AddrPort
 	closed bool
+	order  order
 
 	// the grid: what was sent last. due is when ts was meant to be sent, at when it was.
 	started bool
@@ -131,11 +132,18 @@ func (l *line) offer(src *source, p *packet, o *outgoing) bool {
 		return false
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.offered()
+	l.order.out = p.out
 	if !l.open() {
 		return false
 	}
 	return l.take(src, p, o)
+}
+
+// offered ends an offer: what the line sends of its own accord goes straight.
+func (l *line) offered() {
+	l.order.out = nil
+	l.mu.Unlock()
 }
 
 // miss takes a packet that the peer could not play: what src sends next is anchored anew, so that no number is missing.
@@ -259,7 +267,7 @@ func putHeader(b []byte, pt uint8, marker bool, seq uint16, ts, ssrc uint32) {
 // write protects and sends a packet.
 func (l *line) write(b []byte, now time.Duration) {
 	if l.stream.mute(now) {
-		l.unsent.inc()
+		l.unsent.share()
 		return
 	}
 	seq, octets := binary.BigEndian.Uint16(b[2:]), uint64(len(b)-12)
@@ -270,9 +278,7 @@ func (l *line) write(b []byte, now time.Duration) {
 			return
 		}
 	}
-	if _, err := l.stream.rtp.WriteToUDPAddrPort(b, l.to); err != nil {
-		l.unsent.inc()
-	}
+	l.order.send(l.stream.rtp, b, l.to, &l.unsent)
 	l.sent.inc()
 	l.octets.add(octets)
 	l.gaps.sent(now)

@@ -3,6 +3,7 @@ package media
 import (
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,8 @@ type loop struct {
 	epoll int // 0 = the goroutine does not run
 	wake  int // eventfd that ends it
 	open  int // sockets
+
+	batch *batch // since it has ticked, if there is one; owned by run
 }
 
 // loops is how many an engine has: one passes some 300,000 packets a second on, and needs a processor for that.
@@ -63,7 +66,8 @@ func (l *loop) run(epoll, wake int) {
 	e := l.p.e
 	events := make([]unix.EpollEvent, 512)
 	buf := make([]byte, maxPacket+1)
-	pace := pace{since: e.clock()}
+	pace := pace{since: e.clock(), ticking: l.p.keen, always: l.p.keen}
+	defer l.unbatch()
 	for {
 		n, errno := l.wait(epoll, events, &pace)
 		if errno != 0 && errno != unix.EINTR {
@@ -71,19 +75,61 @@ func (l *loop) run(epoll, wake int) {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		packets := 0
-		for _, ev := range events[:n] {
-			if ev.Fd == int32(wake) {
-				return
-			}
-			if c := l.p.conns.get(int(ev.Fd)); c != nil {
-				packets += c.read(buf)
-			}
+		if slices.ContainsFunc(events[:n], func(ev unix.EpollEvent) bool { return ev.Fd == int32(wake) }) {
+			return
 		}
+		packets := l.read(events[:n], buf)
 		pace.count(packets, e.clock())
 		if n == 0 && pace.ticking {
+			if l.batch != nil {
+				l.batch.depth.slept()
+			}
 			nap(pace.sleep(e.clock()))
 		}
+	}
+}
+
+// read reads of the sockets that have packets, while the loop ticks by the ring.
+func (l *loop) read(events []unix.EpollEvent, buf []byte) (packets int) {
+	if l.batch != nil && l.ticking.Load() {
+		n, err := l.batch.pass(&l.p.conns, events)
+		if err != nil {
+			l.p.e.log.Warn("media: packets go one by one from now on", "err", err)
+			l.p.batched.Store(false)
+			l.unbatch()
+		}
+		return n
+	}
+	for _, ev := range events {
+		if c := l.p.conns.get(int(ev.Fd)); c != nil {
+			packets += c.read(buf, nil)
+		}
+	}
+	return packets
+}
+
+// gather has packets read and sent together from now on, where that can be.
+func (l *loop) gather() {
+	p := l.p
+	if l.batch != nil || !p.batched.Load() {
+		return
+	}
+	b, err := newBatch(p.e)
+	l.batch = b
+	p.batched.Store(err == nil)
+	p.asked.Do(func() {
+		if err != nil {
+			p.e.log.Info("media: each packet has system calls of its own: no io_uring", "err", err)
+			return
+		}
+		p.e.log.Debug("media: packets are read and sent together, by io_uring")
+	})
+}
+
+func (l *loop) unbatch() {
+	if l.batch != nil {
+		l.batch.close()
+		l.batch = nil
 	}
 }
 
@@ -91,6 +137,10 @@ func (l *loop) run(epoll, wake int) {
 func (l *loop) wait(epoll int, events []unix.EpollEvent, pace *pace) (int, unix.Errno) {
 	if pace.ticking != l.ticking.Load() {
 		l.ticking.Store(pace.ticking)
+		if pace.ticking {
+			spare()
+			l.gather()
+		}
 	}
 	switch {
 	case pace.ticking:

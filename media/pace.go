@@ -18,6 +18,7 @@ const (
 type pace struct {
 	ticking bool
 	lively  bool          // packets come, if not often
+	always  bool          // it does, whatever comes
 	since   time.Duration // begin of the window
 	packets int           // in it
 	next    time.Duration // when the next tick is due
@@ -34,7 +35,7 @@ func (p *pace) count(packets int, now time.Duration) {
 	switch {
 	case !p.ticking && rate >= busyRate:
 		p.ticking, p.next = true, now
-	case p.ticking && rate < calmRate:
+	case p.ticking && rate < calmRate && !p.always:
 		p.ticking = false
 	}
 	p.since, p.packets = now, 0

@@ -20,6 +20,10 @@ import (
 type polled struct {
 	e     *Engine
 	conns fdTable
+	keen  bool // its loops always tick
+
+	batched atomic.Bool // packets are read and sent together while a loop ticks, as far as is known
+	asked   sync.Once   // whether they can be
 
 	mu    sync.Mutex // what calls do; the packet path never takes it
 	loops []*loop
@@ -66,15 +70,17 @@ type polledConn struct {
 
 	burst atomic.Int32 // more packets that are read before another socket has its turn
 
-	mu     sync.RWMutex // read-held over each system call, so that the number is not given to another socket meanwhile
-	fd     int
-	closed bool
+	fd    int
+	users atomic.Int64 // system calls that use the number, twice each; odd = it is closed, and the last user gives it back
 }
 
 // newSockets is the reader of this system.
-func newSockets(e *Engine) sockets {
+func newSockets(e *Engine) sockets { return newPolled(e, loops()) }
+
+func newPolled(e *Engine, loops int) *polled {
 	p := &polled{e: e}
-	for range loops() {
+	p.batched.Store(true)
+	for range loops {
 		p.loops = append(p.loops, &loop{p: p})
 	}
 	return p
@@ -160,19 +166,43 @@ func zone(a netip.Addr) uint32 {
 	return 0
 }
 
+// enter keeps the number from being given to another socket until leave; false: the socket is closed.
+func (c *polledConn) enter() bool {
+	for {
+		n := c.users.Load()
+		if n&1 != 0 {
+			return false
+		}
+		if c.users.CompareAndSwap(n, n+2) {
+			return true
+		}
+	}
+}
+
+func (c *polledConn) leave() {
+	if c.users.Add(-2) == 1 {
+		unix.Close(c.fd)
+	}
+}
+
 // read takes one packet, or those that are there of a socket that many peers send to, and says how many; where there are more epoll says so
-// again. A panic costs the packet, not the node.
-func (c *polledConn) read(buf []byte) (packets int) {
-	defer c.p.e.survive("media packet")
+// again.
+func (c *polledConn) read(buf []byte, out outbox) (packets int) {
 	for range 1 + c.burst.Load() {
 		n, from, errno := c.recvfrom(buf)
 		if errno != 0 {
 			return packets
 		}
 		packets++
-		c.receive(buf[:n], from, c.p.e.clock())
+		c.hear(buf[:n], from, c.p.e.clock(), out)
 	}
 	return packets
+}
+
+// hear has a packet received. A panic costs the packet, not the node.
+func (c *polledConn) hear(b []byte, from netip.AddrPort, now time.Duration, out outbox) {
+	defer c.p.e.survive("media packet")
+	c.receive(b, from, now, out)
 }
 
 // sharedBurst is how many packets of a socket with many peers are read in one go.
@@ -180,11 +210,10 @@ const sharedBurst = 31
 
 // waiting says whether a packet waits to be read.
 func (c *polledConn) waiting() bool {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.closed {
+	if !c.enter() {
 		return false
 	}
+	defer c.leave()
 	n, err := unix.IoctlGetInt(c.fd, unix.TIOCINQ) // the size of the next
 	return err == nil && n > 0
 }
@@ -200,11 +229,10 @@ func (c *polledConn) hurry(on bool) {
 
 // SetReadBuffer makes room for what many peers send, as far as the system allows, and has it read in bursts.
 func (c *polledConn) SetReadBuffer(bytes int) error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.closed {
+	if !c.enter() {
 		return net.ErrClosed
 	}
+	defer c.leave()
 	c.burst.Store(sharedBurst)
 	if unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) == nil {
 		return nil
@@ -215,11 +243,10 @@ func (c *polledConn) SetReadBuffer(bytes int) error {
 func (c *polledConn) recvfrom(buf []byte) (int, netip.AddrPort, syscall.Errno) {
 	var sa unix.RawSockaddrInet6 // the larger of the two
 	size := uint32(unsafe.Sizeof(sa))
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.closed {
+	if !c.enter() {
 		return 0, netip.AddrPort{}, unix.EBADF
 	}
+	defer c.leave()
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0,
 		uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
 	if errno != 0 {
@@ -245,16 +272,24 @@ func addressOf(sa *unix.RawSockaddrInet6) netip.AddrPort {
 func (c *polledConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	var sa unix.RawSockaddrInet6
 	size := fill(&sa, to)
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.closed {
+	if !c.enter() {
 		return 0, net.ErrClosed
 	}
+	defer c.leave()
+	n, errno := c.sendto(b, &sa, size)
+	if errno != 0 {
+		return 0, errno
+	}
+	return n, nil
+}
+
+// sendto is that system call; between enter and leave.
+func (c *polledConn) sendto(b []byte, to *unix.RawSockaddrInet6, size uintptr) (int, syscall.Errno) {
 	for range 2 { // an ICMP error of the packet before is told once
 		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0,
-			uintptr(unsafe.Pointer(&sa)), size)
+			uintptr(unsafe.Pointer(to)), size)
 		if errno == 0 {
-			return int(n), nil
+			return int(n), 0
 		}
 		if errno != unix.ECONNREFUSED && errno != unix.EINTR {
 			return 0, errno
@@ -275,8 +310,7 @@ func fill(sa *unix.RawSockaddrInet6, to netip.AddrPort) uintptr {
 		port(&v4.Port)
 		return unsafe.Sizeof(*v4)
 	}
-	sa.Family, sa.Addr = unix.AF_INET6, to.Addr().As16()
-	sa.Scope_id = zone(to.Addr())
+	*sa = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: to.Addr().As16(), Scope_id: zone(to.Addr())}
 	port(&sa.Port)
 	return unsafe.Sizeof(*sa)
 }
@@ -290,13 +324,14 @@ func (c *polledConn) Close() error {
 
 func (c *polledConn) closeLocked() error {
 	p := c.p
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+	n := c.users.Or(1)
+	if n&1 != 0 {
 		return net.ErrClosed
 	}
-	c.closed = true
 	p.conns.set(c.fd, nil) // its close takes it out of the epoll (epoll(7), Q6)
 	c.loop.closed()
-	return unix.Close(c.fd)
+	if n == 0 {
+		return unix.Close(c.fd)
+	}
+	return nil // by leave
 }

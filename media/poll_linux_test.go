@@ -15,14 +15,21 @@ import (
 // readers are the ways to read sockets; each must do the same.
 func readers() map[string]func(*Engine) sockets {
 	return map[string]func(*Engine) sockets{
-		"polled": newSockets,
-		"two loops": func(e *Engine) sockets {
-			p := &polled{e: e}
-			p.loops = []*loop{{p: p}, {p: p}}
-			return p
-		},
-		"portable": func(e *Engine) sockets { return portable{e} },
+		"polled":             newSockets,
+		"two loops":          func(e *Engine) sockets { return newPolled(e, 2) },
+		"ticking":            func(e *Engine) sockets { return ticking(e, 1, false) },
+		"together":           func(e *Engine) sockets { return ticking(e, 1, true) },
+		"two loops together": func(e *Engine) sockets { return ticking(e, 2, true) },
+		"portable":           func(e *Engine) sockets { return portable{e} },
 	}
+}
+
+// ticking is a reader whose loops tick from the first packet on, with or without a ring.
+func ticking(e *Engine, loops int, ring bool) *polled {
+	p := newPolled(e, loops)
+	p.keen = true
+	p.batched.Store(ring)
+	return p
 }
 
 func descriptors(t *testing.T) int {
@@ -45,9 +52,10 @@ func TestReadersAlike(t *testing.T) {
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			t.Run(name+" "+host, func(t *testing.T) {
 				before := descriptors(t)
-				e := &Engine{log: slog.New(slog.DiscardHandler), clock: func() time.Duration { return 7 }}
+				e := &Engine{log: slog.New(slog.DiscardHandler), epoch: time.Now()}
+				e.clock = func() time.Duration { return time.Since(e.epoch) }
 				s := reader(e)
-				talk(t, s, netip.MustParseAddr(host))
+				talk(t, e, s, netip.MustParseAddr(host))
 				e.readers.Wait()
 				if now := descriptors(t); now != before {
 					t.Errorf("%d descriptors before, %d after", before, now)
@@ -57,11 +65,12 @@ func TestReadersAlike(t *testing.T) {
 	}
 }
 
-func talk(t *testing.T, s sockets, ip netip.Addr) {
+func talk(t *testing.T, e *Engine, s sockets, ip netip.Addr) {
 	got := make(chan arrival, 1000)
-	hear := func(b []byte, from netip.AddrPort, now time.Duration) {
-		if now != 7 {
-			t.Errorf("time %v", now)
+	begun := e.clock()
+	hear := func(b []byte, from netip.AddrPort, now time.Duration, _ outbox) {
+		if now < begun {
+			t.Errorf("time %v, it was %v before", now, begun)
 		}
 		if string(b) == "fall over" {
 			panic("a packet that is not understood")
@@ -131,8 +140,8 @@ func TestPolledAllocatesNothing(t *testing.T) {
 	e := &Engine{log: slog.New(slog.DiscardHandler), clock: func() time.Duration { return 0 }}
 	s := newSockets(e).(*polled)
 	read := make(chan struct{}, 1)
-	a, _ := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration) {})
-	b, bt := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration) { read <- struct{}{} })
+	a, _ := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration, outbox) {})
+	b, bt := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration, outbox) { read <- struct{}{} })
 	data := make([]byte, 172)
 	n := testing.AllocsPerRun(500, func() {
 		if _, err := a.WriteToUDPAddrPort(data, bt); err != nil {
@@ -154,8 +163,8 @@ func TestLoopTicks(t *testing.T) {
 	e.clock = func() time.Duration { return time.Since(e.epoch) }
 	s := newSockets(e).(*polled)
 	var next, wrong, read atomic.Uint32
-	a, _ := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration) {})
-	b, bt := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func(p []byte, _ netip.AddrPort, _ time.Duration) {
+	a, _ := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration, outbox) {})
+	b, bt := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func(p []byte, _ netip.AddrPort, _ time.Duration, _ outbox) {
 		if binary.BigEndian.Uint32(p) != next.Load() {
 			wrong.Add(1)
 		}

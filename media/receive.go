@@ -9,7 +9,7 @@ import (
 
 // The way of a packet, in the order of the functions below:
 //
-//	receive → (unprotect) → parse → admit → heard → forward → line.offer → splice → (protect) → socket
+//	hear → (unprotect) → parse → admit → heard → forward → line.offer → splice → (protect) → (outbox) → socket
 //	                                          └────▶ hearKey, for telephone-events
 //
 // Nothing here allocates, waits, logs or looks anything up by more than an index.
@@ -30,7 +30,8 @@ type packet struct {
 	event  bool // telephone-event
 	sound  bool // speech
 
-	verified bool // by its tag: it is the peer's, wherever it came from
+	verified bool   // by its tag: it is the peer's, wherever it came from
+	out      outbox // of its reader; nil = what is sent goes straight
 }
 
 // source is one that a line can follow: a stream's ear, or a tone.
@@ -56,8 +57,13 @@ type ear struct {
 	drops     drops
 }
 
-// receive takes one packet from the RTP socket.
+// receive takes one packet that was not read together with others.
 func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
+	s.hear(buf, from, now, nil)
+}
+
+// hear takes one packet from the RTP socket.
+func (s *Stream) hear(buf []byte, from netip.AddrPort, now time.Duration, out outbox) {
 	if isRTCP(buf) {
 		s.control(buf, from, now, true) // RFC 5761
 		return
@@ -80,7 +86,7 @@ func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
 		s.ear.drops.forged.inc()
 		return
 	}
-	p := packet{now: now, verified: t.opener != nil}
+	p := packet{now: now, verified: t.opener != nil, out: out}
 	if !p.parse(buf) {
 		s.ear.drops.malformed.inc()
 		return

@@ -148,7 +148,7 @@ func (p *shared) shut() {
 }
 
 // receive takes one packet of the shared port.
-func (d *door) receive(b []byte, from netip.AddrPort, now time.Duration) {
+func (d *door) receive(b []byte, from netip.AddrPort, now time.Duration, out outbox) {
 	c := d.conn.Load()
 	if c == nil || len(b) == 0 || len(b) > maxPacket {
 		return
@@ -159,17 +159,17 @@ func (d *door) receive(b []byte, from netip.AddrPort, now time.Duration) {
 		return
 	}
 	if pr := (*p.pairs.Load())[from]; pr != nil {
-		p.take(pr, b, now)
+		p.take(pr, b, now, out)
 		return
 	}
 	p.strays.foreign.Add(1)
 }
 
 // take gives a packet from a validated pair to the pair's stream.
-func (p *shared) take(pr *icePair, b []byte, now time.Duration) {
+func (p *shared) take(pr *icePair, b []byte, now time.Duration, out outbox) {
 	switch first := b[0]; {
 	case first >= 128 && first < 192:
-		pr.agent.media(b, pr.remote, now)
+		pr.agent.media(b, pr.remote, now, out)
 	case first >= 20 && first < 64:
 		pr.agent.dtls.receive(b)
 	default:

@@ -29,8 +29,8 @@ type conn interface {
 	Close() error
 }
 
-// receiver takes one packet, which is its own until it returns.
-type receiver func(packet []byte, from netip.AddrPort, now time.Duration)
+// receiver takes one packet, which is its own until it returns, and the outbox of who has read it; nil = none.
+type receiver func(packet []byte, from netip.AddrPort, now time.Duration, out outbox)
 
 // maxPacket is the largest packet taken: an Ethernet frame's.
 const maxPacket = 1500
@@ -85,7 +85,7 @@ func (r portable) read(c *net.UDPConn, buf []byte, receive receiver) (err error)
 		if err != nil {
 			return err
 		}
-		receive(buf[:n], unmapped(from), r.e.clock())
+		receive(buf[:n], unmapped(from), r.e.clock(), nil)
 	}
 }
 

@@ -10,6 +10,7 @@ type counter struct{ v atomic.Uint64 }
 
 func (c *counter) inc()         { c.v.Store(c.v.Load() + 1) }
 func (c *counter) add(n uint64) { c.v.Store(c.v.Load() + n) }
+func (c *counter) share()       { c.v.Add(1) } // inc, for one with several writers
 func (c *counter) Load() uint64 { return c.v.Load() }
 
 // drops counts the packets that were not taken, by reason.
