@@ -196,6 +196,7 @@ func (b *batch) round(n int) (packets int, err error) {
 		c.leave()
 		if size := b.ring.results[i]; size >= 0 {
 			packets++
+			c.held = i+1 < n && b.conns[i+1] == c && b.ring.results[i+1] >= 0
 			c.hear(b.slots[i][:size], addressOf(&b.from[i]), now, b)
 		}
 	}

@@ -382,6 +382,31 @@ func TestBatchErrors(t *testing.T) {
 	}
 }
 
+// TestBatchHolds: who asks whether more of a socket has come learns of what was read with it, and of what still waits.
+func TestBatchHolds(t *testing.T) {
+	e := bare()
+	b, l := aBatch(t, e), looseSockets(t, e)
+	var c *polledConn
+	var got []bool
+	c = l.open("127.0.0.1", func([]byte, netip.AddrPort, time.Duration, outbox) { got = append(got, c.waiting()) })
+	for _, data := range []string{"one", "two", "three", "four", "five"} {
+		l.write(c, c, data)
+	}
+	b.depth.shift = 1
+	for range 3 {
+		l.pass(b, c)
+	}
+	if want := []bool{true, true, true, true, false}; !slices.Equal(got, want) {
+		t.Errorf("more after each of five packets: %v, want %v", got, want)
+	}
+	got = nil
+	l.write(c, c, "six")
+	l.write(c, c, "seven")
+	if l.pass(b, c); !slices.Equal(got, []bool{true, false}) {
+		t.Errorf("more after each of two: %v", got)
+	}
+}
+
 // TestBatchPanics: a packet that is not understood costs itself alone, and a line that it was on goes on.
 func TestBatchPanics(t *testing.T) {
 	e := bare()

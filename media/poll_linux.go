@@ -68,6 +68,7 @@ type polledConn struct {
 	local   netip.AddrPort
 	receive receiver
 
+	held  bool         // the next packet is read already; of the loop's goroutine
 	burst atomic.Int32 // more packets that are read before another socket has its turn
 
 	fd    int
@@ -208,8 +209,11 @@ func (c *polledConn) hear(b []byte, from netip.AddrPort, now time.Duration, out 
 // sharedBurst is how many packets of a socket with many peers are read in one go.
 const sharedBurst = 31
 
-// waiting says whether a packet waits to be read.
+// waiting says whether another packet has come; of the loop's goroutine.
 func (c *polledConn) waiting() bool {
+	if c.held {
+		return true
+	}
 	if !c.enter() {
 		return false
 	}
