@@ -199,12 +199,13 @@ func (c *pages) move(from, to *tab) pageMove {
 		}
 		return nil
 	})
+	c.goes("direct", "", 30*time.Second)
+	m.Back = time.Since(began)
 	pause(time.Second)
 	samples, missed = c.bob.played()
 	m.Gap, m.Missing = longestPause(samples), m.Missing+missed
 	m.Own = c.longestOwn(began, time.Now())
 	m.AtNode = c.straight(to, c.bob)
-	m.Back = time.Since(began)
 	c.t.Logf("move: bob's longest pause %s, before it %s; what the browsers sent was up to %s apart; of his recording %s are missing", m.Gap, m.Usual, m.Own, m.Missing)
 	if m.Gap > 300*time.Millisecond+max(m.Usual, m.Own) { // a browser that the machine lets wait sends nothing
 		c.t.Errorf("bob heard nothing for %s in the move, before it for %s at the most; what the browsers sent was up to %s apart", m.Gap, m.Usual, m.Own)
