@@ -184,7 +184,6 @@ func whole(t *testing.T, from, to *phone.Call, since, until time.Time) (frames i
 // TestStrangersBesideCalls wants 2,000 connections that are silent, half open or dripping to be closed in time, the calls
 // beside them to lose nothing, phones to be able to come in meanwhile, and nothing to be left of it.
 func TestStrangersBesideCalls(t *testing.T) {
-	t.Parallel()
 	const calls, many, perSource = 50, 2000, 50
 	w, talk := talks(t, calls)
 	before, err := w.Debug()
