@@ -448,11 +448,9 @@ func TestBatchWithoutRing(t *testing.T) {
 	}
 	b.flush()
 	l.write(sink, c, "two")
-	loop := l.p.loops[0]
-	loop.batch = b
-	loop.ticking.Store(true)
+	loop := turns{loop: l.p.loops[0], pace: pace{ticking: true}, buf: make([]byte, maxPacket+1), batch: b}
 	for range 3 {
-		loop.read(ready(c, sink), make([]byte, maxPacket+1))
+		loop.read(ready(c, sink))
 	}
 	if loop.batch != nil || l.p.batched.Load() {
 		t.Error("the loop keeps it")
@@ -482,7 +480,7 @@ func TestNoRing(t *testing.T) {
 	e := bare()
 	e.log = slog.New(slog.NewTextHandler(&log, nil))
 	p := newPolled(e, 1)
-	loop := p.loops[0]
+	loop := turns{loop: p.loops[0]}
 	var had unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &had); err != nil {
 		t.Fatal(err)
@@ -492,15 +490,16 @@ func TestNoRing(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	loop.gather()
-	loop.gather()
+	first, second := loop.gather(), loop.gather()
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &had); err != nil {
 		t.Fatal(err)
 	}
-	if loop.batch != nil || p.batched.Load() {
+	if first || second || loop.batch != nil || p.batched.Load() {
 		t.Error("there is a ring")
 	}
-	loop.gather()
+	if loop.gather() {
+		t.Error("it is tried again")
+	}
 	if n := strings.Count(log.String(), "level=INFO"); n != 1 || strings.Count(log.String(), "\n") != 1 {
 		t.Errorf("log:\n%s", log.String())
 	}

@@ -21,11 +21,17 @@ type loop struct {
 	epoll int // 0 = the goroutine does not run
 	wake  int // eventfd that ends it
 	open  int // sockets
-
-	batch *batch // since it has ticked, if there is one; owned by run
 }
 
-// loops is how many an engine has: one passes some 300,000 packets a second on, and needs a processor for that.
+// turns is what a loop's goroutine has: the one before it may still be ending.
+type turns struct {
+	*loop
+	pace  pace
+	buf   []byte
+	batch *batch // since it has ticked, if there is one
+}
+
+// loops is how many an engine has: one with much to do takes a processor, and the others are for the calls.
 func loops() int { return max(1, runtime.NumCPU()/4) }
 
 // start opens the epoll and begins to read, unless it does so already; p.mu is held.
@@ -65,11 +71,10 @@ func (l *loop) run(epoll, wake int) {
 	defer unix.Close(epoll)
 	e := l.p.e
 	events := make([]unix.EpollEvent, 512)
-	buf := make([]byte, maxPacket+1)
-	pace := pace{since: e.clock(), ticking: l.p.keen, always: l.p.keen}
-	defer l.unbatch()
+	t := turns{loop: l, pace: pace{since: e.clock(), ticking: l.p.keen, always: l.p.keen}, buf: make([]byte, maxPacket+1)}
+	defer t.end()
 	for {
-		n, errno := l.wait(epoll, events, &pace)
+		n, errno := t.wait(epoll, events)
 		if errno != 0 && errno != unix.EINTR {
 			e.log.Error("media sockets", "err", errno)
 			time.Sleep(10 * time.Millisecond)
@@ -78,45 +83,45 @@ func (l *loop) run(epoll, wake int) {
 		if slices.ContainsFunc(events[:n], func(ev unix.EpollEvent) bool { return ev.Fd == int32(wake) }) {
 			return
 		}
-		packets := l.read(events[:n], buf)
-		pace.count(packets, e.clock())
-		if n == 0 && pace.ticking {
-			if l.batch != nil {
-				l.batch.depth.slept()
+		t.pace.count(t.read(events[:n]), e.clock())
+		if n == 0 && t.pace.ticking {
+			if t.batch != nil {
+				t.batch.depth.slept()
 			}
-			nap(pace.sleep(e.clock()))
+			nap(t.pace.sleep(e.clock()))
 		}
 	}
 }
 
 // read reads of the sockets that have packets, while the loop ticks by the ring.
-func (l *loop) read(events []unix.EpollEvent, buf []byte) (packets int) {
-	if l.batch != nil && l.ticking.Load() {
-		n, err := l.batch.pass(&l.p.conns, events)
+func (t *turns) read(events []unix.EpollEvent) (packets int) {
+	if t.pace.ticking && t.gather() {
+		n, err := t.batch.pass(&t.p.conns, events)
 		if err != nil {
-			l.p.e.log.Warn("media: packets go one by one from now on", "err", err)
-			l.p.batched.Store(false)
-			l.unbatch()
+			t.p.e.log.Warn("media: packets go one by one from now on", "err", err)
+			t.p.batched.Store(false)
+			t.end()
 		}
 		return n
 	}
 	for _, ev := range events {
-		if c := l.p.conns.get(int(ev.Fd)); c != nil {
-			packets += c.read(buf, nil)
+		if c := t.p.conns.get(int(ev.Fd)); c != nil {
+			packets += c.read(t.buf, nil)
 		}
 	}
 	return packets
 }
 
-// gather has packets read and sent together from now on, where that can be.
-func (l *loop) gather() {
-	p := l.p
-	if l.batch != nil || !p.batched.Load() {
-		return
+// gather says whether packets can be read and sent together; it tries that once.
+func (t *turns) gather() bool {
+	p := t.p
+	if t.batch != nil || !p.batched.Load() {
+		return t.batch != nil
 	}
-	b, err := newBatch(p.e)
-	l.batch = b
-	p.batched.Store(err == nil)
+	var err error
+	if t.batch, err = newBatch(p.e); err != nil {
+		p.batched.Store(false)
+	}
 	p.asked.Do(func() {
 		if err != nil {
 			p.e.log.Info("media: each packet has system calls of its own: no io_uring", "err", err)
@@ -124,37 +129,37 @@ func (l *loop) gather() {
 		}
 		p.e.log.Debug("media: packets are read and sent together, by io_uring")
 	})
+	return err == nil
 }
 
-func (l *loop) unbatch() {
-	if l.batch != nil {
-		l.batch.close()
-		l.batch = nil
+// end lets go of the ring.
+func (t *turns) end() {
+	if t.batch != nil {
+		t.batch.close()
+		t.batch = nil
 	}
 }
 
 // wait returns how many sockets have packets. While the loop ticks it does not wait, and none have when all are read.
-func (l *loop) wait(epoll int, events []unix.EpollEvent, pace *pace) (int, unix.Errno) {
-	if pace.ticking != l.ticking.Load() {
-		l.ticking.Store(pace.ticking)
-		if pace.ticking {
-			spare()
-			l.gather()
-		}
+func (t *turns) wait(epoll int, events []unix.EpollEvent) (int, unix.Errno) {
+	p := &t.pace
+	if p.ticking != t.ticking.Load() {
+		t.ticking.Store(p.ticking)
+	}
+	if p.ticking || p.lively {
+		spare()
 	}
 	switch {
-	case pace.ticking:
+	case p.ticking:
 		return poll(epoll, events, 0)
-	case pace.lively:
+	case p.lively:
 		n, errno := poll(epoll, events, livelyWait)
-		if pace.lively = n > 0 || errno != 0; pace.lively {
+		if p.lively = n > 0 || errno != 0; p.lively {
 			return n, errno
 		}
 	}
 	n, err := unix.EpollWait(epoll, events, -1)
-	if pace.lively = n > 0; pace.lively {
-		spare()
-	}
+	p.lively = n > 0
 	errno, _ := err.(unix.Errno)
 	return max(n, 0), errno
 }
