@@ -64,7 +64,7 @@ func (v vault) encode(r Record) ([]byte, error) {
 		}
 		r.Sealed = aead.Seal(nil, nil, plain, []byte(r.ID))
 	}
-	return json.Marshal(r)
+	return pack(&r)
 }
 
 // bare are secrets without what keeps them from showing.
@@ -79,7 +79,11 @@ func bare(all []media.Secret) [][]byte {
 // decode reads a record. With ErrSealed it is whole but for its keys.
 func (v vault) decode(blob []byte) (Record, error) {
 	var r Record
-	if err := json.Unmarshal(blob, &r); err != nil {
+	text, err := unpack(blob)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
 		return r, err
 	}
 	var places []*media.Secret
