@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -114,4 +115,12 @@ func FuzzUnpack(f *testing.F) {
 			t.Fatalf("%v: %d bytes come back of %d", err, len(got), len(want))
 		}
 	})
+}
+
+func BenchmarkSecrets(b *testing.B) {
+	r := sampleRecord()
+	b.ReportAllocs()
+	for b.Loop() {
+		secrets(reflect.ValueOf(&r).Elem(), func(*media.Secret) {})
+	}
 }
