@@ -120,7 +120,7 @@ func TestAdoptedRecord(t *testing.T) {
 	in := map[string][]string{}
 	for _, s := range stored {
 		var r call.Record
-		must(t, json.Unmarshal(s.Blob, &r))
+		must(t, json.Unmarshal([]byte(recordText(t, s)), &r))
 		for _, seat := range r.Seats {
 			for _, l := range seat.Legs {
 				in[l.Dialog.CallID] = append(in[l.Dialog.CallID], r.ID)

@@ -51,6 +51,7 @@ type ringSummary struct {
 func (c *Call) publish() {
 	s := &summary{state: c.state, quiet: c.quiet, moves: len(c.history), unsafe: c.store.unsafe}
 	s.media, _ = c.mediaPath()
+	s.seats, s.signs, s.away = make([]seatSummary, 0, len(c.seats)), make([]sign, 0, len(c.seats)), make([]bool, 0, len(c.seats))
 	for _, seat := range c.seats {
 		t, life := seatSummary{user: seat.user.Name}, sign{}
 		if l := seat.holder; l != nil {
@@ -63,6 +64,7 @@ func (c *Call) publish() {
 			s.rings = append(s.rings, ringSummary{d, d.seat.user.Name, other.user.Name, d.began})
 		}
 	}
+	s.legs = make([]legSummary, 0, len(c.legs))
 	for _, l := range c.legs {
 		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, l.listens(), c.shows(l)})
 	}

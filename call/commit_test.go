@@ -171,7 +171,7 @@ func TestRecordBeforeAnswer(t *testing.T) {
 		t.Fatalf("%d records at the 200", len(stored))
 	}
 	var rec call.Record
-	must(t, json.Unmarshal(stored[0].Blob, &rec))
+	must(t, json.Unmarshal([]byte(recordText(t, stored[0])), &rec))
 	if rec.State != call.StateUp || len(rec.Seats) != 2 || len(rec.Seats[0].Legs) != 1 || len(rec.Seats[1].Legs) != 1 {
 		t.Errorf("the record at the 200 does not hold the call: %+v", rec)
 	}

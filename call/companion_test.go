@@ -87,7 +87,7 @@ func TestCompanionHearsBoth(t *testing.T) {
 			stored, err := r.store.Calls()
 			must(t, err)
 			var rec call.Record
-			must(t, json.Unmarshal(stored[0].Blob, &rec))
+			must(t, json.Unmarshal([]byte(recordText(t, stored[0])), &rec))
 			if l := rec.Seats[0].Legs; len(l) != 2 || l[0].Listens || !l[1].Listens {
 				t.Errorf("the record has %+v", l)
 			}

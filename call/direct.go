@@ -517,7 +517,7 @@ func (c *Call) sendStraight(t, l *Leg) {
 			c.stepIn("something else is under way")
 			return
 		}
-		t.home = home
+		t.home = &home
 		c.propose(c.ctx, t, t.versioned(offer), func(err error) { c.sentStraight(t, l, err) })
 	})
 }
@@ -768,9 +768,9 @@ func (c *Call) stepped() {
 
 // homeOffer is what a phone is offered that is to send to the node again.
 func (l *Leg) homeOffer() media.Description {
-	home := l.home
-	if len(home.Lines) == 0 {
-		home = l.local
+	home := l.local
+	if l.home != nil {
+		home = *l.home
 	}
 	return home.Home(l.stream.Endpoint())
 }

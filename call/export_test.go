@@ -204,3 +204,6 @@ func (b *B2BUA) Die(silence func()) {
 	b.live.Wait()
 	b.stop()
 }
+
+// UnpackRecord gives the JSON of a record.
+func UnpackRecord(blob []byte) ([]byte, error) { return unpack(blob) }

@@ -85,10 +85,10 @@ type Leg struct {
 
 	astray bool // its phone was not told yet where its stream is now
 
-	straight bool              // its phone sends past the node (direct.go)
-	home     media.Description // our SDP before that
-	stays    bool              // it has refused to send to the node again
-	peers    bool              // its page can talk straight to another page (peer.go)
+	straight bool               // its phone sends past the node (direct.go)
+	home     *media.Description // our SDP before that, nil = it never did
+	stays    bool               // it has refused to send to the node again
+	peers    bool               // its page can talk straight to another page (peer.go)
 
 	held     bool // the phone does not want to hear us
 	heldAt   time.Time

@@ -107,8 +107,8 @@ func (l *Leg) tookDialect() {
 func (l *Leg) able(local media.Local) media.Local {
 	local.Offers, local.Active = l.dialect(), l.agreed.Security == media.DTLS && l.agreed.Active
 	local.Required = l.secret || l.browser()
-	if l.browser() || !encrypted(l.dialog.Flow) {
-		local.Crypto = nil
+	if !l.browser() && encrypted(l.dialog.Flow) {
+		local.Crypto = l.stream.Crypto()
 	}
 	return local
 }

@@ -16,7 +16,7 @@ type Stored struct {
 	Epoch   uint64   // how often the call has changed its node
 	Version uint64   // rises with every write
 	Owner   string   // name of the node that has the call; "" = the only one
-	Blob    []byte   // a Record as JSON
+	Blob    []byte   // a Record as JSON, packed (pack.go)
 	Dialogs []string // their Call-IDs, by which other nodes find the owner; a store need not give them back, and none are set where nobody asks
 }
 

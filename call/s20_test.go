@@ -169,6 +169,9 @@ func TestKeysAreStoredSealed(t *testing.T) {
 		for _, name := range []string{"state.db", "users.db"} {
 			b, err := os.ReadFile(filepath.Join(r.dir, name))
 			must(t, err)
+			if name == "state.db" {
+				b = append(b, unpackedRecords(t, r)...)
+			}
 			if name == "state.db" && bytes.Contains(b, []byte(`"sealed":"`)) {
 				kept++
 			}
@@ -216,6 +219,25 @@ func TestKeysAreStoredSealed(t *testing.T) {
 	if n := len(secretsOf(out, in, again)); n < 6 || kept < 2 {
 		t.Errorf("%d secrets were looked for, and a record was seen %d times", n, kept)
 	}
+}
+
+// unpackedRecords are the JSON of all records that the store has.
+func unpackedRecords(t *testing.T, r *rig) (all []byte) {
+	t.Helper()
+	stored, err := r.store.Calls()
+	must(t, err)
+	for _, s := range stored {
+		all = append(all, recordText(t, s)...)
+	}
+	return all
+}
+
+// recordText is the JSON of a record.
+func recordText(t *testing.T, s call.Stored) string {
+	t.Helper()
+	b, err := call.UnpackRecord(s.Blob)
+	must(t, err)
+	return string(b)
 }
 
 // TestKeysStayAtTLS has a phone with keys change to UDP in mid-call: its sound goes on as it is, and no key goes there, whatever is

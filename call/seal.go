@@ -64,7 +64,7 @@ func (v vault) encode(r Record) ([]byte, error) {
 		}
 		r.Sealed = aead.Seal(nil, nil, plain, []byte(r.ID))
 	}
-	return json.Marshal(r)
+	return pack(&r)
 }
 
 // bare are secrets without what keeps them from showing.
@@ -79,7 +79,11 @@ func bare(all []media.Secret) [][]byte {
 // decode reads a record. With ErrSealed it is whole but for its keys.
 func (v vault) decode(blob []byte) (Record, error) {
 	var r Record
-	if err := json.Unmarshal(blob, &r); err != nil {
+	text, err := unpack(blob)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
 		return r, err
 	}
 	var places []*media.Secret
@@ -120,14 +124,16 @@ var secretType = reflect.TypeFor[media.Secret]()
 
 // secrets calls f with every secret of a value that is not empty, in the order in which JSON has them.
 func secrets(v reflect.Value, f func(*media.Secret)) {
-	if !holds(v.Type()) {
-		return
-	}
-	switch {
-	case v.Type() == secretType:
+	t := v.Type()
+	if t == secretType {
 		if v.Len() > 0 {
 			f(v.Addr().Interface().(*media.Secret))
 		}
+		return
+	}
+	k := carrierOf(t)
+	switch {
+	case !k.has:
 	case v.Kind() == reflect.Pointer:
 		if !v.IsNil() {
 			secrets(v.Elem(), f)
@@ -137,10 +143,8 @@ func secrets(v reflect.Value, f func(*media.Secret)) {
 			secrets(v.Index(i), f)
 		}
 	case v.Kind() == reflect.Struct:
-		for i := range v.NumField() {
-			if written(v.Type().Field(i)) {
-				secrets(v.Field(i), f)
-			}
+		for _, i := range k.fields {
+			secrets(v.Field(i), f)
 		}
 	}
 }
@@ -151,17 +155,29 @@ func written(f reflect.StructField) bool {
 	return f.IsExported() && name != "-"
 }
 
-// carriers remembers which types have secrets in them.
+// carrier says whether values of a type can have secrets in them, and in which fields.
+type carrier struct {
+	has    bool
+	fields []int
+}
+
+// carriers remembers that of each type: a record is written often.
 var carriers sync.Map
 
-// holds says whether values of a type can have secrets in them.
-func holds(t reflect.Type) bool {
+func carrierOf(t reflect.Type) carrier {
 	if known, ok := carriers.Load(t); ok {
-		return known.(bool)
+		return known.(carrier)
 	}
-	has := contains(t, map[reflect.Type]bool{})
-	carriers.Store(t, has)
-	return has
+	k := carrier{has: contains(t, map[reflect.Type]bool{})}
+	if t.Kind() == reflect.Struct {
+		for i := range t.NumField() {
+			if field := t.Field(i); written(field) && contains(field.Type, map[reflect.Type]bool{}) {
+				k.fields = append(k.fields, i)
+			}
+		}
+	}
+	carriers.Store(t, k)
+	return k
 }
 
 func contains(t reflect.Type, seen map[reflect.Type]bool) bool {

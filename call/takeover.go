@@ -154,8 +154,7 @@ func (c *Call) takeUp(l *Leg) {
 
 // tellPlace offers a phone the stream that its leg has now, over the flow that its device has now, if there is one. Who holds goes on holding.
 func (c *Call) tellPlace(l *Leg) {
-	here := l.stream.Local()
-	offer := l.placed().Rekeyed(here.Crypto)
+	offer := l.placed().Rekeyed(l.stream.Crypto())
 	if first, err := offer.Reoffer(media.Merge(l.agreed.Send, codecsOf(offer))); err == nil {
 		line, _, _ := offer.Audio()
 		offer = first.WithDirection(line.Direction)

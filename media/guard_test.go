@@ -69,7 +69,7 @@ func (r *room) safe(suite, ip string, codecs ...Codec) *safe {
 
 // ours is the stream's own key of a suite, as its descriptions have it.
 func (p *safe) ours(suite string) Crypto {
-	for _, c := range p.s.Local().Crypto {
+	for _, c := range p.s.Crypto() {
 		if c.Suite == suite {
 			return c
 		}
@@ -954,6 +954,7 @@ func TestGuardTogether(t *testing.T) {
 			}
 			a.s.Apply(a.agreement(k, ours))
 			a.s.Local()
+			a.s.Crypto()
 		}
 	})
 	all.Wait()

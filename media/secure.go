@@ -94,14 +94,19 @@ type Local struct {
 	Required     bool          // it takes no audio in the clear
 }
 
-// Local returns what the stream has to say of itself.
+// Local returns what the stream has to say of itself, without keys for SDES (Stream.Crypto).
 func (s *Stream) Local() Local {
 	if s.ice != nil {
 		return s.localICE(s.ice.announced())
 	}
+	return Local{Addr: s.endpoint, SSRC: s.line.ssrc.Load(), CNAME: s.ctrl.cname}
+}
+
+// Crypto returns the stream's own keys for SDES, one for each suite, the preferred first; they are made when they are first asked for.
+func (s *Stream) Crypto() []Crypto {
 	s.engine.mu.Lock()
 	defer s.engine.mu.Unlock()
-	return Local{Addr: s.endpoint, SSRC: s.line.ssrc.Load(), CNAME: s.ctrl.cname, Crypto: s.ownKeys()}
+	return s.ownKeys()
 }
 
 // LocalFor returns what the stream has to say of itself in the answer to an offer. It is Local, unless the offer restarts ICE (RFC 8839 §4.4.1.1): then

@@ -22,11 +22,19 @@ type watchman struct {
 	silent atomic.Pointer[func(time.Time)] // told of each silence
 	heard  atomic.Pointer[await]           // told once
 
-	at       [samples]time.Duration
-	packets  [samples]uint64
+	at       [samples]moment
+	packets  [samples]uint32
 	next     int
 	reported time.Duration // the last packet before the silence that was told of
 }
+
+// moment is a time of the engine's clock in milliseconds, never 0. It comes round in 49 days: what is compared lies seconds apart.
+type moment uint32
+
+func momentOf(at time.Duration) moment { return max(moment(at.Milliseconds()), 1) }
+
+// since is how long after o it is, negative before it.
+func (m moment) since(o moment) time.Duration { return time.Duration(int32(m-o)) * time.Millisecond }
 
 // await is somebody who waits for the next packet.
 type await struct {
@@ -78,25 +86,25 @@ func (s *Stream) watch(now time.Duration) {
 	}
 	if tell := w.silent.Load(); tell != nil && last != 0 && last != w.reported && now-max(last, s.engine.awake) >= silence {
 		w.reported = last
-		if s.terms != nil && s.terms.direction == SendRecv && s.past.Load() == nil && !s.elsewhere.Load() && w.wasContinuous(last, s.ear.reception.packets.Load(), s.terms.frame) {
+		if s.terms != nil && s.terms.direction == SendRecv && s.past.Load() == nil && !s.elsewhere.Load() && w.wasContinuous(momentOf(last), uint32(s.ear.reception.packets.Load()), s.terms.frame) {
 			(*tell)(s.engine.wall(last))
 		}
 	}
-	w.at[w.next], w.packets[w.next] = now, s.ear.reception.packets.Load()
+	w.at[w.next], w.packets[w.next] = momentOf(now), uint32(s.ear.reception.packets.Load())
 	w.next = (w.next + 1) % samples
 }
 
 // wasContinuous says that packets came without a pause in the second before the last one, or before a look just before that. One look alone may
 // have been at a moment when packets had come that nobody had read yet; the last one's time is when it was read, too.
-func (w *watchman) wasContinuous(last time.Duration, packets uint64, frame time.Duration) bool {
+func (w *watchman) wasContinuous(last moment, packets uint32, frame time.Duration) bool {
 	if w.flowed(0, last, packets, frame) {
 		return true
 	}
 	for i := range samples {
 		switch at := w.at[w.before(i)]; {
-		case at == 0 || at < last-justBefore:
+		case at == 0 || last.since(at) > justBefore:
 			return false
-		case at <= last && w.flowed(i+1, at, w.packets[w.before(i)], frame):
+		case last.since(at) >= 0 && w.flowed(i+1, at, w.packets[w.before(i)], frame):
 			return true
 		}
 	}
@@ -105,10 +113,10 @@ func (w *watchman) wasContinuous(last time.Duration, packets uint64, frame time.
 
 // flowed says that packets came without a pause in the second before some moment, by how many there were then and the newest look that is so long
 // before it. The look with the index from is the first that may be that one.
-func (w *watchman) flowed(from int, at time.Duration, packets uint64, frame time.Duration) bool {
+func (w *watchman) flowed(from int, at moment, packets uint32, frame time.Duration) bool {
 	for i := from; i < samples; i++ {
-		if k := w.before(i); w.at[k] != 0 && w.at[k] <= at-continuous {
-			return (packets-w.packets[k])*10 >= uint64((at-w.at[k])/frame)*9
+		if k := w.before(i); w.at[k] != 0 && at.since(w.at[k]) >= continuous {
+			return int64(packets-w.packets[k])*10 >= int64(at.since(w.at[k])/frame)*9
 		}
 	}
 	return false
