@@ -364,8 +364,12 @@ func TestNothingLeaks(t *testing.T) {
 
 // TestControlWhileTalking changes everything that can be changed while packets fly, for the race detector and the invariants of a line.
 func TestControlWhileTalking(t *testing.T) {
+	controlWhileTalking(t, startEngine(t, 17600))
+}
+
+func controlWhileTalking(t *testing.T, e *running) {
+	t.Helper()
 	defer goleak.VerifyNone(t)
-	e := startEngine(t, 17600)
 	var phones []*peer
 	var streams []*Stream
 	stop := make(chan struct{})
