@@ -3,8 +3,8 @@ GO ?= go
 SOURCES = $(shell find . -name '*.go' -not -path './.git/*' -not -path './web/page/*')
 PAGE = web/page/dist/index.html
 PAGE_SOURCES = $(shell find web/page -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/dev/*')
-# The tests of calls wait far more than they compute: many run at once, whatever the processors; fewer where the race detector computes, and then
-# of three packages. Those in test/e2e wait, too, for phones and browsers, which compute: four at once, and alone those that take the time of others.
+# The tests of calls wait far more than they compute: many run at once, whatever the processors; fewer where the race detector computes.
+# Those in test/e2e wait, too, for phones and browsers, which compute: four at once, and alone those that take the time of others.
 ATONCE = 24
 PAGETEST = @if [ -d web/page/node_modules ]; then cd web/page && npm test --silent; else echo "the page's tests are left out: make build installs what they need"; fi
 TOOL = $(GO) tool -modfile=tools.mod
@@ -32,7 +32,7 @@ unit:
 test: setup build
 	$(GO) vet ./...
 	$(PAGETEST)
-	$(GO) test -race -p 3 -parallel 12 $$($(GO) list ./... | grep -v /test/ ) ./test/house
+	$(GO) test -race -parallel 12 $$($(GO) list ./... | grep -v /test/ ) ./test/house
 	$(GO) test -timeout 40m -parallel 4 ./test/...
 
 setup:

@@ -27,6 +27,7 @@ type loop struct {
 type turns struct {
 	*loop
 	pace  pace
+	keeps bool // its processor while it waits
 	buf   []byte
 	batch *batch // since it has ticked, if there is one
 }
@@ -88,7 +89,7 @@ func (l *loop) run(epoll, wake int) {
 			if t.batch != nil {
 				t.batch.depth.slept()
 			}
-			nap(t.pace.sleep(e.clock()))
+			t.nap(t.pace.sleep(e.clock()))
 		}
 	}
 }
@@ -100,7 +101,7 @@ func (t *turns) read(events []unix.EpollEvent) (packets int) {
 		if err != nil {
 			t.p.e.log.Warn("media: packets go one by one from now on", "err", err)
 			t.p.batched.Store(false)
-			t.end()
+			t.unbatch()
 		}
 		return n
 	}
@@ -132,8 +133,13 @@ func (t *turns) gather() bool {
 	return err == nil
 }
 
-// end lets go of the ring.
+// end lets go of the ring, and of the processor.
 func (t *turns) end() {
+	t.keep(false)
+	t.unbatch()
+}
+
+func (t *turns) unbatch() {
 	if t.batch != nil {
 		t.batch.close()
 		t.batch = nil
@@ -142,27 +148,40 @@ func (t *turns) end() {
 
 // wait returns how many sockets have packets. While the loop ticks it does not wait, and none have when all are read.
 func (t *turns) wait(epoll int, events []unix.EpollEvent) (int, unix.Errno) {
-	p := &t.pace
-	if p.ticking != t.ticking.Load() {
-		t.ticking.Store(p.ticking)
+	ticking := t.pace.ticking
+	if ticking != t.ticking.Load() {
+		t.ticking.Store(ticking)
 	}
-	if p.ticking || p.lively {
-		spare()
-	}
+	t.keep(ticking || t.pace.lively(t.p.e.clock()))
 	switch {
-	case p.ticking:
+	case ticking:
 		return poll(epoll, events, 0)
-	case p.lively:
-		n, errno := poll(epoll, events, livelyWait)
-		if p.lively = n > 0 || errno != 0; p.lively {
-			return n, errno
-		}
+	case t.keeps:
+		return poll(epoll, events, livelyWait)
 	}
 	n, err := unix.EpollWait(epoll, events, -1)
-	p.lively = n > 0
 	errno, _ := err.(unix.Errno)
 	return max(n, 0), errno
 }
+
+// keep says whether the loop keeps its processor while it waits, of Go's scheduler a P. It does so only where there is one more for it: many
+// engines in a process would leave none.
+func (t *turns) keep(yes bool) {
+	switch {
+	case yes == t.keeps:
+	case !yes:
+		keepers.Add(-1)
+		t.keeps = false
+	case keepers.Add(1) > int32(loops()):
+		keepers.Add(-1)
+	default:
+		spare()
+		t.keeps = true
+	}
+}
+
+// keepers is how many loops keep their processor.
+var keepers atomic.Int32
 
 // poll is epoll_wait(2) without the runtime's knowledge, so that the loop need not ask it for a processor again (of Go's scheduler, a P) when packets
 // have come: that takes a wake-up of another thread for each packet, and where all are busy tens of milliseconds. A signal by which the runtime
@@ -175,13 +194,17 @@ func poll(epoll int, events []unix.EpollEvent, wait time.Duration) (int, unix.Er
 	return int(n), 0
 }
 
-// nap sleeps as poll waits.
-func nap(d time.Duration) {
+// nap sleeps until the next tick, as poll waits where the loop keeps its processor.
+func (t *turns) nap(d time.Duration) {
 	if d <= 0 {
 		return
 	}
 	ts := unix.NsecToTimespec(int64(d))
-	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+	if t.keeps {
+		unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+	} else {
+		_ = unix.Nanosleep(&ts, nil)
+	}
 }
 
 // spare gives Go's scheduler a processor more for each loop, since one that polls or naps keeps its own.

@@ -17,7 +17,7 @@ const (
 // pace is how a loop waits for packets. Owned by the loop.
 type pace struct {
 	ticking bool
-	lively  bool          // packets come, if not often
+	came    time.Duration // when some were read last
 	always  bool          // it does, whatever comes
 	since   time.Duration // begin of the window
 	packets int           // in it
@@ -26,7 +26,9 @@ type pace struct {
 
 // count takes what was read until now, and decides how to go on.
 func (p *pace) count(packets int, now time.Duration) {
-	p.packets += packets
+	if p.packets += packets; packets > 0 {
+		p.came = now
+	}
 	window := now - p.since
 	if window < paceWindow {
 		return
@@ -40,6 +42,9 @@ func (p *pace) count(packets int, now time.Duration) {
 	}
 	p.since, p.packets = now, 0
 }
+
+// lively says that packets come, if not often.
+func (p *pace) lively(now time.Duration) bool { return p.came != 0 && now-p.came < livelyWait }
 
 // sleep is how long to wait for the next tick; zero where that is due already: after one that took longer than a tick the grid begins anew.
 func (p *pace) sleep(now time.Duration) time.Duration {

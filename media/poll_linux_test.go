@@ -157,6 +157,38 @@ func TestPolledAllocatesNothing(t *testing.T) {
 	e.readers.Wait()
 }
 
+// TestLoopsLeaveProcessors: of many engines in a process no more loops keep their processor than were given one more, and at the end none does.
+func TestLoopsLeaveProcessors(t *testing.T) {
+	await := func(n int32) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); keepers.Load() != n; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d loops keep their processor, want %d", keepers.Load(), n)
+			}
+		}
+	}
+	await(0)
+	var stop []func() time.Duration
+	for range loops() + 2 {
+		e := &Engine{log: slog.New(slog.DiscardHandler), epoch: time.Now()}
+		e.clock = func() time.Duration { return time.Since(e.epoch) }
+		a, at := listenAnywhere(t, newSockets(e), netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration, outbox) {})
+		defer a.Close()
+		stop = append(stop, keepTalking(t, 5*time.Millisecond, func() { _, _ = a.WriteToUDPAddrPort(make([]byte, 172), at) }))
+	}
+	await(int32(loops()))
+	for range 50 {
+		if n := keepers.Load(); n > int32(loops()) {
+			t.Errorf("%d loops keep their processor", n)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	for _, s := range stop {
+		s()
+	}
+	await(0)
+}
+
 // TestLoopTicks sends so many packets that the loop ticks, and none is lost or overtaken; after them the next one is read at once again.
 func TestLoopTicks(t *testing.T) {
 	e := &Engine{log: slog.New(slog.DiscardHandler), epoch: time.Now()}
