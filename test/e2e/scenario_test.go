@@ -45,6 +45,9 @@ var parts = template.FuncMap{
 	"inside": func(from, method, headers, sdp string, cseq int) string {
 		return within(method != "ACK", from, method, headers, sdp, cseq)
 	},
+	"hangUp": func(from string, cseq int) string { // its answer has response_txn="bye": a 2xx to the INVITE that comes once more, as when the ACK is lost, is none
+		return strings.Replace(within(true, from, "BYE", "", "", cseq), "<send", `<send start_txn="bye"`, 1)
+	},
 	"once": func(from, method, headers, sdp string, cseq int) string { // is not repeated: what comes next is no answer to it
 		return within(false, from, method, headers, sdp, cseq)
 	},
