@@ -19,7 +19,7 @@ const (
 	batchBytes = batchSize * 256 // of those that are sent
 )
 
-// batch is what a loop has on hand. Its goroutine alone has it, but for the blocks below.
+// batch is what a loop has on hand. Its goroutine alone has it, but for rounds and what mu guards.
 type batch struct {
 	ring  *ring
 	e     *Engine

@@ -42,6 +42,13 @@ type loose struct {
 
 func looseSockets(t *testing.T, e *Engine) loose { return loose{t, newPolled(e, 1)} }
 
+// looseBatch is a batch, and sockets for it.
+func looseBatch(t *testing.T) (*batch, loose) {
+	t.Helper()
+	e := bare()
+	return aBatch(t, e), looseSockets(t, e)
+}
+
 // open binds one to a port of 127.0.0.1, or ::1. It counts as one of a loop's, so that it can be closed.
 func (l loose) open(host string, hear receiver) *polledConn {
 	l.t.Helper()
@@ -97,8 +104,7 @@ func ignore([]byte, netip.AddrPort, time.Duration, outbox) {}
 func TestBatchPassesOn(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		t.Run(host, func(t *testing.T) {
-			e := bare()
-			b, l := aBatch(t, e), looseSockets(t, e)
+			b, l := looseBatch(t)
 			const n = 2*batchSize + 7
 			var unsent counter
 			var got []string
@@ -240,8 +246,7 @@ func TestBatchOrderOfTwo(t *testing.T) {
 
 // TestBatchOfClosed: a socket that is closed while its packet is read, or lies in the outbox, gives its descriptor back only then, and once.
 func TestBatchOfClosed(t *testing.T) {
-	e := bare()
-	b, l := aBatch(t, e), looseSockets(t, e)
+	b, l := looseBatch(t)
 	var unsent counter
 	var got []string
 	sink := l.open("127.0.0.1", func(p []byte, _ netip.AddrPort, _ time.Duration, _ outbox) { got = append(got, string(p)) })
@@ -282,8 +287,7 @@ func TestBatchOfClosed(t *testing.T) {
 
 // TestBatchBehind: sockets that hold many packets are asked for more of them at a time, in order, and for one again when they do not.
 func TestBatchBehind(t *testing.T) {
-	e := bare()
-	b, l := aBatch(t, e), looseSockets(t, e)
+	b, l := looseBatch(t)
 	next, wrong := map[netip.AddrPort]byte{}, 0
 	var in []*polledConn
 	peer := l.open("127.0.0.1", ignore)
@@ -348,8 +352,7 @@ func TestDepth(t *testing.T) {
 
 // TestBatchErrors: what the kernel refuses is counted, a large packet goes whole, one that is too large for the outbox goes straight.
 func TestBatchErrors(t *testing.T) {
-	e := bare()
-	b, l := aBatch(t, e), looseSockets(t, e)
+	b, l := looseBatch(t)
 	var unsent counter
 	var got []int
 	sink := l.open("127.0.0.1", func(p []byte, _ netip.AddrPort, _ time.Duration, _ outbox) { got = append(got, len(p)) })
@@ -388,8 +391,7 @@ func TestBatchErrors(t *testing.T) {
 
 // TestBatchHolds: who asks whether more of a socket has come learns of what was read with it, and of what still waits.
 func TestBatchHolds(t *testing.T) {
-	e := bare()
-	b, l := aBatch(t, e), looseSockets(t, e)
+	b, l := looseBatch(t)
 	var c *polledConn
 	var got []bool
 	c = l.open("127.0.0.1", func([]byte, netip.AddrPort, time.Duration, outbox) { got = append(got, c.waiting()) })
@@ -413,8 +415,7 @@ func TestBatchHolds(t *testing.T) {
 
 // TestBatchPanics: a packet that is not understood costs itself alone, and a line that it was on goes on.
 func TestBatchPanics(t *testing.T) {
-	e := bare()
-	b, l := aBatch(t, e), looseSockets(t, e)
+	b, l := looseBatch(t)
 	var got []string
 	hear := func(p []byte, _ netip.AddrPort, _ time.Duration, _ outbox) {
 		if string(p) == "fall over" {
@@ -435,8 +436,7 @@ func TestBatchPanics(t *testing.T) {
 
 // TestBatchWithoutRing: a ring that breaks costs no packet, and the loop goes on without it.
 func TestBatchWithoutRing(t *testing.T) {
-	e := bare()
-	b, l := aBatch(t, e), looseSockets(t, e)
+	b, l := looseBatch(t)
 	var unsent counter
 	var got []string
 	sink := l.open("127.0.0.1", func(p []byte, _ netip.AddrPort, _ time.Duration, _ outbox) { got = append(got, string(p)) })
@@ -514,8 +514,7 @@ func TestNoRing(t *testing.T) {
 
 // TestBatchAllocatesNothing passes packets on from socket to socket.
 func TestBatchAllocatesNothing(t *testing.T) {
-	e := bare()
-	b, l := aBatch(t, e), looseSockets(t, e)
+	b, l := looseBatch(t)
 	var unsent counter
 	sink := l.open("127.0.0.1", ignore)
 	var c *polledConn

@@ -137,7 +137,7 @@ func TestReportsCadence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.s.receiveRTCP(buf, netip.AddrPortFrom(a.at.Addr(), a.at.Port()+1), r.now)
+		a.s.receiveRTCP(buf, netip.AddrPortFrom(a.at.Addr(), a.at.Port()+1), r.now, nil)
 		return a.s.Report()
 	}
 	const each = 5 * time.Second

@@ -325,10 +325,10 @@ func (e *Engine) bindPair(s *Stream, home netip.Addr) (uint16, error) {
 
 // listenPair binds a port and the next; both or none.
 func (e *Engine) listenPair(s *Stream, home netip.Addr, port uint16) (err error) {
-	if s.rtp, err = e.sockets.listen(netip.AddrPortFrom(home, port), s.hear); err != nil {
+	if s.rtp, err = e.sockets.listen(netip.AddrPortFrom(home, port), s.receive); err != nil {
 		return err
 	}
-	if s.rtcp, err = e.sockets.listen(netip.AddrPortFrom(home, port+1), s.hearRTCP); err != nil {
+	if s.rtcp, err = e.sockets.listen(netip.AddrPortFrom(home, port+1), s.receiveRTCP); err != nil {
 		s.rtp.Close()
 	}
 	return err

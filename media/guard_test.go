@@ -112,7 +112,7 @@ func (p *safe) say() bool { return p.arrives(p.sealed(), p.at) }
 func (p *safe) arrives(b []byte, from netip.AddrPort) bool {
 	before := p.s.ear.reception.packets.Load()
 	p.r.now += 20 * ms
-	p.s.receive(append([]byte(nil), b...), from, p.r.now)
+	p.s.receive(append([]byte(nil), b...), from, p.r.now, nil)
 	return p.s.ear.reception.packets.Load() > before
 }
 
@@ -180,7 +180,7 @@ func TestGuardNoAllocations(t *testing.T) {
 		i := 0
 		next := func() {
 			r.now += 20 * ms
-			a.s.receive(packets[i], a.at, r.now)
+			a.s.receive(packets[i], a.at, r.now, nil)
 			i++
 		}
 		for range 20 {
@@ -275,7 +275,7 @@ func TestForged(t *testing.T) {
 				for _, from := range []netip.AddrPort{attacker, a.at, netip.AddrPortFrom(a.at.Addr(), 9)} {
 					before := a.standing()
 					for range 100 {
-						a.s.receive(append([]byte(nil), f...), from, r.now)
+						a.s.receive(append([]byte(nil), f...), from, r.now, nil)
 					}
 					if dropped += 100; a.standing() != before {
 						t.Fatalf("%s: %s from %v changed\n%s to\n%s", suite, name, from, before, a.standing())
@@ -331,7 +331,7 @@ func TestForgedFlood(t *testing.T) {
 			if mrand.N(2) == 0 {
 				from = netip.MustParseAddrPort("203.0.113.66:9999")
 			}
-			a.s.receive(f, from, r.now)
+			a.s.receive(f, from, r.now, nil)
 			if thrown++; thrown%10 == 0 {
 				break
 			}
@@ -408,7 +408,7 @@ func TestPlainWhereSealedWasAgreed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.s.receiveRTCP(report, next(a.at), r.now)
+	a.s.receiveRTCP(report, next(a.at), r.now, nil)
 	s := a.s.Stats()
 	if s.Dropped["forged"] != 5 || s.Dropped["rtcp_forged"] != 1 || s.In.Packets != 0 || s.Latched || s.Secure != "sdes" || !a.s.LastHeard().IsZero() {
 		t.Errorf("%+v", s)
@@ -417,7 +417,7 @@ func TestPlainWhereSealedWasAgreed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	early.receive(a.sealed(), a.at, r.now)
+	early.receive(a.sealed(), a.at, r.now, nil)
 	if d := early.Stats().Dropped; d["early"] != 1 {
 		t.Errorf("before the answer: %v", d)
 	}
@@ -494,7 +494,7 @@ func TestLateStart(t *testing.T) {
 	forged := a.sealed()
 	forged[40] ^= 1
 	for range 50 {
-		a.s.receive(append([]byte(nil), forged...), a.at, r.now)
+		a.s.receive(append([]byte(nil), forged...), a.at, r.now, nil)
 	}
 	taken := 0
 	for range 10 {
@@ -831,9 +831,9 @@ func TestSRTCP(t *testing.T) {
 			deliver := func(b []byte, from netip.AddrPort) {
 				b = append([]byte(nil), b...)
 				if mux {
-					a.s.receive(b, from, r.now)
+					a.s.receive(b, from, r.now, nil)
 				} else {
-					a.s.receiveRTCP(b, from, r.now)
+					a.s.receiveRTCP(b, from, r.now, nil)
 				}
 			}
 			forged := append([]byte(nil), sealed...)
@@ -897,7 +897,7 @@ func TestStanding(t *testing.T) {
 		blank.Apply(agreement)
 		p := a.sealed()
 		for _, s := range []*Stream{fresh, blank} {
-			s.receive(append([]byte(nil), p...), a.at, r.now)
+			s.receive(append([]byte(nil), p...), a.at, r.now, nil)
 		}
 		if fresh.Stats().In.Packets != 1 || blank.Stats().In.Packets != 0 {
 			t.Errorf("%d later: %d packets heard, %d without the standing", more, fresh.Stats().In.Packets, blank.Stats().In.Packets)
@@ -927,12 +927,12 @@ func TestGuardTogether(t *testing.T) {
 	var all sync.WaitGroup
 	all.Go(func() {
 		for i, p := range packets {
-			a.s.receive(p, a.at, now+time.Duration(i)*ms)
+			a.s.receive(p, a.at, now+time.Duration(i)*ms, nil)
 		}
 	})
 	all.Go(func() {
 		for i, p := range reports {
-			a.s.receiveRTCP(p, next(a.at), now+time.Duration(i)*ms)
+			a.s.receiveRTCP(p, next(a.at), now+time.Duration(i)*ms, nil)
 		}
 	})
 	all.Go(func() {
@@ -990,9 +990,9 @@ func FuzzGuard(f *testing.F) {
 			t.Fatal("a good packet was dropped")
 		}
 		for range 2 {
-			a.s.receive(append([]byte(nil), b...), a.at, r.now)
-			a.s.receiveRTCP(append([]byte(nil), b...), next(a.at), r.now)
-			far.s.receive(append([]byte(nil), b...), far.at, r.now) // as plain RTP, to be sealed
+			a.s.receive(append([]byte(nil), b...), a.at, r.now, nil)
+			a.s.receiveRTCP(append([]byte(nil), b...), next(a.at), r.now, nil)
+			far.s.receive(append([]byte(nil), b...), far.at, r.now, nil) // as plain RTP, to be sealed
 			r.now += 20 * ms
 		}
 		if a.s.Stats().In.Packets != 1 || a.s.ctrl.reported.Load() || a.s.ctrl.last.Load() != 0 {

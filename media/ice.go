@@ -385,7 +385,7 @@ func (a *agent) tick(now time.Duration) {
 func (a *agent) media(b []byte, from netip.AddrPort, now time.Duration, out outbox) {
 	a.in.Lock()
 	defer a.in.Unlock()
-	a.stream.hear(b, from, now, out)
+	a.stream.receive(b, from, now, out)
 }
 
 // dest is where packets go; the zero address: nowhere.

@@ -207,7 +207,7 @@ func TestSprayer(t *testing.T) {
 	for i := range 3000 {
 		r.now += ms
 		spray.emit(sprayer, 0, evil, spray.hdr.Timestamp, false)
-		victim.s.receiveRTCP([]byte{0x81, 201, 0, 1, 0, 0, 0, 1}, sprayer, r.now)
+		victim.s.receiveRTCP([]byte{0x81, 201, 0, 1, 0, 0, 0, 1}, sprayer, r.now, nil)
 		spray.hdr.SequenceNumber++
 		if i > 200 && i%20 == 0 {
 			victim.send()

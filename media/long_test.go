@@ -157,7 +157,7 @@ func (j *judge) answer(now time.Duration) {
 		j.untrue++
 		return
 	}
-	j.dev.s.receiveRTCP(b, next(j.dev.at), now)
+	j.dev.s.receiveRTCP(b, next(j.dev.at), now, nil)
 }
 
 // join opens a stream for a device and has its line judged.
@@ -321,7 +321,7 @@ func longAllocs(s *shift) float64 {
 	delete(s.judges, s.near.at)
 	return testing.AllocsPerRun(1000, func() {
 		s.now += 20 * ms
-		s.far.s.receive(b, s.far.at, s.now)
+		s.far.s.receive(b, s.far.at, s.now, nil)
 		binary.BigEndian.PutUint16(b[2:], binary.BigEndian.Uint16(b[2:])+1)
 		binary.BigEndian.PutUint32(b[4:], binary.BigEndian.Uint32(b[4:])+s.far.frame)
 	})

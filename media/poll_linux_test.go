@@ -52,8 +52,7 @@ func TestReadersAlike(t *testing.T) {
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			t.Run(name+" "+host, func(t *testing.T) {
 				before := descriptors(t)
-				e := &Engine{log: slog.New(slog.DiscardHandler), epoch: time.Now()}
-				e.clock = func() time.Duration { return time.Since(e.epoch) }
+				e := bare()
 				s := reader(e)
 				talk(t, e, s, netip.MustParseAddr(host))
 				e.readers.Wait()
@@ -170,8 +169,7 @@ func TestLoopsLeaveProcessors(t *testing.T) {
 	await(0)
 	var stop []func() time.Duration
 	for range loops() + 2 {
-		e := &Engine{log: slog.New(slog.DiscardHandler), epoch: time.Now()}
-		e.clock = func() time.Duration { return time.Since(e.epoch) }
+		e := bare()
 		a, at := listenAnywhere(t, newSockets(e), netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration, outbox) {})
 		defer a.Close()
 		stop = append(stop, keepTalking(t, 5*time.Millisecond, func() { _, _ = a.WriteToUDPAddrPort(make([]byte, 172), at) }))
@@ -191,8 +189,7 @@ func TestLoopsLeaveProcessors(t *testing.T) {
 
 // TestLoopTicks sends so many packets that the loop ticks, and none is lost or overtaken; after them the next one is read at once again.
 func TestLoopTicks(t *testing.T) {
-	e := &Engine{log: slog.New(slog.DiscardHandler), epoch: time.Now()}
-	e.clock = func() time.Duration { return time.Since(e.epoch) }
+	e := bare()
 	s := newSockets(e).(*polled)
 	var next, wrong, read atomic.Uint32
 	a, _ := listenAnywhere(t, s, netip.MustParseAddr("127.0.0.1"), func([]byte, netip.AddrPort, time.Duration, outbox) {})

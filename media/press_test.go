@@ -535,7 +535,7 @@ func TestKeysAllocateNothing(t *testing.T) {
 		b.r.now += 20 * ms
 		putHeader(event, dtmf.PT, false, b.seq, b.ts, 77)
 		event[12], event[13] = 5, 0x80
-		b.from.s.receive(event, at, b.r.now)
+		b.from.s.receive(event, at, b.r.now, nil)
 		b.turn()
 	}
 	if n := testing.AllocsPerRun(1000, pass); n != 0 {

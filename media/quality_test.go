@@ -126,7 +126,7 @@ func TestReportedFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	far.s.receiveRTCP(b, far.at, r.now)
+	far.s.receiveRTCP(b, far.at, r.now, nil)
 	st := far.s.Stats()
 	if want := 2500 / float64(span); !st.Reported || math.Abs(st.Out.LossPercent-want) > 1e-9 || st.Out.Jitter != 10 || math.Abs(st.RTT-40) > 0.1 {
 		t.Errorf("%+v, want %.2f%% lost, 10 ms jitter, 40 ms round trip", st, want)
@@ -137,7 +137,7 @@ func TestReportedFigures(t *testing.T) {
 	}
 	report.Reports[0].LastSequenceNumber = first - 1<<20 // makes no sense: as many as were sent are expected
 	b, _ = report.Marshal()
-	far.s.receiveRTCP(b, far.at, r.now)
+	far.s.receiveRTCP(b, far.at, r.now, nil)
 	if got, want := far.s.Stats().Out.LossPercent, 2500/float64(sent); math.Abs(got-want) > 1e-9 {
 		t.Errorf("%v%% lost, want %v", got, want)
 	}

@@ -9,7 +9,7 @@ import (
 
 // The way of a packet, in the order of the functions below:
 //
-//	hear → (unprotect) → parse → admit → heard → forward → line.offer → splice → (protect) → (outbox) → socket
+//	receive → (unprotect) → parse → admit → heard → forward → line.offer → splice → (protect) → (outbox) → socket
 //	                                          └────▶ hearKey, for telephone-events
 //
 // Nothing here allocates, waits, logs or looks anything up by more than an index.
@@ -57,13 +57,8 @@ type ear struct {
 	drops     drops
 }
 
-// receive takes one packet that was not read together with others.
-func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration) {
-	s.hear(buf, from, now, nil)
-}
-
-// hear takes one packet from the RTP socket.
-func (s *Stream) hear(buf []byte, from netip.AddrPort, now time.Duration, out outbox) {
+// receive takes one packet from the RTP socket. What is sent for it goes by the reader's outbox, if there is one.
+func (s *Stream) receive(buf []byte, from netip.AddrPort, now time.Duration, out outbox) {
 	if isRTCP(buf) {
 		s.control(buf, from, now, true) // RFC 5761
 		return

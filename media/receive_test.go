@@ -51,7 +51,7 @@ func (b *belt) turn() {
 	b.ts += 160
 	b.r.now += 20 * ms
 	putHeader(b.buf, 0, false, b.seq, b.ts, 77)
-	b.from.s.receive(b.buf, b.from.at, b.r.now)
+	b.from.s.receive(b.buf, b.from.at, b.r.now, nil)
 }
 
 func TestNoAllocations(t *testing.T) {
@@ -68,7 +68,7 @@ func TestNoAllocations(t *testing.T) {
 	}
 	foreign := newBelt(t, pcmu)
 	at := netip.MustParseAddrPort("203.0.113.66:9")
-	if n := testing.AllocsPerRun(1000, func() { foreign.from.s.receive(foreign.buf, at, foreign.r.now) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { foreign.from.s.receive(foreign.buf, at, foreign.r.now, nil) }); n != 0 {
 		t.Errorf("foreign: %v allocations a packet", n)
 	}
 }
@@ -154,9 +154,9 @@ func FuzzReceive(f *testing.F) {
 					return
 				}
 				r.now += 7 * ms
-				far.s.receive(append([]byte(nil), buf...), far.at, r.now)
-				far.s.receiveRTCP(append([]byte(nil), buf...), next(far.at), r.now)
-				a.s.receive(append([]byte(nil), buf...), a.at, r.now)
+				far.s.receive(append([]byte(nil), buf...), far.at, r.now, nil)
+				far.s.receiveRTCP(append([]byte(nil), buf...), next(far.at), r.now, nil)
+				a.s.receive(append([]byte(nil), buf...), a.at, r.now, nil)
 			}
 			if i == 1 {
 				far.s.Follow(b.s)

@@ -77,13 +77,8 @@ func (c *ctrl) apply(t *terms, g guards) {
 	c.terms, c.opener, c.sealer, c.anew = t, g.opener, g.sealer, true
 }
 
-// hearRTCP is receiveRTCP, of a reader: nothing is sent in answer.
-func (s *Stream) hearRTCP(buf []byte, from netip.AddrPort, now time.Duration, _ outbox) {
-	s.receiveRTCP(buf, from, now)
-}
-
-// receiveRTCP takes one packet from the RTCP socket.
-func (s *Stream) receiveRTCP(buf []byte, from netip.AddrPort, now time.Duration) {
+// receiveRTCP takes one packet from the RTCP socket; nothing is sent in answer.
+func (s *Stream) receiveRTCP(buf []byte, from netip.AddrPort, now time.Duration, _ outbox) {
 	s.control(buf, from, now, false)
 }
 

@@ -128,7 +128,7 @@ func TestReceptionReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.s.receiveRTCP(buf, next(a.at), r.now)
+	a.s.receiveRTCP(buf, next(a.at), r.now, nil)
 	heard := a.s.LastHeard()
 	if !heard.Equal(r.e.wall(r.now)) {
 		t.Errorf("last heard %v", heard)
@@ -171,7 +171,7 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.s.receive(buf, a.at, r.now) // on the RTP port: rtcp-mux
+	a.s.receive(buf, a.at, r.now, nil) // on the RTP port: rtcp-mux
 	if st := a.s.Stats(); math.Abs(st.RTT-80) > 1 || st.Out.Lost != 3 || st.Out.Jitter != 10 {
 		t.Errorf("rtt %v ms, out %+v", st.RTT, st.Out)
 	}

@@ -132,7 +132,7 @@ func (d *dev) emit(from netip.AddrPort, pt uint8, body []byte, ts uint32, marker
 	if err != nil {
 		d.r.t.Fatal(err)
 	}
-	d.s.receive(b, from, d.r.now)
+	d.s.receive(b, from, d.r.now, nil)
 }
 
 // run lets time pass with these devices sending. With jitter a packet comes up to that much late, never before an earlier one.
