@@ -239,6 +239,7 @@ func (s *Stream) toKernel(t *path, codec int, p *packet) {
 	f := &s.ear.fast
 	if !p.plain() || s.ice != nil || !t.straight(codec) {
 		f.plain = 0
+		s.calm()
 		return
 	}
 	if f.plain++; f.plain < max(f.need, plainFirst) || p.now-t.at < latchWindow && s.ear.latch.rank < announced {
@@ -252,8 +253,7 @@ func (s *Stream) toKernel(t *path, codec int, p *packet) {
 	case w.err != nil: // another time, perhaps
 		f.way.Store(nil)
 		f.plain = -plainMost
-	case s.queued():
-		f.behind = true
+	case s.queued(): // later
 	default:
 		s.give(k, w, t, codec, p)
 	}
@@ -266,23 +266,32 @@ type queue interface {
 }
 
 // queued says that more packets of the stream wait to be read, as they do where the processor is not enough for all calls. The kernel takes no
-// packet but the next, so they must be passed on before it is given the flow: for that they are read in one go from now on.
+// packet but the next, so they must be passed on before it is given the flow: for that they are read in one go until calm.
 func (s *Stream) queued() bool {
 	q, ok := s.rtp.(queue)
 	if !ok || !q.waiting() {
 		return false
 	}
 	q.hurry(true)
+	s.ear.fast.behind = true
 	return true
 }
 
-// inTime is called for a packet after which none waits, where others have waited: it has come a moment ago, and what was read before it late. The mean
-// begins with it.
-func (e *ear) inTime(s *Stream, p *packet) {
-	e.fast.behind = false
+// calm has the stream's packets read one at a time again, and says whether they were not.
+func (s *Stream) calm() bool {
+	f := &s.ear.fast
+	if !f.behind {
+		return false
+	}
+	f.behind = false
 	s.rtp.(queue).hurry(false)
-	e.steady.restart(p)
-	e.steady.n, p.due = steadyFull, p.now
+	return true
+}
+
+// inTime begins the mean with a packet after which none waits, where others have waited: it has come a moment ago, and what was read before it late.
+func (m *steady) inTime(p *packet) {
+	p.due = m.restart(p)
+	m.n = steadyFull
 }
 
 // ask has it looked for a way.
@@ -308,8 +317,8 @@ func (s *Stream) give(k *fast, w *kernelWay, t *path, codec int, p *packet) {
 		f.way.Store(nil)
 		return
 	}
-	if f.behind {
-		s.ear.inTime(s, p)
+	if s.calm() {
+		s.ear.steady.inTime(p)
 	}
 	if !s.ear.steadyAt(t, p) || !l.steadyAt(&s.ear.source, p) {
 		f.plain = 0

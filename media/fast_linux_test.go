@@ -597,6 +597,28 @@ func TestFastPathOverload(t *testing.T) {
 	}
 }
 
+// fullQueue is a socket in which another packet always waits.
+type fullQueue struct {
+	null
+	hurried bool
+}
+
+func (*fullQueue) waiting() bool   { return true }
+func (q *fullQueue) hurry(on bool) { q.hurried = on }
+
+// TestFastPathCalms: a stream whose packets are read in one go, so that the kernel may have it, is read as ever when it is not plain any more.
+func TestFastPathCalms(t *testing.T) {
+	q, e := &fullQueue{}, bare()
+	e.fast.Store(&fast{e: e})
+	s := &Stream{engine: e, rtp: q}
+	if !s.queued() || !q.hurried {
+		t.Error("what waits is not read in one go")
+	}
+	if s.toKernel(&path{}, 0, &packet{sound: true, marker: true}); q.hurried {
+		t.Error("it still is")
+	}
+}
+
 // again runs one test of this binary in a process of its own, after the words of a command.
 func again(t *testing.T, name string, env []string, words ...string) *exec.Cmd {
 	t.Helper()
