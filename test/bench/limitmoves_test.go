@@ -3,7 +3,6 @@ package bench
 import (
 	"flag"
 	"fmt"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -70,15 +69,9 @@ func TestLimitMoves(t *testing.T) {
 // withoutNode is the load alone, from leg to leg: what it can do on this machine.
 func withoutNode(t *testing.T, g *generator) driven {
 	t.Helper()
-	through := make([]netip.AddrPort, len(g.legs))
-	for i, l := range g.legs {
-		through[i], l.to = l.to, netip.AddrPortFrom(g.legs[i^1].addr, rtpPort)
-	}
 	p := steady(g.legs, 4*time.Second)
 	p.pause, p.cores = crowdedPause, allCores
-	d := g.drive(t, p)
-	for i, l := range g.legs {
-		l.to = through[i]
-	}
+	var d driven
+	straight(g.legs, func() { d = g.drive(t, p) })
 	return d
 }

@@ -122,15 +122,8 @@ func (s server) passBy(t *testing.T, g *generator, p plan) passed {
 	if r.passed() == 0 {
 		t.Fatalf("%s relays nothing", s.name)
 	}
-	through := make([]netip.AddrPort, len(g.legs))
-	for i, l := range g.legs {
-		through[i], l.to = l.to, netip.AddrPortFrom(g.legs[i^1].addr, rtpPort)
-	}
 	p.window, p.at = p.window/2, func() {}
-	r.control = g.drive(t, p)
-	for i, l := range g.legs {
-		l.to = through[i]
-	}
+	straight(g.legs, func() { r.control = g.drive(t, p) })
 	return r
 }
 

@@ -36,9 +36,6 @@ func TestLimitsOfFastpath(t *testing.T) {
 		p := steady(g.legs, limitsTime)
 		p.begin, p.warm, p.settle = fastBegin, fastBegin+fastWarm, fastSettle
 		change(&p)
-		for _, l := range g.legs {
-			l.step = uint32(p.frame / (time.Second / 8000))
-		}
 		had := e.tell(order{Do: "kernel"}).Kernel
 		r := e.passBy(t, g, p)
 		r.tell("engine: " + kind + ", ")

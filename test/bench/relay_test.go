@@ -31,14 +31,8 @@ func relay(t *testing.T, s server, g *generator, calls int) {
 	}
 	var cpu []time.Duration
 	m := g.measure(legs, relayTime, func() { cpu = append(cpu, s.cpu()) })
-	through := make([]netip.AddrPort, len(legs))
-	for i, l := range legs {
-		through[i], l.to = l.to, netip.AddrPortFrom(legs[i^1].addr, rtpPort)
-	}
-	base := g.measure(legs, relayTime/2, func() {})
-	for i, l := range legs {
-		l.to = through[i]
-	}
+	var base measured
+	straight(legs, func() { base = g.measure(legs, relayTime/2, func() {}) })
 	if m.heard == 0 {
 		t.Errorf("%s relays nothing", s.name)
 		return

@@ -23,6 +23,8 @@ import (
 // rtpPort is the port of every leg; its address is its own, out of a network that is local to the namespace as a whole.
 const rtpPort = 4000
 
+const frameTicks = 160 // of the timestamp, for 20 ms
+
 const rtpNetwork = "10.78.0.0/16"
 
 // generator speaks and hears for any number of legs over one socket: packets are sent from a leg's address by
@@ -54,7 +56,6 @@ type leg struct {
 	source []byte                         // control message that gives a packet the leg's address
 	seq    uint16
 	ts     uint32
-	step   uint32        // by which ts grows: 160 for 20 ms
 	tx     *srtp.Context // seals what it sends; nil = it is plain RTP
 	header rtp.Header
 	sealed []byte
@@ -100,7 +101,6 @@ func (g *generator) newLeg() *leg {
 	defer g.mu.Unlock()
 	n := len(g.legs) + 257
 	l := &leg{addr: netip.AddrFrom4([4]byte{10, 78, byte(n >> 8), byte(n)})}
-	l.step = 160
 	l.packet[0] = 0x80
 	binary.BigEndian.PutUint32(l.packet[8:], uint32(n)) // SSRC
 	binary.BigEndian.PutUint32(l.packet[20:], uint32(len(g.legs)))
@@ -122,7 +122,7 @@ func sourceOf(addr netip.Addr) []byte {
 // pack is a leg's next packet; it is good until the one after.
 func (l *leg) pack() ([]byte, error) {
 	l.seq++
-	l.ts += l.step
+	l.ts += frameTicks
 	binary.BigEndian.PutUint16(l.packet[2:], l.seq)
 	binary.BigEndian.PutUint32(l.packet[4:], l.ts)
 	binary.BigEndian.PutUint64(l.packet[12:], uint64(time.Now().UnixNano()))
@@ -137,7 +137,7 @@ func (l *leg) pack() ([]byte, error) {
 // pass leaves out the leg's next packet, as one that is lost: what the leg sends keeps to its clock.
 func (l *leg) pass() {
 	l.seq++
-	l.ts += l.step
+	l.ts += frameTicks
 }
 
 // target is where the leg sends to.
@@ -260,6 +260,18 @@ func (g *generator) measure(legs []*leg, length time.Duration, at func()) measur
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return measured{g.sent.Load(), g.heard.Load(), g.delays}
+}
+
+// straight has legs send to each other, without a server between them, while f runs.
+func straight(legs []*leg, f func()) {
+	through := make([]netip.AddrPort, len(legs))
+	for i, l := range legs {
+		through[i], l.to = l.to, netip.AddrPortFrom(legs[i^1].addr, rtpPort)
+	}
+	f()
+	for i, l := range legs {
+		l.to = through[i]
+	}
 }
 
 // audioAddress is where a description wants its audio.
