@@ -93,7 +93,7 @@ func openMedia(ip netip.Addr, source uint16, phase time.Duration, quiet bool) (*
 // openPair takes an even port and the next one for RTCP at ip.
 func openPair(ip netip.Addr) (conn, rtcp *net.UDPConn, err error) {
 	for range 200 {
-		port := nextPort()
+		port := rtpPorts.next()
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, port)))
 		if err != nil {
 			continue
@@ -113,15 +113,25 @@ func openPair(ip netip.Addr) (conn, rtcp *net.UDPConn, err error) {
 	return nil, nil, fmt.Errorf("no free pair of RTP ports at %s", ip)
 }
 
-// rtpPorts counts the port pairs that were taken, from anywhere.
-var rtpPorts = func() *atomic.Uint32 {
-	var n atomic.Uint32
-	n.Store(rand.Uint32() >> 1)
-	return &n
-}()
+// ports hands out the ports of a range in turn, from anywhere: the next one is that which was used longest ago, as somebody may
+// still send to who had it last.
+type ports struct {
+	first, step, room uint32
+	taken             atomic.Uint32
+}
 
-// nextPort is the one that was used longest ago: somebody may still send to who had it last.
-func nextPort() uint16 { return uint16(10000 + 2*(rtpPorts.Add(1)%4900)) }
+func newPorts(first, step, room uint32) *ports {
+	p := &ports{first: first, step: step, room: room}
+	p.taken.Store(rand.Uint32() >> 1)
+	return p
+}
+
+func (p *ports) next() uint16 { return uint16(p.first + p.step*(p.taken.Add(1)%p.room)) }
+
+var (
+	rtpPorts = newPorts(10000, 2, 4900)
+	sipPorts = newPorts(30000, 1, 2700) // below those that the kernel gives out by itself
+)
 
 func newMedia(conn, rtcp *net.UDPConn, source uint16, phase time.Duration, quiet bool) *Media {
 	m := &Media{

@@ -201,3 +201,17 @@ func TestKeys(t *testing.T) {
 		t.Errorf("keys %q", got)
 	}
 }
+
+// TestPortsInTurn: what a server still sends to a phone that is gone does not come to the next one that is made.
+func TestPortsInTurn(t *testing.T) {
+	had := map[string]bool{}
+	for range 300 {
+		p := newPhone(t, phone.Config{User: "alice", Transport: "udp"})
+		at := p.Contact()
+		p.Vanish()
+		if had[at] {
+			t.Fatalf("%s for the second time", at)
+		}
+		had[at] = true
+	}
+}

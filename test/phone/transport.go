@@ -113,8 +113,9 @@ func (p *Phone) openHere() error {
 	return nil
 }
 
+// openUDP opens a socket; without a port at the one that has been without a phone for longest.
 func (p *Phone) openUDP(at netip.AddrPort) (*link, error) {
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	conn, err := listenUDP(at)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +124,23 @@ func (p *Phone) openUDP(at netip.AddrPort) (*link, error) {
 	p.readers.Add(1)
 	go p.readUDP(l)
 	return l, nil
+}
+
+func listenUDP(at netip.AddrPort) (conn *net.UDPConn, err error) {
+	tries := 1
+	if at.Port() == 0 {
+		tries = 200
+	}
+	for range tries {
+		to := at
+		if at.Port() == 0 {
+			to = netip.AddrPortFrom(at.Addr(), sipPorts.next())
+		}
+		if conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(to)); err == nil {
+			break
+		}
+	}
+	return conn, err
 }
 
 func (p *Phone) listen(at netip.AddrPort) error {
