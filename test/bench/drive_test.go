@@ -19,17 +19,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The generator at the limit: one thread bound to one core sends what is due and takes what has come, in batches of
-// sendmmsg(2) and recvmmsg(2), with no lock, allocation or goroutine for each packet.
+// The generator at the limit: one thread bound to one core sends what is due (txring_test.go) and takes what has come, by recvmmsg(2), in
+// batches, with no lock, allocation or goroutine for each packet.
 
 // Packets of one system call. Few are sent at a time: a packet's time is taken before the first of them is on its way.
 const (
-	sendBatch = 16
-	readBatch = 64
+	sendBatch = 32
+	readBatch = 128
 )
 
-// mostBehind is how late the generator may be; what was due before that is not sent, and told.
+// mostBehind is how late the generator may be where nothing else is said; what was due before that is not sent, and told.
 const mostBehind = 20 * time.Millisecond
+
+// yielding is the nice value of a load that shares its core with the node and with phones: as if it came from other machines, it does
+// not keep them waiting.
+const yielding = 5
 
 // plan is what all legs are to do. The talk of warm counts for nothing, and is followed by a pause in which all of it arrives. From then
 // on every packet counts that is lost; times and rates are those of the window at the end.
@@ -40,6 +44,7 @@ type plan struct {
 	window       time.Duration
 	frame        time.Duration // from one packet of a leg to the next
 	flight       int           // 0: they are evenly spread; else so many under way at any time, the next for each that comes
+	behind       time.Duration // how late it may be
 	pause        time.Duration // how long it sleeps when little is to be done, for others that need its core; 0 = it waits awake
 	cores        []int         // each has a thread, with its share of the legs; nil = that for the load
 	at           func()        // called at both ends of the window, by the generator's first thread
@@ -47,7 +52,7 @@ type plan struct {
 
 // steady is the plan by which relays are compared.
 func steady(legs []*leg, window time.Duration) plan {
-	return plan{legs: legs, warm: time.Second, settle: time.Second, window: window, frame: 20 * time.Millisecond, at: func() {}}
+	return plan{legs: legs, warm: time.Second, settle: time.Second, window: window, frame: 20 * time.Millisecond, behind: mostBehind, at: func() {}}
 }
 
 // driven is what came of it.
@@ -112,6 +117,9 @@ func (g *generator) begin(t *testing.T, p plan) (wait func() driven) {
 			defer m.meet.leave()
 			err := bind(0, p.cores[i], p.pause == 0)
 			unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+			if err == nil && p.pause > 0 {
+				err = unix.Setpriority(unix.PRIO_PROCESS, 0, yielding)
+			}
 			if err == nil {
 				err = m.run()
 			}
@@ -190,14 +198,11 @@ type mill struct {
 	over *atomic.Bool // the test is
 	meet *meeting     // with the generator's other threads
 
+	ring   *txRing
 	next   int64 // number of the next packet, of all legs in turn
 	begun  int64 // legs that talk
 	flying int64 // sent and not come back, where that is planned
 	inside bool  // the window is open
-
-	out   [sendBatch]message
-	outTo [sendBatch]unix.RawSockaddrInet4
-	outIO [sendBatch]unix.Iovec
 
 	in     [readBatch]message
 	inIO   [readBatch]unix.Iovec
@@ -235,10 +240,6 @@ func newMill(g *generator, p plan) *mill {
 		m.inIO[i].SetLen(len(m.inBuf[i]))
 		m.in[i].head.Iov, m.in[i].head.Iovlen = &m.inIO[i], 1
 	}
-	for i := range m.out {
-		m.out[i].head.Iov, m.out[i].head.Iovlen = &m.outIO[i], 1
-		m.out[i].head.Name, m.out[i].head.Namelen = (*byte)(unsafe.Pointer(&m.outTo[i])), unix.SizeofSockaddrInet4
-	}
 	return m
 }
 
@@ -246,6 +247,11 @@ func (m *mill) run() error {
 	if len(m.legs) == 0 {
 		return errors.New("nobody talks")
 	}
+	var err error
+	if m.ring, err = openTxRing(); err != nil {
+		return err
+	}
+	defer m.ring.close()
 	m.begun = int64(len(m.legs))
 	if err := m.talk(m.warm, nil); err != nil {
 		return err
@@ -264,7 +270,7 @@ func (m *mill) run() error {
 	m.due, m.sent, m.heard, m.flying, m.stalls = 0, 0, 0, 0, 0
 	m.meet.wait()
 	var from time.Duration
-	err := m.talk(m.settle+m.window, func() { m.inside, from = true, threadCPU(); m.at() })
+	err = m.talk(m.settle+m.window, func() { m.inside, from = true, threadCPU(); m.at() })
 	m.inside, m.cpu = false, threadCPU()-from
 	m.at()
 	if err != nil {
@@ -329,7 +335,7 @@ func (m *mill) pace(now time.Duration, first int64) (sent int, wait time.Duratio
 	if m.begun = legs; m.begin > 0 {
 		m.begun = min(legs, legs*int64(now)/int64(m.begin)+1)
 	}
-	if late := due - m.next - legs*int64(mostBehind)/int64(m.frame); late > 0 {
+	if late := due - m.next - legs*int64(m.behind)/int64(m.frame); late > 0 {
 		m.due += late
 		for range late {
 			m.legs[m.next%legs].pass()
@@ -353,30 +359,18 @@ func (m *mill) send(n int) (int, error) {
 		if m.next++; turn >= m.begun {
 			continue
 		}
-		l := m.legs[turn]
-		b, err := l.pack()
+		b, err := m.legs[turn].framed()
 		if err != nil {
 			return 0, err
 		}
-		to := l.target()
-		m.outTo[i] = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4()}
-		binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&m.outTo[i].Port))[:], to.Port())
-		m.outIO[i].Base = &b[0]
-		m.outIO[i].SetLen(len(b))
-		m.out[i].head.Control = &l.source[0]
-		m.out[i].head.SetControllen(len(l.source))
+		if !m.ring.put(b) {
+			return 0, errors.New("the kernel has not taken what was sent")
+		}
 		i++
 	}
 	n = i
-	for done := 0; done < n; {
-		k, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(m.fd), uintptr(unsafe.Pointer(&m.out[done])), uintptr(n-done), 0, 0, 0)
-		switch errno {
-		case 0:
-			done += int(k)
-		case unix.EINTR, unix.EAGAIN, unix.ECONNREFUSED, unix.ENOBUFS: // an ICMP error of an earlier packet is told once
-		default:
-			return done, os.NewSyscallError("sendmmsg", errno)
-		}
+	if err := m.ring.flush(); err != nil {
+		return 0, err
 	}
 	m.sent += int64(n)
 	return n, nil
@@ -400,7 +394,7 @@ func (m *mill) take() (int, error) {
 	for i := range int(k) {
 		size := int(m.in[i].size)
 		b := m.inBuf[i][:size]
-		if size < len(leg{}.packet) || b[1]&0x7f != 0 { // RTCP, which relays send of their own accord
+		if size < packetSize || b[1]&0x7f != 0 { // RTCP, which relays send of their own accord
 			continue
 		}
 		rtp++
@@ -408,7 +402,7 @@ func (m *mill) take() (int, error) {
 			continue
 		}
 		m.passed++
-		if size == len(leg{}.packet) { // what sealed packets say is not for the generator
+		if size == packetSize { // what sealed packets say is not for the generator
 			if at := stampOf(m.inCtrl[i][:m.in[i].head.Controllen]); at != 0 {
 				m.delays.add(time.Duration(at - int64(binary.BigEndian.Uint64(b[12:]))))
 			}

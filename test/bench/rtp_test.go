@@ -47,18 +47,22 @@ type generator struct {
 	delays []time.Duration
 }
 
+const packetSize = 172 // RTP header and 20 ms of PCMU
+
 // leg is one end of a call as its RTP sees it.
 type leg struct {
 	addr   netip.Addr
 	to     netip.AddrPort
 	next   atomic.Pointer[netip.AddrPort] // where it sends to from now on; nil = to
-	packet [172]byte                      // RTP header and 20 ms of PCMU
-	source []byte                         // control message that gives a packet the leg's address
+	frame  [frameHeaders + packetSize]byte
+	headed netip.AddrPort // that the headers of its frames are for
+	source []byte         // control message that gives a packet the leg's address
 	seq    uint16
 	ts     uint32
 	tx     *srtp.Context // seals what it sends; nil = it is plain RTP
 	header rtp.Header
 	sealed []byte
+	wired  []byte // with the headers of a frame
 }
 
 func newGenerator(t *testing.T) *generator {
@@ -67,6 +71,7 @@ func newGenerator(t *testing.T) *generator {
 	if err != nil {
 		t.Fatalf("make %s local: %v: %s", rtpNetwork, err, out)
 	}
+	must(t, acceptLocal())
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
 	g := &generator{fd: fd}
@@ -100,10 +105,11 @@ func (g *generator) newLeg() *leg {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := len(g.legs) + 257
-	l := &leg{addr: netip.AddrFrom4([4]byte{10, 78, byte(n >> 8), byte(n)})}
-	l.packet[0] = 0x80
-	binary.BigEndian.PutUint32(l.packet[8:], uint32(n)) // SSRC
-	binary.BigEndian.PutUint32(l.packet[20:], uint32(len(g.legs)))
+	l := &leg{addr: netip.AddrFrom4([4]byte{10, 78, byte(n >> 8), byte(n)}), wired: make([]byte, frameHeaders)}
+	b := l.packet()
+	b[0] = 0x80
+	binary.BigEndian.PutUint32(b[8:], uint32(n)) // SSRC
+	binary.BigEndian.PutUint32(b[20:], uint32(len(g.legs)))
 	l.source = sourceOf(l.addr)
 	g.legs = append(g.legs, l)
 	return l
@@ -119,19 +125,22 @@ func sourceOf(addr netip.Addr) []byte {
 	return b
 }
 
+func (l *leg) packet() []byte { return l.frame[frameHeaders:] }
+
 // pack is a leg's next packet; it is good until the one after.
 func (l *leg) pack() ([]byte, error) {
 	l.seq++
 	l.ts += frameTicks
-	binary.BigEndian.PutUint16(l.packet[2:], l.seq)
-	binary.BigEndian.PutUint32(l.packet[4:], l.ts)
-	binary.BigEndian.PutUint64(l.packet[12:], uint64(time.Now().UnixNano()))
+	b := l.packet()
+	binary.BigEndian.PutUint16(b[2:], l.seq)
+	binary.BigEndian.PutUint32(b[4:], l.ts)
+	binary.BigEndian.PutUint64(b[12:], uint64(time.Now().UnixNano()))
 	if l.tx == nil {
-		return l.packet[:], nil
+		return b, nil
 	}
-	b, err := l.tx.EncryptRTP(l.sealed[:0], l.packet[:], &l.header)
-	l.sealed = b
-	return b, err
+	var err error
+	l.sealed, err = l.tx.EncryptRTP(l.sealed[:0], b, &l.header)
+	return l.sealed, err
 }
 
 // pass leaves out the leg's next packet, as one that is lost: what the leg sends keeps to its clock.
@@ -196,7 +205,7 @@ func (g *generator) read() {
 	buf, oob := make([]byte, 2048), make([]byte, 128)
 	for !g.leave.Load() {
 		n, control, _, _, err := unix.Recvmsg(g.fd, buf, oob, 0)
-		switch sealed := n - len(leg{}.packet); {
+		switch sealed := n - packetSize; {
 		case err != nil, !g.window.Load():
 			continue
 		case sealed == 10, sealed == 16: // the tag of AES_CM and of GCM: what it says is not for the generator
