@@ -130,7 +130,7 @@ func (p *ports) next() uint16 { return uint16(p.first + p.step*(p.taken.Add(1)%p
 
 var (
 	rtpPorts = newPorts(10000, 2, 4900)
-	sipPorts = newPorts(30000, 1, 2700) // below those that the kernel gives out by itself
+	sipPorts = newPorts(61000, 1, 4500) // above those that the kernel gives out by itself
 )
 
 func newMedia(conn, rtcp *net.UDPConn, source uint16, phase time.Duration, quiet bool) *Media {
