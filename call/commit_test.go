@@ -24,6 +24,14 @@ type faultyStore struct {
 	holds bool
 	held  []func() // what waits meanwhile
 	began time.Time
+	slow  []slow // what is done late, in its order
+	works bool   // somebody does it
+}
+
+// slow is something that a store does late.
+type slow struct {
+	due time.Time
+	do  func()
 }
 
 // storeDelays are how long the writes of a node take from its start on, by the directory of its store.
@@ -90,7 +98,7 @@ func (f *faultyStore) hold(t *testing.T) (release func()) {
 	return release
 }
 
-// after does something in delay, or when nothing is held any more.
+// after does something in delay, behind what was to be done before it, or when nothing is held any more.
 func (f *faultyStore) after(delay time.Duration, do func()) {
 	f.mu.Lock()
 	if f.holds {
@@ -98,12 +106,35 @@ func (f *faultyStore) after(delay time.Duration, do func()) {
 		f.mu.Unlock()
 		return
 	}
-	f.mu.Unlock()
-	if delay > 0 {
-		time.AfterFunc(delay, do)
+	if delay == 0 && !f.works {
+		f.mu.Unlock()
+		do()
 		return
 	}
-	do()
+	f.slow = append(f.slow, slow{time.Now().Add(delay), do})
+	begins := !f.works
+	f.works = true
+	f.mu.Unlock()
+	if begins {
+		go f.work()
+	}
+}
+
+// work does what is late until nothing is left.
+func (f *faultyStore) work() {
+	for {
+		f.mu.Lock()
+		if len(f.slow) == 0 {
+			f.works = false
+			f.mu.Unlock()
+			return
+		}
+		next := f.slow[0]
+		f.slow = f.slow[1:]
+		f.mu.Unlock()
+		time.Sleep(time.Until(next.due))
+		next.do()
+	}
 }
 
 func (f *faultyStore) Put(s call.Stored, done func(error)) {
@@ -126,14 +157,11 @@ func (f *faultyStore) Put(s call.Stored, done func(error)) {
 	})
 }
 
-// End takes as long as a write, so that it comes behind those before it.
+// End takes as long as a write.
 func (f *faultyStore) End(id string, epoch uint64, done func(error)) {
 	f.mu.Lock()
 	delay := f.delay
 	f.mu.Unlock()
-	if delay > 0 {
-		delay += 5 * time.Millisecond
-	}
 	f.after(delay, func() { f.Bolt.End(id, epoch, done) })
 }
 

@@ -426,12 +426,20 @@ func (r *race) pullGivenUp() {
 	c, err := r.desk.Dial("*40")
 	must(r.t, err)
 	_ = c.Cancel()
+	if c.State() == phone.Up { // the 200 came before it was sent
+		_ = c.Hangup()
+	}
 	r.eventually("the desk phone has no call", 5*time.Second, func() bool { return len(r.desk.Calls()) == 0 })
 	if c.Final() != nil && c.Final().Code == 487 {
 		r.talks(r.out)
 		return
 	}
-	r.over() // the 200 came first: it had the call, and has hung it up
+	// The 200 came first, and the phone has hung up: what it had then is over, or, when nothing had been heard of it yet, with the old phone.
+	if r.in.AwaitEnd(2*time.Second) == nil {
+		r.over()
+		return
+	}
+	r.talks(r.out)
 }
 
 // pullGivenUpLate sends the CANCEL when the 200 has left: the call has been taken, and the phone hangs up by BYE (RFC 3261 §9.1, §15).
