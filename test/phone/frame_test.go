@@ -1,6 +1,8 @@
 package phone
 
 import (
+	"net"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -109,5 +111,34 @@ func TestFrameWithOneZero(t *testing.T) {
 	}
 	if f, exact, ok := readFrame(b[:], fromMu); f != sent || exact || !ok {
 		t.Errorf("%+v, exact %v, %v", f, exact, ok)
+	}
+}
+
+// TestSoundBeforeAnswer: a frame in G.711 that was converted on its way is known although nothing has been agreed yet.
+func TestSoundBeforeAnswer(t *testing.T) {
+	m, err := openMedia(netip.MustParseAddr("127.0.0.1"), 7, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	b := make([]byte, 12+frameSize)
+	b[0], b[1] = 0x80, PCMU.PT
+	frame{source: 42, counter: 3, sent: 5}.write(b[12:], toA)
+	for i, v := range b[12:] {
+		b[12+i] = toMu(fromA(v))
+	}
+	c, err := net.Dial("udp", m.conn.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(3 * time.Second); len(m.Heard()) == 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if h := m.Heard(); len(h) != 1 || h[0].Source != 42 || h[0].Counter != 3 || h[0].Exact {
+		t.Errorf("heard %+v", h)
 	}
 }

@@ -137,7 +137,8 @@ func newMedia(conn, rtcp *net.UDPConn, source uint16, phase time.Duration, quiet
 	m := &Media{
 		conn: conn, rtcp: rtcp, source: source, phase: phase, quiet: quiet,
 		ssrc: rand.Uint32(), tsBase: rand.Uint32(), seq: uint16(rand.Uint32()),
-		recv: map[uint8]Codec{}, sent: map[uint32]time.Time{}, codec: PCMU, fresh: true,
+		recv: map[uint8]Codec{PCMU.PT: PCMU, PCMA.PT: PCMA}, // before the answer, too, which sound may overtake (RFC 3264 §5.1)
+		sent: map[uint32]time.Time{}, codec: PCMU, fresh: true,
 	}
 	m.cond = sync.NewCond(&m.mu)
 	m.readers.Add(2)
