@@ -288,6 +288,7 @@ func (r *rig) connect(from, to *phone.Phone) (*phone.Call, *phone.Call) {
 	if !out.Hears(in, 3*time.Second) || !in.Hears(out, 3*time.Second) {
 		r.t.Fatalf("%s and %s do not hear each other", from.Config().User, to.Config().User)
 	}
+	must(r.t, in.AwaitACK(5*time.Second))
 	return out, in
 }
 

@@ -127,6 +127,7 @@ func (w *world) connect(from *phone.Phone, user string, to *phone.Phone) (out, i
 	w.must(out.Await(5 * time.Second))
 	in = w.ringing(to)
 	w.talk(out, in)
+	w.must(in.AwaitACK(5 * time.Second))
 	return out, in
 }
 

@@ -18,6 +18,7 @@ func (w *world) sippCalls(bob *phone.Phone, s scenario) (*sippRun, *phone.Call, 
 	r := w.sipp(s, w.sippPort())
 	far := w.ringing(bob)
 	w.echoed(far)
+	w.must(far.AwaitACK(5 * time.Second))
 	return r, far, time.Now()
 }
 

@@ -87,6 +87,18 @@ func (c *Call) Await(limit time.Duration) error {
 	}
 }
 
+// AwaitACK waits until an incoming call's answer has been acknowledged, which sound may overtake.
+func (c *Call) AwaitACK(limit time.Duration) error {
+	select {
+	case <-c.acked:
+		return nil
+	case <-c.ended:
+		return nil
+	case <-time.After(limit):
+		return fmt.Errorf("the answer of %s was not acknowledged within %s", c.phone.cfg.User, limit)
+	}
+}
+
 // AwaitEnd waits until the call has ended.
 func (c *Call) AwaitEnd(limit time.Duration) error {
 	select {
