@@ -181,23 +181,24 @@ func (s *Subscription) onNotify(m *Message, from *link) {
 	default:
 		s.remoteSeq, s.branch = seq, m.branch()
 	}
-	s.told = append(s.told, n)
-	close(s.woken)
-	s.woken = make(chan struct{})
 	code, late := s.answer, s.late
 	p.mu.Unlock()
 	if code == 0 {
 		code = 200
 	}
-	if code < 0 {
-		return
-	}
 	reply := func() { p.respond(m, from, code, "Answer", Param(s.local, "tag"), nil) }
-	if late > 0 {
+	switch {
+	case code < 0:
+	case late > 0:
 		time.AfterFunc(late, reply)
-		return
+	default: // before it is told: who waits for it may end the phone
+		reply()
 	}
-	reply()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.told = append(s.told, n)
+	close(s.woken)
+	s.woken = make(chan struct{})
 }
 
 // Told is every NOTIFY so far.
