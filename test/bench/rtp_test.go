@@ -53,10 +53,10 @@ const packetSize = 172 // RTP header and 20 ms of PCMU
 type leg struct {
 	addr   netip.Addr
 	to     netip.AddrPort
-	next   atomic.Pointer[netip.AddrPort] // where it sends to from now on; nil = to
-	frame  [frameHeaders + packetSize]byte
-	headed netip.AddrPort // that the headers of its frames are for
-	source []byte         // control message that gives a packet the leg's address
+	next   atomic.Pointer[netip.AddrPort]  // where it sends to from now on; nil = to
+	frame  [frameHeaders + packetSize]byte // its packet, behind room for the headers of a frame
+	headed netip.AddrPort                  // that the headers of its frames are for
+	source []byte                          // control message that gives a packet the leg's address
 	seq    uint16
 	ts     uint32
 	tx     *srtp.Context // seals what it sends; nil = it is plain RTP

@@ -87,7 +87,7 @@ func (c *Call) Await(limit time.Duration) error {
 	}
 }
 
-// AwaitACK waits until an incoming call's answer has been acknowledged, which sound may overtake.
+// AwaitACK waits until an incoming call's answer has been acknowledged, which sound may overtake, or the call has ended.
 func (c *Call) AwaitACK(limit time.Duration) error {
 	select {
 	case <-c.acked:

@@ -205,7 +205,7 @@ func TestKeys(t *testing.T) {
 // TestPortsInTurn: what a server still sends to a phone that is gone does not come to the next one that is made.
 func TestPortsInTurn(t *testing.T) {
 	had := map[string]bool{}
-	for range 300 {
+	for range 1000 {
 		p := newPhone(t, phone.Config{User: "alice", Transport: "udp"})
 		at := p.Contact()
 		p.Vanish()

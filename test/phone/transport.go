@@ -127,16 +127,11 @@ func (p *Phone) openUDP(at netip.AddrPort) (*link, error) {
 }
 
 func listenUDP(at netip.AddrPort) (conn *net.UDPConn, err error) {
-	tries := 1
-	if at.Port() == 0 {
-		tries = 200
+	if at.Port() != 0 {
+		return net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	}
-	for range tries {
-		to := at
-		if at.Port() == 0 {
-			to = netip.AddrPortFrom(at.Addr(), sipPorts.next())
-		}
-		if conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(to)); err == nil {
+	for range 200 {
+		if conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at.Addr(), sipPorts.next()))); err == nil {
 			break
 		}
 	}
