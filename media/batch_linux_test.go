@@ -468,6 +468,27 @@ func TestBatchWithoutRing(t *testing.T) {
 	b.ring, _ = openRing(1) // for the end of the test
 }
 
+// TestRingComesAndGoes: a loop gives its ring back when it rests, and has one again when it ticks again.
+func TestRingComesAndGoes(t *testing.T) {
+	p := newPolled(bare(), 1)
+	p.batched.Store(true)
+	before := descriptors(t)
+	loop := turns{loop: p.loops[0]}
+	for range 2 {
+		if !loop.gather() {
+			t.Skip("no io_uring here")
+		}
+		loop.rest(restAfter - 1)
+		if loop.batch == nil || descriptors(t) == before {
+			t.Error("the ring is gone too soon")
+		}
+		loop.rest(restAfter)
+		if now := descriptors(t); loop.batch != nil || now != before {
+			t.Errorf("the loop keeps its ring: %d descriptors, %d before", now, before)
+		}
+	}
+}
+
 func devNull(t *testing.T) uintptr {
 	t.Helper()
 	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)

@@ -29,7 +29,7 @@ type turns struct {
 	pace  pace
 	keeps bool // its processor while it waits
 	buf   []byte
-	batch *batch // since it has ticked, if there is one
+	batch *batch // from the first tick until it rests, if there is one
 }
 
 // loops is how many an engine has: one with much to do takes a processor, and the others are for the calls.
@@ -84,7 +84,9 @@ func (l *loop) run(epoll, wake int) {
 		if slices.ContainsFunc(events[:n], func(ev unix.EpollEvent) bool { return ev.Fd == int32(wake) }) {
 			return
 		}
-		t.pace.count(t.read(events[:n]), e.clock())
+		packets, now := t.read(events[:n]), e.clock()
+		t.pace.count(packets, now)
+		t.rest(now)
 		if n == 0 && t.pace.ticking {
 			if t.batch != nil {
 				t.batch.depth.slept()
@@ -113,7 +115,7 @@ func (t *turns) read(events []unix.EpollEvent) (packets int) {
 	return packets
 }
 
-// gather says whether packets can be read and sent together; it tries that once.
+// gather says whether packets can be read and sent together; where they cannot it tries once.
 func (t *turns) gather() bool {
 	p := t.p
 	if t.batch != nil || !p.batched.Load() {
@@ -133,7 +135,14 @@ func (t *turns) gather() bool {
 	return err == nil
 }
 
-// end lets go of the ring, and of the processor.
+// rest gives the ring back when it was not needed for long.
+func (t *turns) rest(now time.Duration) {
+	if t.batch != nil && t.pace.rested(now) {
+		t.unbatch()
+	}
+}
+
+// end gives the ring back, and the processor.
 func (t *turns) end() {
 	t.keep(false)
 	t.unbatch()

@@ -12,11 +12,13 @@ const (
 	busyRate   = 6000                   // packets a second from which on a loop ticks: sixty calls
 	calmRate   = 4500                   // … and below which it does not any more
 	livelyWait = 30 * time.Millisecond  // for which a loop keeps its processor when nothing comes: longer than from one packet of a call to the next
+	restAfter  = 10 * time.Second       // without a tick, before a loop gives back what it ticks with
 )
 
 // pace is how a loop waits for packets. Owned by the loop.
 type pace struct {
 	ticking bool
+	ticked  time.Duration // when it did so last
 	came    time.Duration // when some were read last
 	always  bool          // it does, whatever comes
 	since   time.Duration // begin of the window
@@ -40,11 +42,17 @@ func (p *pace) count(packets int, now time.Duration) {
 	case p.ticking && rate < calmRate && !p.always:
 		p.ticking = false
 	}
+	if p.ticking {
+		p.ticked = now
+	}
 	p.since, p.packets = now, 0
 }
 
 // lively says that packets come, if not often.
 func (p *pace) lively(now time.Duration) bool { return p.came != 0 && now-p.came < livelyWait }
+
+// rested says that it has not ticked for long.
+func (p *pace) rested(now time.Duration) bool { return !p.ticking && now-p.ticked >= restAfter }
 
 // sleep is how long to wait for the next tick; zero where that is due already: after one that took longer than a tick the grid begins anew.
 func (p *pace) sleep(now time.Duration) time.Duration {

@@ -30,6 +30,29 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// TestPaceRested: a loop has rested when it has not ticked for a while, and never while it ticks.
+func TestPaceRested(t *testing.T) {
+	var p pace
+	var now time.Duration
+	for i, step := range []struct {
+		rate   int
+		length time.Duration
+		rested bool
+	}{
+		{100_000, restAfter + time.Second, false},
+		{1000, restAfter / 2, false},
+		{7000, time.Second, false},
+		{1000, restAfter - time.Second, false},
+		{1000, 2 * time.Second, true},
+		{7000, time.Second, false},
+	} {
+		p.feed(&now, step.rate, step.length)
+		if p.rested(now) != step.rested {
+			t.Errorf("step %d, %d packets a second for %v: rested %v", i, step.rate, step.length, !step.rested)
+		}
+	}
+}
+
 // TestPaceGrid: the time between two ticks is the same whatever the packets take; after a tick that took too long the next comes at once.
 func TestPaceGrid(t *testing.T) {
 	p := pace{ticking: true, next: 10 * ms}
