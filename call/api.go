@@ -69,6 +69,7 @@ func (c *Call) publish() {
 		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, l.listens(), c.shows(l)})
 	}
 	if was := c.public.Swap(s); was == nil || !s.looksLike(was) {
+		c.b.roster.renew(c)
 		c.b.changes.tell(was, s)
 		c.b.notifier.changed(c, was, s)
 	}

@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,6 +58,7 @@ type B2BUA struct {
 	messages messages
 	reports  reports
 	notifier *notifier
+	roster   roster
 
 	mu       sync.Mutex // guards what follows
 	calls    map[string]*Call
@@ -75,7 +76,7 @@ type B2BUA struct {
 
 // New makes a B2BUA; Run must be called for calls to be ended with the node.
 func New(o Options) *B2BUA {
-	b := &B2BUA{Options: o, vault: newVault(o.Secret), calls: map[string]*Call{}, dialogs: dialogIndex{live: map[string][]dialogOwner{}}, begun: map[string]int{}}
+	b := &B2BUA{Options: o, vault: newVault(o.Secret), calls: map[string]*Call{}, dialogs: dialogIndex{live: map[string][]dialogOwner{}}, begun: map[string]int{}, roster: roster{of: map[string][]*Call{}}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.patience.Store(int64(patience))
 	b.notifier = newNotifier(b)
@@ -208,6 +209,7 @@ func (b *B2BUA) admit(c *Call) {
 	c.log.Debug("call is owned", "epoch", c.epoch)
 	b.begun[c.by]++
 	b.calls[c.id] = c
+	b.roster.enter(c)
 	b.running.Add(1)
 	b.live.Add(1)
 }
@@ -219,6 +221,7 @@ func (b *B2BUA) forget(c *Call) {
 	defer b.live.Done()
 	c.log.Debug("call is let go", "epoch", c.epoch)
 	delete(b.calls, c.id)
+	b.roster.leave(c)
 	if b.begun[c.by]--; b.begun[c.by] <= 0 {
 		delete(b.begun, c.by)
 	}
@@ -230,7 +233,7 @@ func (b *B2BUA) list() []*Call {
 	for _, c := range b.calls {
 		calls = append(calls, c)
 	}
-	sort.Slice(calls, func(i, j int) bool { return calls[i].started.Before(calls[j].started) })
+	slices.SortFunc(calls, func(x, y *Call) int { return x.started.Compare(y.started) })
 	return calls
 }
 

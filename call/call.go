@@ -43,6 +43,10 @@ type Call struct {
 
 	public atomic.Pointer[summary] // what others may know without asking
 
+	// guarded by the roster's mu
+	entered  bool
+	enlisted []string // users under whom it is found
+
 	// owned by the agent
 	open      int // exchanges and writes under way that will still post
 	state     State

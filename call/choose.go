@@ -152,14 +152,11 @@ func (c *Call) upFor(s *summary, seat int) candidate {
 // callsOf are the calls that are shown, of one user or ("") of all, oldest first; those that are ending come last, so that
 // the others can be counted.
 func (b *B2BUA) callsOf(user string) []*Call {
-	b.mu.Lock()
-	calls := b.list()
-	b.mu.Unlock()
 	var live, ending []*Call
-	for _, c := range calls {
+	for _, c := range b.with(user) {
 		s := c.public.Load()
 		switch {
-		case s == nil || s.quiet || user != "" && !s.has(user):
+		case s == nil || s.quiet || user != "" && !s.has(user): // of one that he is found under he may only have a leg, which closes
 		case s.state == StateSetup || s.state == StateUp:
 			live = append(live, c)
 		default:
@@ -167,4 +164,14 @@ func (b *B2BUA) callsOf(user string) []*Call {
 		}
 	}
 	return append(live, ending...)
+}
+
+// with are the calls that a user is or was in, or ("") all, oldest first.
+func (b *B2BUA) with(user string) []*Call {
+	if user != "" {
+		return b.roster.calls(user)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.list()
 }

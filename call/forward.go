@@ -115,9 +115,7 @@ func (b *B2BUA) routePlace(place string) (Target, error) {
 
 // talking says that a user is in a call with a device, or on the way into one that he has dialled.
 func (b *B2BUA) talking(user string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range b.calls {
+	for _, c := range b.roster.calls(user) {
 		s := c.public.Load()
 		if s == nil || s.quiet || (s.state != StateSetup && s.state != StateUp) {
 			continue

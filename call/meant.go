@@ -74,17 +74,21 @@ func (b *B2BUA) Find(a Ask) []Found {
 	case "replaces":
 		return b.findReplaced(a)
 	case "pickup":
-		of := func(u string) bool { return b.mayPickUp(a.User, u) }
-		if whose, ok := b.Registrar.User(a.At); a.At != "" && ok {
-			of = func(u string) bool { return u == whose.Name && b.mayPickUp(a.User, u) }
+		user := ""
+		if a.At != "" {
+			whose, ok := b.Registrar.User(a.At)
+			if !ok || !b.mayPickUp(a.User, whose.Name) {
+				return nil
+			}
+			user = whose.Name
 		}
-		return foundRinging(b.ringing(a.User, of), 0)
+		return foundRinging(b.ringing(a.User, user), 0)
 	case "call":
 		if k, ok := b.torn(a.User, a.At); ok {
 			return []Found{{Started: k.call.started}}
 		}
 		if b.mayPickUp(a.User, a.At) {
-			return foundRinging(b.ringing(a.User, func(u string) bool { return u == a.At }), 1)
+			return foundRinging(b.ringing(a.User, a.At), 1)
 		}
 	case "push":
 		return b.foundOf(a.User, a.Device)

@@ -32,13 +32,13 @@ type ringing struct {
 // errTaken says that a call does not ring any more, or that somebody else is just picking it up.
 var errTaken = errors.New("somebody has just taken that call")
 
-// ringing lists what rings for these users and may be picked up by another, the longest first. What he has begun himself is
+// ringing lists what rings for a user, or ("") for whom it may be picked up by the other, the longest first. What he has begun himself is
 // not for him to answer.
-func (b *B2BUA) ringing(picker string, of func(user string) bool) []ringing {
+func (b *B2BUA) ringing(picker, user string) []ringing {
 	var found []ringing
-	for _, c := range b.callsOf("") {
+	for _, c := range b.callsOf(user) {
 		for _, r := range c.public.Load().rings {
-			if (r.from != picker || r.user == picker) && of(r.user) {
+			if (r.from != picker || r.user == picker) && (r.user == user || user == "" && b.mayPickUp(picker, r.user)) {
 				found = append(found, ringing{c, r})
 			}
 		}
@@ -52,7 +52,7 @@ func (b *B2BUA) pickUp(x *sip.Exchange, caller registrar.User, offer *media.Desc
 	no := func(why string) error {
 		return b.announce(x, caller, offer, notice{tone: media.ToneUnknown, code: 404, why: why})
 	}
-	of, nothing := func(u string) bool { return b.mayPickUp(caller.Name, u) }, "nothing rings in the groups of "+caller.Name
+	user, nothing := "", "nothing rings in the groups of "+caller.Name
 	if at != "" {
 		whose, ok := b.Registrar.User(at)
 		switch {
@@ -61,9 +61,9 @@ func (b *B2BUA) pickUp(x *sip.Exchange, caller registrar.User, offer *media.Desc
 		case !b.mayPickUp(caller.Name, whose.Name):
 			return refusal(403, fmt.Sprintf("%s and %s are in no pick-up group together", caller.Name, whose.Name))
 		}
-		of, nothing = func(u string) bool { return u == whose.Name }, "nothing rings at "+at
+		user, nothing = whose.Name, "nothing rings at "+at
 	}
-	found := b.ringing(caller.Name, of)
+	found := b.ringing(caller.Name, user)
 	if at == "" && len(found) == 0 && !b.grouped(caller.Name) {
 		return refusal(403, caller.Name+" is in no pick-up group")
 	}
@@ -79,7 +79,7 @@ func (b *B2BUA) pickUpOrCall(x *sip.Exchange, caller registrar.User, offer *medi
 		return call()
 	}
 	p := &pickup{b: b, x: x, user: caller, offer: offer, none: call}
-	p.found = b.ringing(caller.Name, func(u string) bool { return u == t.User.Name })
+	p.found = b.ringing(caller.Name, t.User.Name)
 	return p.next()
 }
 

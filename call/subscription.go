@@ -138,12 +138,7 @@ func (n *notifier) look(s *watch) {
 		w = &seen{by: map[*watch]struct{}{}, calls: map[*Call]struct{}{}}
 		n.seen[s.Watched] = w
 		n.watched.Store(s.Watched, struct{}{}) // before the calls are looked at: from here on each tells of a change itself
-		n.b.mu.Lock()
-		for _, c := range n.b.calls {
-			w.calls[c] = struct{}{}
-		}
-		n.b.mu.Unlock()
-		for c := range w.calls {
+		for _, c := range n.b.roster.calls(s.Watched) {
 			w.check(c, s.Watched)
 		}
 	}

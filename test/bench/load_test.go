@@ -218,6 +218,35 @@ func TestCallSound(t *testing.T) {
 	}
 }
 
+// TestCallsAmongMany is what calls of some users cost while many of others stand, for what they cost without those. What standing calls cost by
+// themselves is not in it.
+func TestCallsAmongMany(t *testing.T) {
+	const standing, calls = 2000, 2000
+	l := newLoaded(t, 40, nil)
+	s := of(l.node)
+	others := &loaded{node: l.node, callers: l.callers[:20], callees: l.callees[:20]}
+	l.callers, l.callees = l.callers[20:], l.callees[20:]
+	cost := func() time.Duration {
+		idle, begin := s.cpu(), time.Now()
+		time.Sleep(3 * time.Second)
+		rate := float64(s.cpu()-idle) / float64(time.Since(begin))
+		cpu, begin := s.cpu(), time.Now()
+		if failed := looped(t, calls, func(i int) error { return l.callFor(i, 0) }); failed > 0 {
+			t.Errorf("%d of %d calls failed", failed, calls)
+		}
+		return (s.cpu() - cpu - time.Duration(rate*float64(time.Since(begin)))) / calls
+	}
+	cost()
+	alone := cost()
+	up := others.callsAt(t, standing, 200)
+	among := cost()
+	for _, d := range up {
+		must(t, d.bye())
+	}
+	less("CPU of a call among 2,000 that stand, for alone", float64(among)/float64(alone), "×")
+	verdict(t, among <= alone*3/2, "CPU of a call: %s ms alone, %s ms among %d that stand (limit 1.5 times as much)", ms(alone), ms(among), standing)
+}
+
 // TestCallStorm makes calls as fast as they go, each of which ends as soon as it is up.
 func TestCallStorm(t *testing.T) {
 	const warm, calls = 300, 4000
