@@ -39,14 +39,7 @@ func (s server) profiled(t *testing.T, load string) (wait func()) {
 		return func() {}
 	}
 	done := make(chan error, 2)
-	save := func(page, kind string) {
-		p, err := s.node.Get("/debug/pprof/" + page)
-		if err == nil {
-			name := strings.NewReplacer(" ", "-", "/", "-", ",", "").Replace(load) + kind
-			err = os.WriteFile(filepath.Join(*profiles, name), p, 0o644)
-		}
-		done <- err
-	}
+	save := func(page, kind string) { done <- s.save(page, load, kind) }
 	go save(fmt.Sprintf("profile?seconds=%d", profileFor), ".cpu")
 	return func() {
 		save("allocs", ".allocs") // all since its start
@@ -60,9 +53,19 @@ func (s server) heldBy(t *testing.T, what string) {
 	if *profiles == "" || s.node == nil {
 		return
 	}
-	p, err := s.node.Get("/debug/pprof/heap")
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(*profiles, strings.ReplaceAll(what, " ", "-")+".heap"), p, 0o644))
+	must(t, s.save("heap", what, ".heap"))
+}
+
+// save writes a profile of the node into the directory for them.
+func (s server) save(page, load, kind string) error {
+	p, err := s.node.Get("/debug/pprof/" + page)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(*profiles, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(*profiles, strings.NewReplacer(" ", "-", "/", "-", ",", "").Replace(load)+kind), p, 0o644)
 }
 
 // startPeer runs a program beside which baton is measured until the end of the test; without the program the test is skipped.

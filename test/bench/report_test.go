@@ -33,7 +33,8 @@ type report struct {
 	Cores    int       `json:"cores"`
 	LoadFrom string    `json:"load_at_start"` // load average of 1, 5 and 15 minutes
 	LoadTo   string    `json:"load_at_end"`
-	Failed   []string  `json:"failed"` // verdicts
+	Stolen   float64   `json:"stolen_percent"` // of the processors' time, by the machine's own host
+	Failed   []string  `json:"failed"`         // verdicts
 	Figures  []figure  `json:"figures"`
 	Compared []*row    `json:"compared,omitempty"`
 }
@@ -41,6 +42,7 @@ type report struct {
 var (
 	reportMu sync.Mutex
 	run      = report{Time: time.Now(), LoadFrom: loadAverage()}
+	begun    = ticks()
 )
 
 // more records a figure that is better the greater it is.
@@ -67,7 +69,7 @@ func lessMS(name string, d time.Duration) { less(name, float64(d)/float64(time.M
 // finish prints the table, writes the report and compares it with an earlier one.
 func finish() error {
 	run.LoadTo, run.Commit, run.Go, run.Cores = loadAverage(), output("git", "describe", "--always", "--dirty"), runtime.Version(), runtime.NumCPU()
-	run.Kernel, run.CPU = output("uname", "-r"), cpuModel()
+	run.Kernel, run.CPU, run.Stolen = output("uname", "-r"), cpuModel(), stolen(begun, ticks())
 	if len(run.Figures)+len(run.Compared) == 0 {
 		return nil
 	}
@@ -115,8 +117,8 @@ func number(v float64) string {
 }
 
 func (r report) machine() string {
-	return fmt.Sprintf("%s, commit %s, %s, %d cores (%s), kernel %s, load average %s at the start, %s at the end",
-		r.Time.Format("2006-01-02 15:04"), r.Commit, r.Go, r.Cores, r.CPU, r.Kernel, r.LoadFrom, r.LoadTo)
+	return fmt.Sprintf("%s, commit %s, %s, %d cores (%s), kernel %s, load average %s at the start, %s at the end, %.1f %% stolen by the host",
+		r.Time.Format("2006-01-02 15:04"), r.Commit, r.Go, r.Cores, r.CPU, r.Kernel, r.LoadFrom, r.LoadTo, r.Stolen)
 }
 
 func (r report) write(name string) error {
@@ -152,6 +154,22 @@ func loadAverage() string {
 	b, _ := os.ReadFile("/proc/loadavg")
 	f := strings.Fields(string(b))
 	return strings.Join(f[:min(3, len(f))], " ")
+}
+
+// ticks are the processors' times since the machine's start, by kind: proc_stat(5).
+func ticks() (kinds [8]float64) {
+	b, _ := os.ReadFile("/proc/stat")
+	fmt.Sscanf(string(b), "cpu %g %g %g %g %g %g %g %g", &kinds[0], &kinds[1], &kinds[2], &kinds[3], &kinds[4], &kinds[5], &kinds[6], &kinds[7])
+	return kinds
+}
+
+// stolen is the share of the time between two looks, in percent, in which a processor had work and the machine's own host ran something else.
+func stolen(from, to [8]float64) float64 {
+	all := 0.0
+	for i := range to {
+		all += to[i] - from[i]
+	}
+	return 100 * (to[7] - from[7]) / max(all, 1)
 }
 
 func cpuModel() string {
