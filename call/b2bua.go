@@ -76,7 +76,7 @@ type B2BUA struct {
 
 // New makes a B2BUA; Run must be called for calls to be ended with the node.
 func New(o Options) *B2BUA {
-	b := &B2BUA{Options: o, vault: newVault(o.Secret), calls: map[string]*Call{}, dialogs: dialogIndex{live: map[string][]dialogOwner{}}, begun: map[string]int{}, roster: roster{of: map[string][]*Call{}}}
+	b := &B2BUA{Options: o, vault: newVault(o.Secret), calls: map[string]*Call{}, dialogs: dialogIndex{live: map[string][]dialogOwner{}}, begun: map[string]int{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.patience.Store(int64(patience))
 	b.notifier = newNotifier(b)
@@ -233,9 +233,12 @@ func (b *B2BUA) list() []*Call {
 	for _, c := range b.calls {
 		calls = append(calls, c)
 	}
-	slices.SortFunc(calls, func(x, y *Call) int { return x.started.Compare(y.started) })
+	slices.SortFunc(calls, older)
 	return calls
 }
+
+// older orders calls by their age.
+func older(x, y *Call) int { return x.started.Compare(y.started) }
 
 // ErrNoCall says that no live call fits what was asked for.
 var ErrNoCall = errors.New("no such live call")

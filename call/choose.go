@@ -156,7 +156,7 @@ func (b *B2BUA) callsOf(user string) []*Call {
 	for _, c := range b.with(user) {
 		s := c.public.Load()
 		switch {
-		case s == nil || s.quiet || user != "" && !s.has(user): // of one that he is found under he may only have a leg, which closes
+		case s == nil || s.quiet || user != "" && !s.has(user): // he may have no more in it than a leg that closes
 		case s.state == StateSetup || s.state == StateUp:
 			live = append(live, c)
 		default:

@@ -32,7 +32,7 @@ type ringing struct {
 // errTaken says that a call does not ring any more, or that somebody else is just picking it up.
 var errTaken = errors.New("somebody has just taken that call")
 
-// ringing lists what rings for a user, or ("") for whom it may be picked up by the other, the longest first. What he has begun himself is
+// ringing lists what rings for a user, or ("") for all whose calls the picker may take, the longest first. What the picker has begun himself is
 // not for him to answer.
 func (b *B2BUA) ringing(picker, user string) []ringing {
 	var found []ringing

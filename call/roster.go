@@ -6,7 +6,7 @@ import (
 )
 
 // roster knows in which calls each user is, or has a leg, or is rung by: whoever begins a call is looked up here, which must not take longer because
-// others talk.
+// others talk. A new one is ready for use.
 type roster struct {
 	mu sync.Mutex
 	of map[string][]*Call // by user
@@ -57,6 +57,9 @@ func (r *roster) enlist(c *Call, s *summary) {
 			delete(r.of, user)
 		}
 	}
+	if r.of == nil {
+		r.of = map[string][]*Call{}
+	}
 	for _, user := range users {
 		if !slices.Contains(c.enlisted, user) {
 			r.of[user] = append(r.of[user], c)
@@ -70,6 +73,6 @@ func (r *roster) calls(user string) []*Call {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	calls := slices.Clone(r.of[user])
-	slices.SortFunc(calls, func(x, y *Call) int { return x.started.Compare(y.started) })
+	slices.SortFunc(calls, older)
 	return calls
 }

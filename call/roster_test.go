@@ -10,7 +10,8 @@ import (
 
 // TestRoster has calls come, change and go in random order, and compares whom each is found under with what all of them have published.
 func TestRoster(t *testing.T) {
-	r, draw := roster{of: map[string][]*Call{}}, rand.New(rand.NewPCG(1, 2))
+	var r roster
+	draw := rand.New(rand.NewPCG(1, 2))
 	users, start := []string{"alice", "bob", "carol", "dave", "erin"}, time.Now()
 	calls := make([]*Call, 12)
 	for i := range calls {
@@ -39,7 +40,7 @@ func TestRoster(t *testing.T) {
 					want = append(want, c)
 				}
 			}
-			slices.SortStableFunc(want, func(x, y *Call) int { return x.started.Compare(y.started) })
+			slices.SortStableFunc(want, older)
 			if got := r.calls(user); !slices.Equal(got, want) {
 				t.Fatalf("step %d: %s is in %d calls, want %d", n, user, len(got), len(want))
 			}
@@ -56,7 +57,7 @@ func TestRoster(t *testing.T) {
 // TestRosterAmongMany: to find the calls of one user takes as long among thousands of others' as among few.
 func TestRosterAmongMany(t *testing.T) {
 	found := func(others int) time.Duration {
-		b := &B2BUA{calls: map[string]*Call{}, roster: roster{of: map[string][]*Call{}}}
+		b := &B2BUA{calls: map[string]*Call{}}
 		for i := range others + 1 {
 			c := &Call{id: fmt.Sprint(i), started: time.Now()}
 			c.public.Store(&summary{state: StateUp, seats: []seatSummary{{user: fmt.Sprint("u", i)}, {user: fmt.Sprint("v", i)}}})

@@ -472,11 +472,12 @@ func TestBatchWithoutRing(t *testing.T) {
 func TestRingComesAndGoes(t *testing.T) {
 	p := newPolled(bare(), 1)
 	p.batched.Store(true)
+	aBatch(t, p.e) // or there is none
 	before := descriptors(t)
 	loop := turns{loop: p.loops[0]}
 	for range 2 {
 		if !loop.gather() {
-			t.Skip("no io_uring here")
+			t.Fatal("the loop has no ring")
 		}
 		loop.rest(restAfter - 1)
 		if loop.batch == nil || descriptors(t) == before {
