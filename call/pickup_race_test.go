@@ -143,22 +143,31 @@ func TestPickUpsAtRandom(t *testing.T) {
 				mu.Unlock()
 			}
 		}
-		acts := []func(){
-			func() { _ = first.Answer() }, func() { _ = second.Answer() }, func() { _ = second.Reject(486) },
-			pick(g.carol, "*8"), pick(g.dave, "**102"), func() { _ = out.Cancel() },
+		acts := []struct {
+			name string
+			do   func()
+		}{
+			{"first answers", func() { _ = first.Answer() }},
+			{"second answers", func() { _ = second.Answer() }},
+			{"second refuses", func() { _ = second.Reject(486) }},
+			{"cancelled", func() { _ = out.Cancel() }},
+			{"carol *8", pick(g.carol, "*8")},
+			{"dave **102", pick(g.dave, "**102")},
 		}
 		rng.Shuffle(len(acts), func(i, j int) { acts[i], acts[j] = acts[j], acts[i] })
 		n := 2 + rng.IntN(3)
+		story := fmt.Sprintf("seed %d, round %d, writes of %v", seed, i, delay)
 		var wg sync.WaitGroup
 		for _, act := range acts[:n] {
 			at := time.Duration(rng.IntN(6000)) * time.Microsecond
+			story += fmt.Sprintf(", %s after %v", act.name, at)
 			wg.Go(func() {
 				time.Sleep(at)
-				act()
+				act.do()
 			})
 		}
 		wg.Wait()
-		g.settled(fmt.Sprintf("seed %d, round %d", seed, i), out, append(pickers, first, second))
+		g.settled(story, out, append(pickers, first, second))
 	}
 }
 

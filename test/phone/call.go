@@ -451,12 +451,21 @@ func (c *Call) end(why string, last *Message) {
 	p := c.phone
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.state == Ended {
-		return
+	if c.state != Ended {
+		c.endNow(why, last)
+		c.forget()
 	}
+}
+
+// endNow makes the call an ended one, which happens once; the phone's mu is held.
+func (c *Call) endNow(why string, last *Message) {
 	c.state, c.why, c.last, c.times.Ended = Ended, why, last, time.Now()
+}
+
+// forget lets go of a call that has ended, and tells who waits for its end; the phone's mu is held.
+func (c *Call) forget() {
 	close(c.ended)
-	if p.calls[c.callID] == c {
-		delete(p.calls, c.callID)
+	if c.phone.calls[c.callID] == c {
+		delete(c.phone.calls, c.callID)
 	}
 }

@@ -3,6 +3,7 @@ package phone_test
 import (
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,6 +132,42 @@ func TestRefused(t *testing.T) {
 		var status *phone.Status
 		if err := out.Await(2 * time.Second); !errors.As(err, &status) || status.Code != code {
 			t.Errorf("got %v, want %d", err, code)
+		}
+	}
+}
+
+// TestOneFinalAnswer: of an answer and a refusal at the same moment one is too late, and the caller gets the other.
+func TestOneFinalAnswer(t *testing.T) {
+	alice := newPhone(t, phone.Config{User: "alice"})
+	bob := newPhone(t, phone.Config{User: "bob"})
+	for round := range 300 {
+		out, err := alice.Dial(bob.Contact())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := bob.Ringing(time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answered, refused error
+		var both sync.WaitGroup
+		both.Go(func() { answered = in.Answer() })
+		both.Go(func() { refused = in.Reject(486) })
+		both.Wait()
+		if (answered == nil) == (refused == nil) {
+			t.Fatalf("round %d: answer: %v, refusal: %v", round, answered, refused)
+		}
+		err = out.Await(5 * time.Second)
+		var status *phone.Status
+		switch {
+		case answered == nil && (err != nil || in.State() != phone.Up):
+			t.Fatalf("round %d: answered: the caller has %v, the phone is %s", round, err, in.State())
+		case refused == nil && (!errors.As(err, &status) || status.Code != 486 || in.State() != phone.Ended):
+			t.Fatalf("round %d: refused: the caller has %v, the phone is %s", round, err, in.State())
+		}
+		_ = out.Hangup()
+		if err := in.AwaitEnd(3 * time.Second); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

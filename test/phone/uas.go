@@ -279,23 +279,30 @@ func (c *Call) Redirect(uri string) error {
 }
 
 func (c *Call) refuse(code int, reason string, extra ...Header) error {
-	if s := c.State(); s != Alerting {
+	return c.decline(code, reason, "local", nil, extra...)
+}
+
+// decline gives a call that rings the one final answer it gets, which is not a 2xx: whoever answers or refuses it at the same moment is too late.
+func (c *Call) decline(code int, reason, why string, last *Message, extra ...Header) error {
+	p := c.phone
+	p.mu.Lock()
+	if s := c.state; s != Alerting {
+		p.mu.Unlock()
 		return fmt.Errorf("reject: the call is %s", s)
 	}
-	c.phone.respond(c.invite, c.inviteOn, code, reason, c.localTag, nil, extra...)
+	c.endNow(why, last)
+	p.mu.Unlock()
+	p.respond(c.invite, c.inviteOn, code, reason, c.localTag, nil, extra...)
 	c.media.close()
-	c.end("local", nil)
+	p.mu.Lock()
+	c.forget()
+	p.mu.Unlock()
 	return nil
 }
 
 func (c *Call) onCancel(m *Message, from *link) {
 	c.phone.respond(m, from, 200, "OK", c.localTag, nil)
-	if c.State() != Alerting {
-		return
-	}
-	c.phone.respond(c.invite, c.inviteOn, 487, "Request Terminated", c.localTag, nil)
-	c.media.close()
-	c.end("cancelled", m)
+	_ = c.decline(487, "Request Terminated", "cancelled", m) // or it has its answer
 }
 
 func (c *Call) onAck(m *Message) {
