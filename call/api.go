@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"baton/registrar"
@@ -17,8 +18,6 @@ type summary struct {
 	quiet bool
 	seats []seatSummary
 	rings []ringSummary
-	signs []sign // of life, of each seat; not looked at for changes
-	away  []bool // whose user has left or was lost, of each seat; what a change of it changes is seen by the above
 
 	// What else can be seen of it, so that a change is noticed.
 	legs   []legSummary
@@ -36,7 +35,15 @@ type legSummary struct {
 
 type seatSummary struct {
 	user, device string
-	held         bool // its phone has the call on hold
+	held         bool  // its phone has the call on hold
+	away         bool  // its user has left, or was lost
+	sign         *sign // of life of its device, the same one as long as it is; not looked at for changes
+}
+
+// looksLike says whether nobody could see a difference.
+func (t seatSummary) looksLike(was seatSummary) bool {
+	t.sign = was.sign
+	return t == was
 }
 
 // ringSummary is what rings for a user: a call to him, or one that is transferred to him.
@@ -47,38 +54,63 @@ type ringSummary struct {
 	since time.Time
 }
 
+// drafts are summaries that are not published, for most events of a call change nothing that is in one.
+var drafts = sync.Pool{New: func() any { return new(summary) }}
+
 // publish renews the summary.
 func (c *Call) publish() {
-	s := &summary{state: c.state, quiet: c.quiet, moves: len(c.history), unsafe: c.store.unsafe}
-	s.media, _ = c.mediaPath()
-	s.seats, s.signs, s.away = make([]seatSummary, 0, len(c.seats)), make([]sign, 0, len(c.seats)), make([]bool, 0, len(c.seats))
-	for _, seat := range c.seats {
-		t, life := seatSummary{user: seat.user.Name}, sign{}
-		if l := seat.holder; l != nil {
-			t.device, t.held, life = l.device.Key, l.held, l.sign()
-		}
-		s.seats, s.signs, s.away = append(s.seats, t), append(s.signs, life), append(s.away, seat.away != nil)
+	draft, was := drafts.Get().(*summary), c.public.Load()
+	defer drafts.Put(draft)
+	if c.sum(draft); was != nil && draft.equal(was) {
+		return
 	}
-	for _, d := range c.dials() {
-		if other := c.other(d.seat); other != nil && d.rings() {
-			s.rings = append(s.rings, ringSummary{d, d.seat.user.Name, other.user.Name, d.began})
-		}
-	}
-	s.legs = make([]legSummary, 0, len(c.legs))
-	for _, l := range c.legs {
-		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, l.listens(), c.shows(l)})
-	}
-	if was := c.public.Swap(s); was == nil || !s.looksLike(was) {
+	s := draft.clone()
+	c.public.Store(s)
+	if was == nil || !s.looksLike(was) {
 		c.b.roster.renew(c)
 		c.b.changes.tell(was, s)
 		c.b.notifier.changed(c, was, s)
 	}
 }
 
+// sum makes s the summary of this moment; what room it has is used again.
+func (c *Call) sum(s *summary) {
+	*s = summary{
+		state: c.state, quiet: c.quiet, moves: len(c.history), unsafe: c.store.unsafe,
+		seats: s.seats[:0], rings: s.rings[:0], legs: s.legs[:0],
+	}
+	s.media, _ = c.mediaPath()
+	for _, seat := range c.seats {
+		t := seatSummary{user: seat.user.Name, away: seat.away != nil, sign: &noSign}
+		if l := seat.holder; l != nil {
+			t.device, t.held, t.sign = l.device.Key, l.held, l.sign()
+		}
+		s.seats = append(s.seats, t)
+	}
+	for _, d := range c.dials() {
+		if other := c.other(d.seat); other != nil && d.rings() {
+			s.rings = append(s.rings, ringSummary{d, d.seat.user.Name, other.user.Name, d.began})
+		}
+	}
+	for _, l := range c.legs {
+		s.legs = append(s.legs, legSummary{l.seat.user.Name, l.device.Key, l.state, l.held, l.listens(), c.shows(l)})
+	}
+}
+
+// clone is one that shares no room with s.
+func (s *summary) clone() *summary {
+	n := *s
+	n.seats, n.rings, n.legs = slices.Clone(s.seats), slices.Clone(s.rings), slices.Clone(s.legs)
+	return &n
+}
+
+// equal says whether two are the same, seen or not.
+func (s *summary) equal(t *summary) bool { return slices.Equal(s.seats, t.seats) && s.looksLike(t) }
+
 // looksLike says whether nobody could see a difference.
 func (s *summary) looksLike(was *summary) bool {
 	return s.state == was.state && s.quiet == was.quiet && s.moves == was.moves && s.unsafe == was.unsafe && s.media == was.media &&
-		slices.Equal(s.seats, was.seats) && slices.Equal(s.rings, was.rings) && slices.Equal(s.legs, was.legs)
+		slices.EqualFunc(s.seats, was.seats, seatSummary.looksLike) && slices.Equal(s.rings, was.rings) && slices.Equal(s.legs, was.legs)
 }
 
 // has says whether the user is in the call, or it rings for him.

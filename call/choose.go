@@ -42,17 +42,25 @@ type sign struct {
 	heldAt time.Time
 }
 
-func (l *Leg) sign() sign {
-	s := sign{flow: l.dialog.Flow, stream: l.stream, spoke: l.answer, asked: l.askedAt, led: l.led, heldAt: l.heldAt}
-	if l.asked.After(s.spoke) {
-		s.spoke = l.asked
+// noSign is that of a seat without a device.
+var noSign sign
+
+// sign is the leg's newest, the same as long as it has not changed.
+func (l *Leg) sign() *sign {
+	now := sign{flow: l.dialog.Flow, stream: l.stream, spoke: l.answer, asked: l.askedAt, led: l.led, heldAt: l.heldAt}
+	if l.asked.After(now.spoke) {
+		now.spoke = l.asked
 	}
-	return s
+	if l.signed == nil || *l.signed != now {
+		changed := now // now itself stays on the stack: this runs after each event of a call
+		l.signed = &changed
+	}
+	return l.signed
 }
 
 // left says that a device has left its call behind: its flow is gone, or it has registered anew from elsewhere since it was
 // last heard, or it is silent and does not answer. Audio that still comes proves the contrary.
-func (b *B2BUA) left(user, device string, s sign) bool {
+func (b *B2BUA) left(user, device string, s *sign) bool {
 	heard := s.stream.LastHeard()
 	if time.Since(heard) < unheard {
 		return false
@@ -141,9 +149,9 @@ func (c *Call) candidate(user, device string) (candidate, bool) {
 func (c *Call) upFor(s *summary, seat int) candidate {
 	k, t := candidate{call: c, seat: seat, standing: talking}, s.seats[seat]
 	if t.held {
-		k.standing, k.since = onHold, s.signs[seat].heldAt
+		k.standing, k.since = onHold, t.sign.heldAt
 	}
-	if t.device == "" || c.b.left(t.user, t.device, s.signs[seat]) {
+	if t.device == "" || c.b.left(t.user, t.device, t.sign) {
 		k.standing += leftTalking - talking
 	}
 	return k

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"testing"
 	"time"
 
 	"baton/media"
@@ -23,6 +24,15 @@ func (b *B2BUA) In(id string, f func(*Call)) error {
 // BePatient has acts wait so long for the store, and gives how long they waited before.
 func (b *B2BUA) BePatient(d time.Duration) time.Duration {
 	return time.Duration(b.patience.Swap(int64(d)))
+}
+
+// PublishAllocates is how often a call allocates for telling what others may know of it, while nothing changes.
+func (b *B2BUA) PublishAllocates(id string) (float64, error) {
+	c, err := b.find(id)
+	if err != nil {
+		return 0, err
+	}
+	return inAgent(b.ctx, c, func() float64 { return testing.AllocsPerRun(1000, c.publish) })
 }
 
 // Exchange runs f outside the agent.

@@ -119,6 +119,7 @@ type Leg struct {
 	open     int   // requests of ours that are not answered, and what waits to be asked again
 	heir     *heir // who has it since another call adopted it, nil = it is this call's
 	shown    *view // what others see of it
+	signed   *sign // of life, that was given last
 
 	report *media.Report // what its device has told last of its audio
 	last   *lastWay      // what the device heard last, once the call has ended

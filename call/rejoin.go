@@ -51,7 +51,7 @@ func (b *B2BUA) torn(caller, other string) (torn, bool) {
 			continue
 		}
 		for i, t := range s.seats {
-			if o := s.seats[1-i]; t.user == caller && o.user == other && (c.emptied(s, i) || c.emptied(s, 1-i)) {
+			if o := s.seats[1-i]; t.user == caller && o.user == other && (c.b.emptied(t) || c.b.emptied(o)) {
 				return torn{c, i, 1 - i}, true
 			}
 		}
@@ -60,9 +60,8 @@ func (b *B2BUA) torn(caller, other string) (torn, bool) {
 }
 
 // emptied says that nobody is at a seat, or that its device has left it behind.
-func (c *Call) emptied(s *summary, seat int) bool {
-	t := s.seats[seat]
-	return t.device == "" && s.away[seat] || t.device != "" && c.b.left(t.user, t.device, s.signs[seat])
+func (b *B2BUA) emptied(t seatSummary) bool {
+	return t.device == "" && t.away || t.device != "" && b.left(t.user, t.device, t.sign)
 }
 
 // calledOn gives the caller's seat to the device that dials, and rings the other's devices.
