@@ -273,8 +273,8 @@ func (c *Call) finishIfEmpty() {
 		return
 	}
 	c.b.running.Add(1) // the node must not stop before the record is gone
+	c.finish()         // the log has its end first: of a node that is killed in between, the next one finds the record
 	c.b.deleteRecord(c.id, c.epoch, time.Second, c.b.running.Done)
-	c.finish()
 }
 
 // finish is the end of the call for this node.

@@ -18,7 +18,8 @@ import (
 type counting struct {
 	journal.Journal
 	SubscriptionStore
-	puts, ends atomic.Int64
+	puts, ends, told atomic.Int64
+	early            atomic.Bool // a record was deleted before the log had the end of its call
 }
 
 func (s *counting) Put(_ Stored, done func(error)) {
@@ -31,13 +32,20 @@ func (s *counting) PutLater(r Stored, done func(error)) { s.Put(r, done) }
 func (s *counting) Hurry() {}
 
 func (s *counting) End(_ string, _ uint64, done func(error)) {
-	s.ends.Add(1)
+	if s.ends.Add(1) > s.told.Load() {
+		s.early.Store(true)
+	}
 	done(nil)
 }
 
 func (s *counting) Claim(string, uint64, string) (Stored, error) { return Stored{}, ErrStale }
 func (s *counting) Calls() ([]Stored, error)                     { return nil, nil }
-func (s *counting) Append(journal.Entry)                         {}
+
+func (s *counting) Append(e journal.Entry) {
+	if e.Kind == journal.CallEnded {
+		s.told.Add(1)
+	}
+}
 
 // bubbled counts the goroutines of the test's bubble, itself among them: what other tests have left may come and go.
 func bubbled() int {
@@ -79,6 +87,9 @@ func TestAgentOfFourHours(t *testing.T) {
 		b.running.Wait()
 		if s.ends.Load() != 1 {
 			t.Errorf("the record was deleted %d times", s.ends.Load())
+		}
+		if s.early.Load() {
+			t.Error("the record was deleted before the log had the end")
 		}
 		b.stop()
 	})
