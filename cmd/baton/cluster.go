@@ -138,13 +138,18 @@ type peers struct{ n *node }
 func (p peers) Nodes() []web.NodeInfo {
 	var all []web.NodeInfo
 	for _, m := range p.n.mesh.Peers() {
-		all = append(all, web.NodeInfo{
-			Name: m.ID, Self: m.Self, State: string(m.State), Why: string(m.Why), Since: m.Since, Address: m.Addr, Instance: m.Instance,
-			Calls: m.Load.Calls, Capacity: m.Load.Capacity, Draining: m.Load.Draining,
-			RTT: float64(m.RTT.Microseconds()) / 1000, Dropped: m.Dropped,
-		})
+		all = append(all, nodeInfo(m))
 	}
 	return all
+}
+
+// nodeInfo is what the API tells of a node. One that was stopped may have said before that it takes no new calls: it has ended now.
+func nodeInfo(m cluster.Peer) web.NodeInfo {
+	return web.NodeInfo{
+		Name: m.ID, Self: m.Self, State: string(m.State), Why: string(m.Why), Since: m.Since, Address: m.Addr, Instance: m.Instance,
+		Calls: m.Load.Calls, Capacity: m.Load.Capacity, Draining: m.Load.Draining && !m.State.Ended(),
+		RTT: float64(m.RTT.Microseconds()) / 1000, Dropped: m.Dropped,
+	}
 }
 
 // Names are those that are connected.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"baton/call"
+	"baton/cluster"
 	"baton/test/phone"
 	"baton/test/redis"
 	"baton/web"
@@ -29,15 +30,34 @@ func clustered(name, key, listen, store string, peers ...string) string {
 	return local + fmt.Sprintf("cluster: {name: %s, key_file: %s, listen: %q, peers: %s}\nstore: {redis: 'redis://%s'}\n", name, key, listen, list, store)
 }
 
-// freePort is one that was free a moment ago, TCP and UDP.
+// freePort is one that was free a moment ago, TCP and UDP, at a loopback address that no other process takes ports at.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.77.%d.%d:0", os.Getpid()>>8&0xff, os.Getpid()&0xff))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// TestNodeThatHasLeft: what a node has said on its way out, that it takes no new calls, is not said of it any more.
+func TestNodeThatHasLeft(t *testing.T) {
+	for _, c := range []struct {
+		state cluster.State
+		why   cluster.Why
+		want  string
+	}{
+		{cluster.Alive, cluster.Heard, "alive (draining)"},
+		{cluster.Suspect, cluster.Silent, "suspect (draining)"},
+		{cluster.Left, cluster.Stopped, "left (stopped)"},
+		{cluster.Dead, cluster.Refused, "dead (refused)"},
+	} {
+		p := cluster.Peer{State: c.state, Why: c.why, Load: cluster.Load{Draining: true}}
+		if got := nodeState(nodeInfo(p)); got != c.want {
+			t.Errorf("%s, and it takes no new calls: %q, want %q", c.state, got, c.want)
+		}
+	}
 }
 
 // TestClusterKey makes a key once.
