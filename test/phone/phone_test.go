@@ -172,6 +172,39 @@ func TestOneFinalAnswer(t *testing.T) {
 	}
 }
 
+// TestNoByeBeforeTheAck: who was called hangs up when his answer is acknowledged (RFC 3261 §15).
+func TestNoByeBeforeTheAck(t *testing.T) {
+	alice := newPhone(t, phone.Config{User: "alice"})
+	bob := newPhone(t, phone.Config{User: "bob"})
+	out, err := alice.Dial(bob.Contact(), phone.DialOptions{NoACK: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := bob.Ringing(time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Answer(); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Await(time.Second); err != nil {
+		t.Fatal(err)
+	}
+	hungUp := make(chan error, 1)
+	go func() { hungUp <- in.Hangup() }()
+	time.Sleep(300 * time.Millisecond)
+	if s := out.State(); s != phone.Up {
+		t.Errorf("the caller's call is %s before he has acknowledged the answer", s)
+	}
+	out.Acknowledge()
+	if err := <-hungUp; err != nil {
+		t.Error(err)
+	}
+	if why, _ := out.Why(); why != "remote" {
+		t.Errorf("the caller's call ended by %q", why)
+	}
+}
+
 func TestCancel(t *testing.T) {
 	alice, bob := pair(t, "udp")
 	bob.Behave(phone.Behaviour{})

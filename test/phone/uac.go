@@ -85,7 +85,11 @@ func (c *Call) Request(method string, body []byte, headers ...Header) (*Message,
 	return c.request(method, body, headers...)
 }
 
-// Hangup ends the call by what its state asks for: BYE, CANCEL or 603. The phone goes on talking until the BYE is answered.
+// ackPatience is how long a phone that was called waits for the ACK before it hangs up.
+const ackPatience = 3 * time.Second
+
+// Hangup ends the call by what its state asks for: BYE, which who was called must not send before the ACK (RFC 3261 §15), CANCEL or 603. The
+// phone goes on talking until the BYE is answered.
 func (c *Call) Hangup() error {
 	switch c.State() {
 	case Ended:
@@ -97,6 +101,9 @@ func (c *Call) Hangup() error {
 			return err
 		}
 		return c.AwaitEnd(5 * time.Second)
+	}
+	if !c.outgoing {
+		_ = c.AwaitACK(ackPatience)
 	}
 	_, err := c.request("BYE", nil)
 	if why, _ := c.Why(); why == "remote" { // both hung up at once
