@@ -54,6 +54,15 @@ type ringSummary struct {
 	since time.Time
 }
 
+// unlessChanged is what was, as long as that is as it is now: who keeps it sees by the pointer that it has not changed.
+func unlessChanged[T comparable](was *T, now T) *T {
+	if was != nil && *was == now {
+		return was
+	}
+	changed := now // now itself stays on the stack: this runs after each event of a call
+	return &changed
+}
+
 // drafts are summaries that are not published, for most events of a call change nothing that is in one.
 var drafts = sync.Pool{New: func() any { return new(summary) }}
 

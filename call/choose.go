@@ -51,10 +51,7 @@ func (l *Leg) sign() *sign {
 	if l.asked.After(now.spoke) {
 		now.spoke = l.asked
 	}
-	if l.signed == nil || *l.signed != now {
-		changed := now // now itself stays on the stack: this runs after each event of a call
-		l.signed = &changed
-	}
+	l.signed = unlessChanged(l.signed, now)
 	return l.signed
 }
 

@@ -51,11 +51,7 @@ func (s *Seat) party() party {
 
 // shows is the leg as others can see it: the value that they have, unless something has changed.
 func (c *Call) shows(l *Leg) *view {
-	now := c.view(l)
-	if l.shown == nil || *l.shown != now {
-		changed := now // now itself stays on the stack: this runs after each event of a call
-		l.shown = &changed
-	}
+	l.shown = unlessChanged(l.shown, c.view(l))
 	return l.shown
 }
 

@@ -37,6 +37,19 @@ func pair(t *testing.T, transport string) (alice, bob *phone.Phone) {
 	return alice, bob
 }
 
+// ring has bob's phone ring for alice.
+func ring(t *testing.T, alice, bob *phone.Phone, o ...phone.DialOptions) (out, in *phone.Call) {
+	t.Helper()
+	out, err := alice.Dial(bob.Contact(), o...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in, err = bob.Ringing(time.Second); err != nil {
+		t.Fatal(err)
+	}
+	return out, in
+}
+
 func talk(t *testing.T, alice, bob *phone.Phone) (out, in *phone.Call) {
 	t.Helper()
 	out, err := alice.Dial(bob.Contact())
@@ -141,14 +154,7 @@ func TestOneFinalAnswer(t *testing.T) {
 	alice := newPhone(t, phone.Config{User: "alice"})
 	bob := newPhone(t, phone.Config{User: "bob"})
 	for round := range 300 {
-		out, err := alice.Dial(bob.Contact())
-		if err != nil {
-			t.Fatal(err)
-		}
-		in, err := bob.Ringing(time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
+		out, in := ring(t, alice, bob)
 		var answered, refused error
 		var both sync.WaitGroup
 		both.Go(func() { answered = in.Answer() })
@@ -157,7 +163,7 @@ func TestOneFinalAnswer(t *testing.T) {
 		if (answered == nil) == (refused == nil) {
 			t.Fatalf("round %d: answer: %v, refusal: %v", round, answered, refused)
 		}
-		err = out.Await(5 * time.Second)
+		err := out.Await(5 * time.Second)
 		var status *phone.Status
 		switch {
 		case answered == nil && (err != nil || in.State() != phone.Up):
@@ -176,14 +182,7 @@ func TestOneFinalAnswer(t *testing.T) {
 func TestNoByeBeforeTheAck(t *testing.T) {
 	alice := newPhone(t, phone.Config{User: "alice"})
 	bob := newPhone(t, phone.Config{User: "bob"})
-	out, err := alice.Dial(bob.Contact(), phone.DialOptions{NoACK: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := bob.Ringing(time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
+	out, in := ring(t, alice, bob, phone.DialOptions{NoACK: true})
 	if err := in.Answer(); err != nil {
 		t.Fatal(err)
 	}
@@ -208,14 +207,7 @@ func TestNoByeBeforeTheAck(t *testing.T) {
 func TestCancel(t *testing.T) {
 	alice, bob := pair(t, "udp")
 	bob.Behave(phone.Behaviour{})
-	out, err := alice.Dial(bob.Contact())
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := bob.Ringing(time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
+	out, in := ring(t, alice, bob)
 	if err := out.Hangup(); err != nil {
 		t.Fatal(err)
 	}
